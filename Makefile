@@ -1,0 +1,38 @@
+# `make demo` and `make test` do all their own set-up, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/.run  ## the main job: six arms, two scenarios, real data; a table and a report
+	$(BIN)/fedhq compare demo --out runs/demo
+
+test: .venv/.run  ## the fast tests
+	$(BIN)/pytest -q
+
+test-all: .venv/.dev  ## all tests, the slow ones too
+	$(BIN)/pytest -q -m 'slow or not slow'
+
+lint: .venv/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.run  ## speed of the solvers and of a training step, against alternatives
+	$(BIN)/python -m fedhq.studies.benchmark
+
+clean:  ## removes the environment and all results
+	rm -rf .venv build dist *.egg-info runs
+
+.PHONY: help demo test test-all lint bench clean

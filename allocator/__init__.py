@@ -1,0 +1,74 @@
+"""Decides which client trains at which precision: the program, its solvers and certificates."""
+
+from .check import violations
+from .controller import HybridAllocator, Limits, Outcome
+from .coverage import Coverage
+from .data import FittedLoss, fitted_loss
+from .errors import CheckpointError, FedHQError, InfeasibleError, SolverError, WireError
+from .frontier import Frontier, PickRule, pareto_frontier
+from .hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
+from .infeasible import explain_infeasibility
+from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
+from .problem import AllocationProblem, Budget
+from .solution import Allocation, Answer, Prices, Solution, Solver, Status
+from .solve import solve
+from .solvers.coarse import CoarseRule
+from .solvers.cvx import Cvx
+from .solvers.cvx_model import CvxVariables
+from .solvers.exhaustive import Exhaustive
+from .solvers.milp import Milp
+from .solvers.pick import FrontierPick
+from .solvers.rules import DataOnly, HardwareOnly, Random, Uniform
+from .solvers.sweep import Sweep
+from .strategy import Method, Strategy, parse_menu, teaches
+
+__all__ = [
+    "Allocation",
+    "AllocationProblem",
+    "Answer",
+    "Budget",
+    "CheckpointError",
+    "CoarseRule",
+    "Coverage",
+    "Cvx",
+    "CvxVariables",
+    "DataOnly",
+    "DeviceProfile",
+    "Exhaustive",
+    "FastestWithin",
+    "FedHQError",
+    "FittedLoss",
+    "Frontier",
+    "FrontierPick",
+    "HardwareOnly",
+    "HardwareTables",
+    "HybridAllocator",
+    "InfeasibleError",
+    "Knee",
+    "Limits",
+    "Method",
+    "Milp",
+    "MostAccurateWithin",
+    "Outcome",
+    "PickRule",
+    "Prices",
+    "Random",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "Status",
+    "StepProfile",
+    "Strategy",
+    "Sweep",
+    "Tradeoff",
+    "Uniform",
+    "WireError",
+    "analyse_hardware",
+    "explain_infeasibility",
+    "fitted_loss",
+    "pareto_frontier",
+    "parse_menu",
+    "solve",
+    "teaches",
+    "violations",
+]

@@ -1,0 +1,203 @@
+"""`HybridAllocator`: plan a round, observe what came of it; all that an FL code base needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import FloatArray, freeze
+from .coverage import Coverage
+from .data import FittedLoss, fitted_loss, separable_loss
+from .hardware import HardwareTables
+from .problem import AllocationProblem, Budget
+from .solution import Allocation, Solver
+from .solve import solve
+from .strategy import Strategy, parse_menu, teaches
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one client of a round did.
+
+    Args:
+        client: Its number in the fleet.
+        strategy: What it was told to do.
+        seconds: How long the round took it.
+        succeeded: Whether its update arrived and was used.
+    """
+
+    client: int
+    strategy: Strategy
+    seconds: float
+    succeeded: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a round must keep, and what is minimised; see `AllocationProblem`.
+
+    Args:
+        tradeoff: Seconds per unit of loss.
+        deadline_seconds: Upper limit of the round time.
+        max_loss: Upper limit of the predicted loss.
+        uplink_bytes: Upper limit of what a round's clients send together.
+        min_participation: Least share of the cohort's examples that must not skip.
+    """
+
+    tradeoff: float | None = None
+    deadline_seconds: float | None = None
+    max_loss: float | None = None
+    uplink_bytes: float | None = None
+    min_participation: float | None = None
+
+
+class HybridAllocator:
+    """Decides, round by round, which client does what.
+
+    Args:
+        menu: The strategies on offer, as `Strategy` or text.
+        hardware: Seconds, bytes and feasibility of every strategy for the whole fleet.
+        deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
+        solver: Who decides: an exact solver, a rule, or `FrontierPick`.
+        num_examples: `(clients,)` examples of every client of the fleet.
+        label_counts: `(clients, classes)`; None where labels are private: coverage then counts
+            examples as of one class.
+        limits: What every round must keep.
+        carry: Share of a round's coverage that still counts in the next, in [0, 1).
+        fitted: The loss model.
+
+    Raises:
+        ValueError: If a table has a wrong shape.
+
+    Example:
+        >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
+        >>> menu = parse_menu(["ptq-w2a2", "qat-w2a2"])
+        >>> profile = StepProfile("toy", 32, menu, np.array([.01, .02]), np.zeros(2), "by hand")
+        >>> devices = [DeviceProfile("fast", 1, 1e6, 1e6), DeviceProfile("slow", 9, 1e6, 1e6)]
+        >>> hardware = analyse_hardware(devices, [10, 10], profile, [0, 0], 0)
+        >>> allocator = HybridAllocator(menu, hardware, "qat-w2a2", HardwareOnly(menu[1], menu[0]),
+        ...                             num_examples=[100, 100])
+        >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))]
+        ['qat-w2a2', 'ptq-w2a2']
+    """
+
+    def __init__(
+        self,
+        menu: Sequence[Strategy | str],
+        hardware: HardwareTables,
+        deployed: Strategy | str,
+        solver: Solver,
+        *,
+        num_examples: ArrayLike,
+        label_counts: ArrayLike | None = None,
+        limits: Limits | None = None,
+        carry: float = 0.0,
+        fitted: FittedLoss | None = None,
+    ) -> None:
+        num_clients = hardware.seconds.shape[0]
+        self.menu = parse_menu(menu)
+        self.hardware = hardware
+        self.deployed = Strategy.parse(deployed) if isinstance(deployed, str) else deployed
+        self.solver = solver
+        self.limits = limits or Limits()
+        self.fitted = fitted or fitted_loss()
+        self.num_examples = freeze("num_examples", num_examples, (num_clients,))
+        counts = self.num_examples[:, None] if label_counts is None else label_counts
+        self.label_counts = freeze("label_counts", counts, (num_clients, np.shape(counts)[1]))
+        if not 0 <= carry < 1:
+            raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
+        self._carry = carry
+        self._carried: FloatArray = np.zeros(self.label_counts.shape[1])
+        self._planned: tuple[tuple[tuple[int, ...], bytes], Allocation] | None = None
+
+    def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
+        """The program of the next round.
+
+        Args:
+            cohort: The clients that are there, by their number in the fleet; all where None.
+
+        Raises:
+            ValueError: If the cohort is empty, names a client twice or one that does not exist.
+        """
+        rows = np.array(self._checked(cohort))
+        limits = self.limits
+        budgets = []
+        if limits.uplink_bytes is not None:
+            usage = self.hardware.uplink_bytes[rows]
+            budgets.append(Budget("uplink_bytes", usage, limits.uplink_bytes))
+        examples = self.num_examples[rows]
+        return AllocationProblem(
+            self.menu,
+            self.hardware.seconds[rows],
+            separable_loss(self.menu, examples / examples.sum(), self.fitted),
+            limits.tradeoff,
+            deadline_seconds=limits.deadline_seconds,
+            max_loss=limits.max_loss,
+            allowed=self.hardware.allowed[rows],
+            budgets=budgets,
+            coverage=Coverage(
+                self.label_counts[rows],
+                teaches(self.menu, self.deployed),
+                self.fitted.loss_curve,
+                population=self.label_counts.sum(axis=0),
+                carried=self._carried,
+            ),
+            num_examples=examples,
+            min_participation=limits.min_participation,
+            clients=[str(i) for i in rows],
+        )
+
+    def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
+        """Decides what every client of the cohort does in a round.
+
+        Args:
+            round_number: The round, counted from 1; part of the call for solvers to come.
+            cohort: The clients that are there; all where None.
+
+        Returns:
+            The allocation, in the cohort's order.
+
+        Raises:
+            InfeasibleError: If the limits cannot be kept.
+            SolverError: If the solver found nothing in its own limits.
+        """
+        state = (self._checked(cohort), self._carried.tobytes())
+        if self._planned is None or self._planned[0] != state:
+            self._planned = (state, solve(self.problem(cohort), self.solver).allocation)
+        return self._planned[1]
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes in what a round's clients really did: their coverage carries over, decayed."""
+        if not self._carry:
+            return
+        level = dict(zip(self.menu, teaches(self.menu, self.deployed), strict=True))
+        population = self.label_counts.sum(axis=0)
+        taught = np.zeros(len(population))
+        for outcome in outcomes:
+            if outcome.succeeded:
+                taught += level[outcome.strategy] * self.label_counts[outcome.client]
+        self._carried = self._carry * (self._carried + taught / np.maximum(population, 1.0))
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """What a checkpoint must keep, ready for JSON."""
+        return {"carried": [float(v) for v in self._carried]}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Takes up a saved state.
+
+        Raises:
+            ValueError: If it belongs to a fleet with other classes.
+        """
+        self._carried = freeze("carried", state["carried"], self._carried.shape)
+
+    def _checked(self, cohort: Sequence[int] | None) -> tuple[int, ...]:
+        num_clients = len(self.num_examples)
+        rows = tuple(range(num_clients) if cohort is None else map(int, cohort))
+        if not rows or len(set(rows)) < len(rows) or not all(0 <= i < num_clients for i in rows):
+            raise ValueError(
+                f"`cohort` must name different clients in 0 ... {num_clients - 1}, but got {rows}."
+            )
+        return rows

@@ -1,0 +1,130 @@
+"""The coverage term of the loss: which data teach the deployed precision (design section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import FloatArray, IntArray, freeze
+
+_CONVEXITY_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """The part of the loss that depends on which data teach the deployed precision.
+
+    `sum_c g_c phi(coverage_c)` with `coverage_c = carried_c + sum teaches[s] label_counts[i, c]
+    x[i, s] / population_c`; `g` is the population's class distribution, and phi the convex,
+    decreasing, piecewise linear curve through the given points, constant after the last.
+
+    Args:
+        label_counts: `(clients, classes)` examples of each class; one column where unknown.
+        teaches: `(strategies,)` in [0, 1].
+        loss_curve: Points (coverage, loss), coverage rising from 0.
+        population: `(classes,)` examples in the whole fleet; the column sums where None.
+        carried: `(classes,)` coverage that recent rounds still give; zeros where None.
+
+    Raises:
+        ValueError: If shapes differ, values are negative or not finite, `teaches` exceeds 1, or the
+            curve does not start at 0, is not decreasing, or is not convex.
+
+    Example:
+        >>> c = Coverage([[8, 0], [0, 2]], (0, 1), ((0, .4), (.5, 0)))
+        >>> round(c.loss(np.array([1.0, 0.25])), 3)  # 0.8 * phi(1) + 0.2 * phi(0.25)
+        0.04
+    """
+
+    label_counts: FloatArray
+    teaches: FloatArray
+    loss_curve: FloatArray
+    population: FloatArray
+    carried: FloatArray
+
+    def __init__(
+        self,
+        label_counts: ArrayLike,
+        teaches: ArrayLike,
+        loss_curve: ArrayLike,
+        population: ArrayLike | None = None,
+        carried: ArrayLike | None = None,
+    ) -> None:
+        if np.ndim(label_counts) != 2:
+            raise ValueError(
+                "`label_counts` must have shape (clients, classes), "
+                f"but got {np.shape(label_counts)}."
+            )
+        counts = freeze("label_counts", label_counts, np.shape(label_counts))
+        classes = counts.shape[1:]
+        whole = counts.sum(axis=0) if population is None else population
+        object.__setattr__(self, "label_counts", counts)
+        object.__setattr__(self, "teaches", freeze("teaches", teaches, np.shape(teaches)))
+        object.__setattr__(self, "loss_curve", _check_curve(loss_curve))
+        object.__setattr__(self, "population", freeze("population", whole, classes))
+        rest = np.zeros(classes) if carried is None else carried
+        object.__setattr__(self, "carried", freeze("carried", rest, classes))
+        if self.teaches.ndim != 1 or (self.teaches > 1).any():
+            raise ValueError(f"`0 <= teaches <= 1` must hold, but got {self.teaches}.")
+        if not self.population.sum() > 0:
+            raise ValueError("`population` must hold at least one example, but it is all zero.")
+        if (counts.sum(axis=0) > 0)[self.population == 0].any():
+            raise ValueError("`population` must be > 0 for every class that a client holds.")
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises a `ValueError` unless the tables fit `(clients, strategies)`."""
+        if self.label_counts.shape[0] != shape[0]:
+            raise ValueError(
+                f"`label_counts` must have {shape[0]} clients, but has "
+                f"{self.label_counts.shape[0]}."
+            )
+        if self.teaches.shape != shape[1:]:
+            raise ValueError(
+                f"`teaches` must have shape {shape[1:]}, one value a strategy, "
+                f"but got {self.teaches.shape}."
+            )
+
+    @property
+    def class_weights(self) -> FloatArray:
+        """`(classes,)` the population's distribution g."""
+        return self.population / float(self.population.sum())
+
+    @property
+    def share(self) -> FloatArray:
+        """`(clients, classes)` each client's part of a class of the population."""
+        return self.label_counts / np.where(self.population > 0, self.population, 1.0)
+
+    def covered(self, choice: IntArray) -> FloatArray:
+        """`(classes,)` coverage under a choice of a strategy for every client."""
+        return self.carried + self.teaches[choice] @ self.share
+
+    def loss(self, covered: FloatArray) -> float:
+        """The term's value for a `(classes,)` coverage, as a fraction of accuracy."""
+        phi = np.interp(covered, self.loss_curve[:, 0], self.loss_curve[:, 1])
+        return float(self.class_weights @ phi)
+
+
+def _check_curve(points: ArrayLike) -> FloatArray:
+    if np.ndim(points) != 2 or np.shape(points)[1] != 2:
+        raise ValueError(
+            f"`loss_curve` must be points (coverage, loss), but its shape is {np.shape(points)}."
+        )
+    curve = freeze("loss_curve", points, np.shape(points))
+    steps = np.diff(curve, axis=0)
+    if curve[0, 0] != 0 or (steps[:, 0] <= 0).any():
+        raise ValueError(
+            f"`loss_curve` must rise in coverage from 0, but its coverages are {curve[:, 0]}."
+        )
+    if (steps[:, 1] > 0).any():
+        raise ValueError(f"`loss_curve` must not rise in loss, but got {curve[:, 1]}.")
+    slopes = np.append(steps[:, 1] / steps[:, 0], 0.0)
+    bent = np.flatnonzero(np.diff(slopes) < -_CONVEXITY_TOLERANCE)
+    if bent.size:
+        k = int(bent[0]) + 1
+        raise ValueError(
+            "`loss_curve` must be convex (slopes rising to 0), but at coverage "
+            f"{curve[k, 0]} the slope falls from {slopes[k - 1]:.4g} to {slopes[k]:.4g}. "
+            "Take the lower convex hull of the points."
+        )
+    return curve

@@ -1,0 +1,156 @@
+"""Data analysis: label skew, wire noise and absent data turned into predicted loss (section 3).
+
+The numbers in `fitted.json` are fitted on the digits data set by `python -m fedhq.studies.fit`
+and applied unchanged elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import FloatArray, freeze
+from .strategy import Strategy
+
+_FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class FittedLoss:
+    """What the loss model was fitted to.
+
+    Args:
+        loss_curve: phi as points (coverage, loss); see `Coverage`.
+        skip_price: Loss per share of the fleet's examples that skip, beside lost coverage.
+        wire_price: Loss per unit of `wire_noise`, by share of examples.
+        rule_loss: The default rule takes the fastest point within this loss of the best.
+        origin: How, on what and when it was fitted.
+    """
+
+    loss_curve: tuple[tuple[float, float], ...]
+    skip_price: float
+    wire_price: float
+    rule_loss: float
+    origin: str
+
+
+@cache
+def fitted_loss() -> FittedLoss:
+    """The fit that ships with fedhq.
+
+    Example:
+        >>> fitted_loss().loss_curve[0][0]
+        0.0
+    """
+    text = resources.files(__package__).joinpath("fitted.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    return FittedLoss(
+        loss_curve=tuple((float(c), float(v)) for c, v in content["loss_curve"]),
+        skip_price=float(content["skip_price"]),
+        wire_price=float(content["wire_price"]),
+        rule_loss=float(content["rule_loss"]),
+        origin=str(content["origin"]),
+    )
+
+
+def label_shares(label_counts: ArrayLike) -> FloatArray:
+    """`(clients, classes)` each client's own label distribution; uniform for an empty client.
+
+    Example:
+        >>> label_shares([[3, 1], [0, 0]])
+        array([[0.75, 0.25],
+               [0.5 , 0.5 ]])
+    """
+    counts = freeze("label_counts", label_counts, np.shape(label_counts))
+    totals = counts.sum(axis=1, keepdims=True)
+    even = np.full_like(counts, 1 / counts.shape[1])
+    return np.where(totals > 0, counts / np.where(totals > 0, totals, 1.0), even)
+
+
+def normalised_entropy(label_counts: ArrayLike) -> FloatArray:
+    """`(clients,)` entropy of the labels over `log classes`: 1 is even, 0 is a single class.
+
+    Example:
+        >>> normalised_entropy([[5, 5], [9, 0]])
+        array([1., 0.])
+    """
+    shares = label_shares(label_counts)
+    logs = np.log(np.where(shares > 0, shares, 1.0))
+    return np.abs((shares * logs).sum(axis=1)) / np.log(shares.shape[1])
+
+
+def total_variation(label_counts: ArrayLike) -> FloatArray:
+    """`(clients,)` half the absolute distance of a client's labels from the population's.
+
+    Example:
+        >>> total_variation([[4, 0], [0, 4]])
+        array([0.5, 0.5])
+    """
+    return np.asarray(
+        np.abs(label_shares(label_counts) - _population(label_counts)).sum(axis=1) / 2
+    )
+
+
+def hellinger(label_counts: ArrayLike) -> FloatArray:
+    """`(clients,)` Hellinger distance of a client's labels from the population's.
+
+    Example:
+        >>> hellinger([[2, 2], [2, 2]])
+        array([0., 0.])
+    """
+    overlap = np.sqrt(label_shares(label_counts) * _population(label_counts)).sum(axis=1)
+    return np.sqrt(np.maximum(0.0, 1.0 - overlap))
+
+
+def _population(label_counts: ArrayLike) -> FloatArray:
+    totals = np.asarray(label_counts, dtype=np.float64).sum(axis=0)
+    return np.asarray(totals / totals.sum())
+
+
+def wire_noise(menu: Sequence[Strategy]) -> FloatArray:
+    """`(strategies,)` noise power of stochastic rounding, over the row's largest value squared.
+
+    A step is the largest value over `2 ** (bits - 1) - 1`, and the error's variance grows with the
+    step squared (facts A1, symmetric form); 0 for floats and skip.
+
+    Example:
+        >>> from fedhq.allocator import parse_menu
+        >>> wire_noise(parse_menu(["skip", "fp32", "ptq-w2a2-u2", "qat-w2a2"])).round(4)
+        array([0.    , 0.    , 1.    , 0.0204])
+    """
+    noisy = [0 < s.wire_bits < _FLOAT_BITS for s in menu]
+    return np.array(
+        [
+            1.0 / (2 ** (s.wire_bits - 1) - 1) ** 2 if n else 0.0
+            for s, n in zip(menu, noisy, strict=True)
+        ]
+    )
+
+
+def separable_loss(
+    menu: Sequence[Strategy], example_shares: ArrayLike, fitted: FittedLoss
+) -> FloatArray:
+    """`(clients, strategies)` the loss that coverage does not hold: absent data and wire noise.
+
+    Args:
+        menu: The strategies.
+        example_shares: `(clients,)` each client's share of the fleet's examples.
+        fitted: The prices.
+
+    Example:
+        >>> from fedhq.allocator import parse_menu
+        >>> prices = FittedLoss(((0, 0),), 0.5, 0.0, 0.01, "by hand")
+        >>> separable_loss(parse_menu(["skip", "fp32"]), [0.2, 0.8], prices)
+        array([[0.1, 0. ],
+               [0.4, 0. ]])
+    """
+    shares = np.asarray(example_shares, dtype=np.float64)
+    absent = np.array([float(s.is_skip) for s in menu])
+    price = fitted.skip_price * absent + fitted.wire_price * wire_noise(menu)
+    return np.outer(shares, price)

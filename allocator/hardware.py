@@ -1,0 +1,219 @@
+"""Hardware analysis: devices and measured step times give seconds, bytes and memory (section 3).
+
+    seconds[i, s] = downlink + local_steps[i] * step_seconds[s] * slowdown[i] + uplink[s]
+
+with the transfers at the device's own rates; skip takes nothing (facts: the client time of any
+synchronous federation). The step times are measured, never assumed: `fedhq profile` writes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import BoolArray, FloatArray, freeze
+from .strategy import Strategy, parse_menu
+
+_PROFILE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What a client's device can do, relative to the machine whose steps were measured.
+
+    Args:
+        device_class: Name of its class, for reports.
+        slowdown: Its step time over the reference machine's, > 0.
+        uplink_bytes_per_second: Rate at which it sends, > 0.
+        downlink_bytes_per_second: Rate at which it receives, > 0.
+        memory_bytes: What a training step may take; unlimited by default.
+
+    Raises:
+        ValueError: If a value is not > 0.
+
+    Example:
+        >>> DeviceProfile("phone", 4.0, 1e6, 5e6).memory_bytes
+        inf
+    """
+
+    device_class: str
+    slowdown: float
+    uplink_bytes_per_second: float
+    downlink_bytes_per_second: float
+    memory_bytes: float = float("inf")
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "device_class" and not value > 0:
+                raise ValueError(f"`{name} > 0` must hold for a device, but got {value}.")
+
+
+@dataclass(frozen=True, eq=False)
+class StepProfile:
+    """Step times and memory of one model, measured once on a reference machine.
+
+    Args:
+        model: What was measured, for instance `cnn 1x28x28`.
+        batch_size: Examples per step.
+        strategies: The measured strategies; their wire bits do not matter here.
+        step_seconds: `(strategies,)` time of one training step, > 0; 0 for skip.
+        memory_bytes: `(strategies,)` memory of one training step; 0 for skip.
+        origin: Machine, thread count, library versions and date of the measurement.
+
+    Raises:
+        ValueError: If the tables do not fit the strategies or hold impossible values.
+    """
+
+    model: str
+    batch_size: int
+    strategies: tuple[Strategy, ...]
+    step_seconds: FloatArray
+    memory_bytes: FloatArray
+    origin: str
+
+    def __post_init__(self) -> None:
+        shape = (len(self.strategies),)
+        for name in ("step_seconds", "memory_bytes"):
+            object.__setattr__(self, name, freeze(name, getattr(self, name), shape))
+        busy = np.array([not s.is_skip for s in self.strategies])
+        if (self.step_seconds[busy] <= 0).any():
+            raise ValueError(f"`step_seconds > 0` must hold, but got {self.step_seconds}.")
+
+    def select(self, menu: Sequence[Strategy]) -> StepProfile:
+        """The rows of a menu, whatever its wire bits; skip needs no measurement.
+
+        Raises:
+            ValueError: If a strategy was not measured.
+        """
+        rows = {
+            (s.method, s.weight_bits, s.activation_bits): k for k, s in enumerate(self.strategies)
+        }
+        seconds, memory = [], []
+        for s in menu:
+            row = rows.get((s.method, s.weight_bits, s.activation_bits))
+            if row is None and not s.is_skip:
+                raise ValueError(
+                    f"the profile of {self.model!r} must hold every strategy of the menu, but "
+                    f"{s} was not measured (it has {[str(m) for m in self.strategies]}). "
+                    "Measure it with `fedhq profile`."
+                )
+            seconds.append(0.0 if row is None else float(self.step_seconds[row]))
+            memory.append(0.0 if row is None else float(self.memory_bytes[row]))
+        return StepProfile(
+            self.model,
+            self.batch_size,
+            tuple(menu),
+            np.array(seconds),
+            np.array(memory),
+            self.origin,
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the profile as JSON."""
+        rows = {
+            str(s): {"step_seconds": float(t), "memory_bytes": float(m)}
+            for s, t, m in zip(self.strategies, self.step_seconds, self.memory_bytes, strict=True)
+        }
+        content = {
+            "format": "fedhq step profile",
+            "version": _PROFILE_VERSION,
+            "model": self.model,
+            "batch_size": self.batch_size,
+            "origin": self.origin,
+            "strategies": rows,
+        }
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> StepProfile:
+        """Reads a profile.
+
+        Raises:
+            ValueError: If the file is missing, no such profile, or of a newer version.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["version"] != _PROFILE_VERSION:
+                raise ValueError(f"version is {content['version']}, not {_PROFILE_VERSION}")
+            rows = content["strategies"]
+            return cls(
+                model=content["model"],
+                batch_size=int(content["batch_size"]),
+                strategies=parse_menu(rows),
+                step_seconds=np.array([r["step_seconds"] for r in rows.values()]),
+                memory_bytes=np.array([r["memory_bytes"] for r in rows.values()]),
+                origin=content["origin"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} must be a step profile, but {type(error).__name__}: {error}. "
+                "Write one with `fedhq profile`."
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class HardwareTables:
+    """What each choice costs each client.
+
+    Args:
+        seconds: `(clients, strategies)` time of a round.
+        uplink_bytes: `(clients, strategies)` bytes that a client sends.
+        memory_bytes: `(clients, strategies)` memory of a training step.
+        allowed: `(clients, strategies)` whether the memory suffices.
+    """
+
+    seconds: FloatArray
+    uplink_bytes: FloatArray
+    memory_bytes: FloatArray
+    allowed: BoolArray
+
+
+def analyse_hardware(
+    devices: Sequence[DeviceProfile],
+    local_steps: ArrayLike,
+    profile: StepProfile,
+    uplink_bytes: ArrayLike,
+    downlink_bytes: float,
+) -> HardwareTables:
+    """Works out seconds, bytes and memory of every strategy on every device.
+
+    Args:
+        devices: `(clients,)` profiles.
+        local_steps: `(clients,)` training steps in a round.
+        profile: Measured steps of exactly the menu's strategies (`StepProfile.select`).
+        uplink_bytes: `(strategies,)` bytes of an upload; 0 for skip.
+        downlink_bytes: Bytes of the model that a taking part client receives.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ValueError: If shapes differ or values are negative.
+
+    Example:
+        >>> profile = StepProfile("toy", 32, parse_menu(["skip", "fp32"]), np.array([0, .01]),
+        ...                       np.array([0, 1e6]), "by hand")
+        >>> phone = DeviceProfile("phone", 2.0, 1e6, 4e6)
+        >>> analyse_hardware([phone], [100], profile, [0, 1e6], 4e6).seconds
+        array([[0., 4.]])
+    """
+    busy = np.array([not s.is_skip for s in profile.strategies], dtype=float)
+    steps = freeze("local_steps", local_steps, (len(devices),))
+    sent = freeze("uplink_bytes", uplink_bytes, busy.shape)
+    slowdown = np.array([d.slowdown for d in devices])
+    down = downlink_bytes / np.array([d.downlink_bytes_per_second for d in devices])
+    up = 1.0 / np.array([d.uplink_bytes_per_second for d in devices])
+    compute = np.outer(steps * slowdown, profile.step_seconds)
+    memory = np.tile(profile.memory_bytes, (len(devices), 1))
+    room = np.array([d.memory_bytes for d in devices])
+    return HardwareTables(
+        seconds=(np.outer(down, busy) + compute + np.outer(up, sent)) * busy,
+        uplink_bytes=np.tile(sent * busy, (len(devices), 1)),
+        memory_bytes=memory,
+        allowed=memory <= room[:, None],
+    )

@@ -1,0 +1,217 @@
+"""The whole program in cvxpy: variables, rows, and reading an answer back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arrays import IntArray
+from ..check import FEASIBILITY_TOLERANCE, within_deadline
+from ..errors import SolverError
+from ..problem import AllocationProblem
+from .program import COST_RANGE, row_scale
+
+if TYPE_CHECKING:
+    import cvxpy
+
+_WHOLE = 1e-4  # a binary may be this far from 0 or 1: above every backend's own tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class CvxVariables:
+    """What constraints of one's own may speak about.
+
+    Args:
+        choice: `(clients, strategies)` boolean variable, one 1 a client.
+        round_seconds: At least the round time, in seconds; equal to it where time costs anything.
+        loss: The loss L, convex in `choice`.
+        usage: One expression a budget, in the problem's order and units.
+        coverage: `(classes,)` coverage, or None without the term.
+    """
+
+    choice: cvxpy.Variable
+    round_seconds: cvxpy.Expression
+    loss: cvxpy.Expression
+    usage: tuple[cvxpy.Expression, ...]
+    coverage: cvxpy.Expression | None
+
+
+def load_cvxpy() -> Any:
+    """The package cvxpy, untyped: its functions have types in part only.
+
+    Raises:
+        SolverError: If it is not installed.
+    """
+    try:
+        import cvxpy
+    except ImportError:
+        raise SolverError(
+            "Cvx needs cvxpy, which is not installed: pip install 'fedhq[cvxpy]'"
+        ) from None
+    return cvxpy
+
+
+@dataclass(frozen=True, eq=False)
+class CvxModel:
+    """The cvxpy program; objective and rows are scaled, the variables' expressions are not."""
+
+    program: cvxpy.Problem
+    variables: CvxVariables
+    scaled_time: cvxpy.Variable
+    own: tuple[cvxpy.Constraint, ...]
+    time_unit: float
+    unit: float
+
+    @classmethod
+    def of(
+        cls,
+        problem: AllocationProblem,
+        constraints: Callable[[CvxVariables], Sequence[cvxpy.Constraint]] | None,
+    ) -> CvxModel:
+        """Builds the program with constants (matrix parameters cost cvxpy seconds)."""
+        cp = load_cvxpy()
+
+        usable = within_deadline(problem)
+        choice = cp.Variable(problem.seconds.shape, boolean=True)
+        time_unit = float(problem.seconds[usable].max()) or 1.0
+        scaled_time = cp.Variable(nonneg=True)
+        coverage, coverage_loss = _coverage(problem, choice)
+        variables = CvxVariables(
+            choice=choice,
+            round_seconds=time_unit * scaled_time,
+            loss=cp.sum(cp.multiply(problem.loss, choice)) + coverage_loss,
+            usage=tuple(cp.sum(cp.multiply(b.usage, choice)) for b in problem.budgets),
+            coverage=coverage,
+        )
+        own = () if constraints is None else tuple(constraints(variables))
+        limits = _limits(problem, variables, scaled_time, time_unit)
+        objective, unit = _objective(problem, variables)
+        program = cp.Problem(cp.Minimize(objective), [choice <= usable, *limits, *own])
+        return cls(program, variables, scaled_time, own, time_unit, unit)
+
+    def solve(self, backend: str, options: dict[str, object]) -> str:
+        """Runs the backend; returns what failed, or nothing."""
+        cp = load_cvxpy()
+
+        try:
+            with warnings.catch_warnings():
+                # "Solution may be inaccurate": the status says so, and the answer is checked.
+                warnings.simplefilter("ignore", UserWarning)
+                solve: Any = self.program.solve
+                solve(solver=backend, ignore_dpp=True, **options)
+        except cp.error.SolverError as error:
+            return f"{backend} failed or stopped without an answer: {error}"
+        return ""
+
+    def is_infeasible(self) -> bool:
+        """Whether infeasibility is proven; the objective is >= 0, so it cannot be unbounded."""
+        cp = load_cvxpy()
+
+        return self.program.status in (cp.INFEASIBLE, cp.settings.INFEASIBLE_OR_UNBOUNDED)
+
+    def is_optimal(self) -> bool:
+        """Whether the backend claims a proven optimum."""
+        cp = load_cvxpy()
+
+        return bool(self.program.status == cp.OPTIMAL)
+
+    def decode(self, problem: AllocationProblem) -> IntArray | None:
+        """The choice; None unless it is whole and keeps the user's constraints.
+
+        At a limit HiGHS hands out zeros that are no answer at all.
+        """
+        values = self.variables.choice.value
+        if values is None or not np.isfinite(values).all():
+            return None
+        whole = np.round(values)
+        if np.abs(values - whole).max() > _WHOLE or (whole.sum(axis=1) != 1).any():
+            return None
+        choice = np.asarray(whole.argmax(axis=1), dtype=np.int64)
+        self.variables.choice.value = whole
+        needed = problem.round_seconds(choice) / self.time_unit
+        self.scaled_time.value = max(needed, float(np.asarray(self.scaled_time.value)))
+        return choice if all(_is_kept(constraint) for constraint in self.own) else None
+
+    def bound(self) -> float:
+        """The backend's dual bound in objective units; -inf where it gives none."""
+        stats = self.program.solver_stats
+        extra = None if stats is None else stats.extra_stats
+        if isinstance(extra, dict):
+            scaled = extra.get("mip_dual_bound", -np.inf)
+        else:
+            scaled = getattr(extra, "mip_dual_bound", -np.inf)
+        return float(scaled) * self.unit if np.isfinite(scaled) else -np.inf
+
+
+def _coverage(
+    problem: AllocationProblem, choice: cvxpy.Variable
+) -> tuple[cvxpy.Expression | None, cvxpy.Expression | float]:
+    """`(classes,)` coverage, and the loss that follows from it."""
+    cp = load_cvxpy()
+
+    if (term := problem.coverage) is None:
+        return None, 0.0
+    covered = term.carried + term.share.T @ (choice @ term.teaches)
+    points = term.loss_curve
+    slopes = np.append(np.diff(points[:, 1]) / np.diff(points[:, 0]), 0.0)
+    offsets = points[:, 1] - slopes * points[:, 0]
+    lines = [slope * covered + offset for slope, offset in zip(slopes, offsets, strict=True)]
+    return covered, term.class_weights @ cp.max(cp.vstack(lines), axis=0)
+
+
+def _limits(
+    problem: AllocationProblem,
+    variables: CvxVariables,
+    scaled_time: cvxpy.Variable,
+    time_unit: float,
+) -> list[cvxpy.Constraint]:
+    cp = load_cvxpy()
+
+    choice = variables.choice
+    own_time = cp.sum(cp.multiply(problem.seconds / time_unit, choice), axis=1)
+    takes_part = choice @ problem.participates.astype(float)
+    limits = [cp.sum(choice, axis=1) == 1, own_time <= scaled_time, cp.sum(takes_part) >= 1]
+    if problem.min_participation > 0:
+        share = problem.example_shares / problem.min_participation
+        limits.append(share @ takes_part >= 1)
+    for budget in problem.budgets:
+        scale = row_scale(budget.limit, budget.usage)
+        used = cp.sum(cp.multiply(budget.usage / scale, choice))
+        limits.append(used <= budget.limit / scale)
+    if problem.max_loss is not None:
+        scale = row_scale(problem.max_loss, problem.loss)
+        limits.append(variables.loss / scale <= problem.max_loss / scale)
+    return limits
+
+
+def _objective(
+    problem: AllocationProblem, variables: CvxVariables
+) -> tuple[cvxpy.Expression, float]:
+    """The objective in units that keep its costs far above the backends' absolute tolerances."""
+    cp = load_cvxpy()
+
+    table = problem.loss_weight * problem.loss
+    if problem.switching_seconds is not None:
+        table = table + problem.switching_seconds
+    usable, term = within_deadline(problem), problem.coverage
+    largest = max(
+        float(table[usable].max()),
+        problem.time_weight * float(problem.seconds[usable].max()),
+        0.0 if term is None else problem.loss_weight * float(term.loss_curve[0, 1]),
+    )
+    unit = largest / COST_RANGE or 1.0
+    terms: Any = (problem.time_weight / unit) * variables.round_seconds
+    terms += (problem.loss_weight / unit) * variables.loss
+    if problem.switching_seconds is not None:
+        terms += cp.sum(cp.multiply(problem.switching_seconds / unit, variables.choice))
+    return terms, unit
+
+
+def _is_kept(constraint: Any) -> bool:
+    """Whether a constraint holds, relative to the size of its two sides."""
+    sizes = [float(np.max(np.abs(side.value), initial=1.0)) for side in constraint.args]
+    return bool(np.max(constraint.violation()) <= FEASIBILITY_TOLERANCE * max(sizes))

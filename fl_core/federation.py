@@ -1,0 +1,129 @@
+"""Everything of a federation that settings and a seed determine: data, clients, devices, tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..allocator.arrays import IntArray
+from ..allocator.hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
+from ..allocator.strategy import Method, Strategy, parse_menu
+from ..models import build_model
+from .datasets import Dataset, Split, load_dataset, split_dataset
+from .fleet import make_fleet
+from .partitions import DirichletPartitioner, IidPartitioner, count_labels
+from .seeds import Purpose, generator
+from .settings import FederationSettings, PartitionSettings
+from .wire import encoded_bytes
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """A federation ready to train.
+
+    Args:
+        settings: What it was built from.
+        menu: The strategies on offer.
+        deployed: A QAT strategy with the bits of the deployment.
+        clients: `(clients,)` the data of every client.
+        split: Training, calibration and test data.
+        label_counts: `(clients, classes)` examples of each class.
+        devices: `(clients,)` devices.
+        hardware: What every strategy costs every client.
+        model: The network with its first weights.
+        local_steps: `(clients,)` training steps in a round.
+        downlink_bytes: Bytes of the model that every taking part client receives.
+    """
+
+    settings: FederationSettings
+    menu: tuple[Strategy, ...]
+    deployed: Strategy
+    clients: tuple[Dataset, ...]
+    split: Split
+    label_counts: IntArray
+    devices: tuple[DeviceProfile, ...]
+    hardware: HardwareTables
+    model: torch.nn.Module
+    local_steps: IntArray
+    downlink_bytes: int
+
+    @classmethod
+    def build(cls, settings: FederationSettings) -> Federation:
+        """Builds a federation; the same settings give the same federation.
+
+        Raises:
+            ValueError: If data, partition, menu or profile do not fit together.
+        """
+        seed = settings.seed
+        menu = parse_menu(settings.menu)
+        data = load_dataset(settings.data.name)
+        rng = generator(seed, Purpose.SPLIT)
+        split = split_dataset(data, settings.data.num_test, settings.data.num_calibration, rng)
+        labels = split.train.labels.numpy()
+        parts = _partitioner(settings.partition).partition(
+            labels, generator(seed, Purpose.PARTITION)
+        )
+        counts = count_labels(labels, parts, data.num_classes)
+        devices = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
+        shape = tuple(int(n) for n in data.inputs.shape[1:])
+        model = build_model(settings.model, shape, data.num_classes, seed)
+        shapes = [tuple(p.shape) for p in model.parameters()]
+        steps = _local_steps(counts, settings)
+        downlink_bytes = encoded_bytes(shapes, FLOAT_BITS)
+        hardware = analyse_hardware(
+            devices,
+            steps,
+            load_profile(settings).select(menu),
+            [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
+            downlink_bytes,
+        )
+        return cls(
+            settings=settings,
+            menu=menu,
+            deployed=Strategy(Method.QAT, settings.weight_bits, settings.activation_bits, 4),
+            clients=tuple(split.train.take(part) for part in parts),
+            split=split,
+            label_counts=counts,
+            devices=devices,
+            hardware=hardware,
+            model=model,
+            local_steps=steps,
+            downlink_bytes=downlink_bytes,
+        )
+
+    @property
+    def num_examples(self) -> IntArray:
+        """`(clients,)` examples of every client."""
+        return self.label_counts.sum(axis=1)
+
+
+def load_profile(settings: FederationSettings) -> StepProfile:
+    """The step profile that the settings name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if settings.profile != "shipped":
+        return StepProfile.load(Path(settings.profile))
+    name = f"{settings.data.name}-{settings.model}.json"
+    shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
+    with resources.as_file(shipped) as path:
+        return StepProfile.load(path)
+
+
+def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidPartitioner:
+    if settings.kind == "iid":
+        return IidPartitioner(settings.num_clients)
+    return DirichletPartitioner(settings.num_clients, settings.alpha, settings.min_partition_size)
+
+
+def _local_steps(label_counts: IntArray, settings: FederationSettings) -> IntArray:
+    training = settings.training
+    batches = -(-label_counts.sum(axis=1) // training.batch_size)
+    return np.asarray(training.local_epochs * batches)

@@ -1,0 +1,29 @@
+"""Sets a process up for training: threads, and an allocator that keeps its pages."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def set_up_process(threads: int = 1) -> None:
+    """Fixes the threads of torch, and lets glibc keep freed memory.
+
+    Results are the same bytes only for equal thread counts. Without the second step every training
+    step returns its activations to the system and faults them in again, which at 28 x 28 costs
+    more than fake quantization does.
+
+    Args:
+        threads: Threads of torch's operators.
+    """
+    torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

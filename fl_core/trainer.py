@@ -1,0 +1,283 @@
+"""The federation's loop: plan, train, aggregate, evaluate; recorded, and resumable at any point."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..allocator.controller import Outcome
+from ..allocator.errors import FedHQError, WireError
+from ..allocator.solution import Allocation
+from ..models import accuracy, deploy
+from .aggregate import federated_average
+from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
+from .client import LocalTrainer, Weights, load_weights_, read_weights
+from .federation import FLOAT_BITS, Federation
+from .records import ClientRecord, RoundRecord, RunRecorder, WallRecord
+from .seeds import Purpose, generator
+from .wire import Update, decode_update, encode_with_feedback
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+MIN_FEEDBACK_BITS = 4
+"""At 2 bits the noise of a row exceeds the row, and its residual would grow (see `wire`)."""
+_EVALUATION_BATCH = 500
+
+
+class Planner(Protocol):
+    """Who decides; `HybridAllocator` is one."""
+
+    def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
+        """Decides what every client of the cohort does."""
+        ...
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes in what they did."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a checkpoint must keep, ready for JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved state."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainerState:
+    """All that changes from round to round, beside the planner's own state.
+
+    Args:
+        round_number: Rounds done.
+        simulated_seconds: Simulated time since the start.
+        weights: The server's float weights.
+        residuals: Per client, what error feedback still owes.
+    """
+
+    round_number: int
+    simulated_seconds: float
+    weights: Weights
+    residuals: dict[int, Weights]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reply:
+    """What came back from one client of the cohort."""
+
+    record: ClientRecord
+    outcome: Outcome
+    update: Update | None
+
+
+class Trainer:
+    """Trains a federation in one process, in a fixed order, on a virtual clock.
+
+    Args:
+        federation: Data, clients, devices.
+        planner: Who decides what each client does.
+        folder: Where records and checkpoint go; what stands there is resumed.
+        config: The resolved configuration, ready for JSON; a checkpoint of another is refused.
+
+    Raises:
+        CheckpointError: If the folder holds a damaged checkpoint or one of another configuration.
+    """
+
+    def __init__(
+        self, federation: Federation, planner: Planner, folder: Path, config: Mapping[str, Any]
+    ) -> None:
+        self._federation = federation
+        self._planner = planner
+        self._folder = folder
+        self._config = config
+        self._recorder = RunRecorder(folder)
+        self._local = LocalTrainer(federation.model, federation.settings.training)
+        self._state = self._resume()
+
+    @property
+    def state(self) -> TrainerState:
+        """Where training stands."""
+        return self._state
+
+    def run(self, on_round: Callable[[RoundRecord], None] | None = None) -> Weights:
+        """Trains the rounds that are left.
+
+        Args:
+            on_round: Called after each round with its record.
+
+        Returns:
+            The server's float weights after the last round.
+
+        Raises:
+            InfeasibleError: If the planner's limits cannot be kept.
+            FedHQError: If no client of a round returns a usable update.
+        """
+        training = self._federation.settings.training
+        for number in range(self._state.round_number + 1, training.rounds + 1):
+            record = self._round(number)
+            if number % training.checkpoint_every == 0 or number == training.rounds:
+                self._save()
+            if on_round is not None:
+                on_round(record)
+        return self._state.weights
+
+    def _round(self, number: int) -> RoundRecord:
+        clock = [time.perf_counter()]
+        # 1. Decide.
+        cohort = self._sample_cohort(number)
+        allocation = self._planner.plan(number, cohort)
+        clock.append(time.perf_counter())
+        # 2. Train, and send over the wire.
+        rate = self._learning_rate(number)
+        replies = [
+            self._visit(number, client, allocation, place, rate)
+            for place, client in enumerate(cohort)
+        ]
+        # 3. Aggregate.
+        updates = [reply.update for reply in replies if reply.update is not None]
+        if not updates:
+            raise FedHQError(
+                f"no client of round {number} returned a usable update. "
+                f"Lower `learning_rate` ({rate:.4g} in this round) if training diverged."
+            )
+        seconds = max(reply.outcome.seconds for reply in replies)
+        self._state = replace(
+            self._state,
+            round_number=number,
+            simulated_seconds=self._state.simulated_seconds + seconds,
+            weights=federated_average(self._state.weights, updates),
+        )
+        self._planner.observe([reply.outcome for reply in replies])
+        clock.append(time.perf_counter())
+        # 4. Evaluate as deployed, and record.
+        deployed, in_float = self._evaluate(number)
+        clock.append(time.perf_counter())
+        clients = [reply.record for reply in replies]
+        record = RoundRecord(
+            round=number,
+            simulated_seconds=self._state.simulated_seconds,
+            round_seconds=seconds,
+            deployed_accuracy=deployed,
+            float_accuracy=in_float,
+            uplink_bytes=sum(c.uplink_bytes for c in clients),
+            downlink_bytes=sum(c.downlink_bytes for c in clients),
+            planned_loss=allocation.loss,
+            bottleneck=None if allocation.bottleneck is None else cohort[allocation.bottleneck],
+            learning_rate=rate,
+        )
+        wall = WallRecord(number, *(float(t) for t in np.diff(clock)))
+        self._recorder.append(record, clients, wall)
+        return record
+
+    def _visit(
+        self, number: int, client: int, allocation: Allocation, place: int, rate: float
+    ) -> _Reply:
+        """One client's part of a round; a client that diverges counts as failed."""
+        strategy = allocation.strategy(place)
+        data = self._federation.clients[client]
+        column = int(allocation.choice[place])
+        seconds = float(self._federation.hardware.seconds[client, column])
+        sent, received, loss, update = 0, 0, None, None
+        status = "skipped"
+        if not strategy.is_skip:
+            received = self._federation.downlink_bytes
+            seed = self._federation.settings.seed
+            rng = generator(seed, Purpose.BATCHES, number, client)
+            result = self._local.train(self._state.weights, data, strategy, rate, rng)
+            try:
+                payload = self._send(number, client, strategy.wire_bits, result.update)
+                update = decode_update(payload, self._state.weights)
+                status, sent, loss = "ok", len(payload), result.train_loss
+            except WireError:
+                status = "failed"
+        record = ClientRecord(
+            round=number,
+            client=client,
+            strategy=str(strategy),
+            num_examples=len(data),
+            seconds=seconds,
+            uplink_bytes=sent,
+            downlink_bytes=received,
+            train_loss=loss,
+            status=status,
+        )
+        return _Reply(record, Outcome(client, strategy, seconds, status == "ok"), update)
+
+    def _send(self, number: int, client: int, wire_bits: int, update: Weights) -> bytes:
+        """Writes an update, with error feedback where that does not grow without bound."""
+        residuals = self._state.residuals
+        feeds_back = MIN_FEEDBACK_BITS <= wire_bits < FLOAT_BITS
+        payload, left = encode_with_feedback(
+            update,
+            residuals.get(client) if feeds_back else None,
+            wire_bits=wire_bits,
+            round_number=number,
+            client=client,
+            num_examples=len(self._federation.clients[client]),
+            rng=generator(self._federation.settings.seed, Purpose.WIRE, number, client),
+        )
+        if feeds_back:
+            residuals[client] = left
+        return payload
+
+    def _sample_cohort(self, number: int) -> list[int]:
+        settings = self._federation.settings
+        num_clients = len(self._federation.clients)
+        size = settings.training.cohort
+        if size is None or size >= num_clients:
+            return list(range(num_clients))
+        rng = generator(settings.seed, Purpose.COHORT, number)
+        return sorted(int(i) for i in rng.choice(num_clients, size, replace=False))
+
+    def _learning_rate(self, number: int) -> float:
+        """Half a cosine from the first round to the last."""
+        training = self._federation.settings.training
+        progress = (number - 1) / training.rounds
+        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _evaluate(self, number: int) -> tuple[float | None, float | None]:
+        settings = self._federation.settings
+        training = settings.training
+        if number % training.evaluate_every and number != training.rounds:
+            return None, None
+        split = self._federation.split
+        model = self._federation.model
+        load_weights_(model, self._state.weights)
+        shipped = deploy(
+            model, settings.weight_bits, settings.activation_bits, [split.calibration.inputs]
+        )
+        inputs, labels = split.test.inputs, split.test.labels
+        return (
+            accuracy(shipped, inputs, labels, _EVALUATION_BATCH),
+            accuracy(model, inputs, labels, _EVALUATION_BATCH),
+        )
+
+    def _resume(self) -> TrainerState:
+        path = self._folder / CHECKPOINT_FILE
+        if not path.exists():
+            self._recorder.truncate({})
+            return TrainerState(0, 0.0, read_weights(self._federation.model), {})
+        saved = load_checkpoint(path)
+        check_same_config(saved.config, self._config)
+        self._recorder.truncate(saved.record_offsets)
+        self._planner.load_state_dict(saved.controller_state)
+        return TrainerState(
+            saved.round_number, saved.simulated_seconds, saved.weights, saved.residuals
+        )
+
+    def _save(self) -> None:
+        checkpoint = Checkpoint(
+            round_number=self._state.round_number,
+            simulated_seconds=self._state.simulated_seconds,
+            weights=self._state.weights,
+            residuals=self._state.residuals,
+            controller_state=self._planner.state_dict(),
+            record_offsets=self._recorder.offsets(),
+            config=self._config,
+        )
+        save_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)

@@ -1,0 +1,111 @@
+"""From a configuration to a running federation: the one place where names become solvers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..allocator import (
+    CoarseRule,
+    Cvx,
+    DataOnly,
+    FastestWithin,
+    FrontierPick,
+    HardwareOnly,
+    HybridAllocator,
+    Limits,
+    Milp,
+    Random,
+    Solver,
+    Strategy,
+    Sweep,
+    Uniform,
+    fitted_loss,
+)
+from ..fl_core.federation import Federation
+from ..fl_core.trainer import Trainer
+from .config import AllocationSettings, RunConfig, resolved
+
+
+def make_solver(settings: AllocationSettings, seed: int) -> Solver:
+    """The solver that a configuration names.
+
+    Args:
+        settings: The name and what it needs; `share` must be a number here.
+        seed: Of the random rule.
+    """
+    strategy, otherwise = Strategy.parse(settings.strategy), Strategy.parse(settings.otherwise)
+    share = settings.share
+    if share == "fedhq":
+        raise ValueError(
+            "allocation.share = 'fedhq': needs an arm with solver 'fedhq' in the same comparison."
+        )
+    match settings.solver:
+        case "fedhq":
+            loss = fitted_loss().rule_loss if settings.pick_loss is None else settings.pick_loss
+            return FrontierPick(FastestWithin(loss))
+        case "uniform":
+            return Uniform(strategy)
+        case "random":
+            return Random(strategy, otherwise, share, seed)
+        case "hardware-only":
+            return HardwareOnly(strategy, otherwise)
+        case "data-only":
+            return DataOnly(strategy, otherwise, share)
+        case "coarse":
+            return CoarseRule(strategy, otherwise)
+        case "sweep":
+            return Sweep()
+        case "milp":
+            return Milp()
+        case "cvx":
+            return Cvx()
+
+
+def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator:
+    """The allocator of a run.
+
+    Raises:
+        ValueError: If the configuration names a strategy that cannot be read.
+    """
+    settings = config.allocation
+    return HybridAllocator(
+        federation.menu,
+        federation.hardware,
+        federation.deployed,
+        make_solver(settings, config.federation.seed),
+        num_examples=federation.num_examples,
+        label_counts=federation.label_counts,
+        limits=Limits(
+            tradeoff=settings.tradeoff,
+            deadline_seconds=settings.deadline_seconds,
+            max_loss=settings.max_loss,
+            uplink_bytes=settings.uplink_bytes,
+            min_participation=settings.min_participation,
+        ),
+        carry=settings.carry,
+    )
+
+
+def make_trainer(config: RunConfig, folder: Path) -> Trainer:
+    """A trainer for a run's folder, resumed from what stands there."""
+    federation = Federation.build(config.federation)
+    return Trainer(federation, make_allocator(config, federation), folder, resolved(config))
+
+
+def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
+    """A configuration whose `share = "fedhq"` is replaced by what the reference's plan has.
+
+    Args:
+        config: The arm whose share is asked for.
+        reference: The fedhq arm of the same scenario and seed.
+    """
+    if config.allocation.share != "fedhq":
+        return config
+    federation = Federation.build(reference.federation)
+    allocation = make_allocator(reference, federation).plan(1)
+    wanted = Strategy.parse(config.allocation.strategy)
+    share = sum(allocation.strategy(i) == wanted for i in range(len(allocation.choice)))
+    return replace(
+        config, allocation=replace(config.allocation, share=share / len(allocation.choice))
+    )

@@ -1,0 +1,302 @@
+"""The figures of a report, as plotly figures that read well on light and dark pages.
+
+Colours mean the same everywhere: each strategy has one, by method (after Okabe and Ito, who chose
+hues that the colour-blind tell apart); an arm whose clients all do the same has its strategy's.
+Each figure says in `layout.meta` in words what it shows. Needs plotly: `fedhq[report]`.
+"""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from plotly import graph_objects as go
+
+from ..allocator.strategy import Method, Strategy
+from ..fl_core.records import ClientRecord
+from .results import Comparison, FrontierView, RunResult
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_INK = "#7d8590"
+_GRID = "rgba(125, 133, 144, 0.22)"
+_METHODS = dict(zip(Method, ("#aab2bc", "#c2659a", "#d48f00", "#1f77bf"), strict=True))
+_LAST_ARM = "#009e73"
+_HYBRIDS = ("#d55e00", "#767d87", "#3f9fdc", "#8a6fd1", "#8c7a3d", "#4f8a8b")
+_SYMBOLS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+_FAILED = "#d1242f"
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a comparison.
+
+    Args:
+        strategies: Colour of each strategy that occurs, from skip to qat.
+        arms: Colour of each arm, in the comparison's order.
+    """
+
+    strategies: Mapping[str, str]
+    arms: Mapping[str, str]
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> Palette:
+        """Gives every strategy and arm of a comparison its colour."""
+        done: dict[str, set[str]] = {arm: set() for arm in comparison.arms}
+        for result in comparison.results:
+            done.setdefault(result.arm, set()).update(c.strategy for c in result.clients)
+        strategies = _strategy_colours(set().union(*done.values()))
+        spare = iter(_HYBRIDS * len(done))
+        arms: dict[str, str] = {}
+        for arm in comparison.arms:
+            own = next(iter(done[arm])) if len(done[arm]) == 1 else ""
+            if own and strategies[own] not in arms.values():
+                arms[arm] = strategies[own]
+            elif arm == comparison.arms[-1]:
+                arms[arm] = _LAST_ARM
+            else:
+                arms[arm] = next(spare)
+        return cls(strategies, arms)
+
+
+def _strategy_colours(texts: Iterable[str]) -> dict[str, str]:
+    """One hue a method; more bits are paler."""
+    order = list(Method)
+    parsed = sorted(
+        (Strategy.parse(text) for text in texts),
+        key=lambda s: (order.index(s.method), s.weight_bits, s.activation_bits, s.wire_bits),
+    )
+    colours = {}
+    for strategy in parsed:
+        same = [s for s in parsed if s.method is strategy.method]
+        pale = 0.55 * same.index(strategy) / max(len(same) - 1, 1)
+        hue = bytes.fromhex(_METHODS[strategy.method][1:])
+        colours[str(strategy)] = "#" + bytes(round(c + (255 - c) * pale) for c in hue).hex()
+    return colours
+
+
+def accuracy_figure(comparison: Comparison, scenario: str, palette: Palette) -> go.Figure:
+    """Deployed accuracy against simulated time: an arm's mean over seeds and their range."""
+    figure = go.Figure()
+    ends = []
+    for k, arm in enumerate(comparison.arms):
+        points = _mean_points(comparison.of(scenario, arm))
+        if points:
+            last = arm == comparison.arms[-1]
+            symbol = "circle" if last else _SYMBOLS[k % len(_SYMBOLS)]
+            _add_arm(figure, arm, points, palette.arms[arm], symbol, 3.4 if last else 1.8)
+            ends.append(f"{arm} {points[-1].accuracy:.3f} after {points[-1].seconds:.1f} s")
+    _add_level(figure, comparison.target_accuracy, f"target {comparison.target_accuracy:g}", "left")
+    alt = f"Line chart: deployed accuracy against simulated time in {scenario}. {'; '.join(ends)}."
+    _lay_out(figure, "simulated time, s", "deployed accuracy", 460, alt)
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+@dataclass(frozen=True)
+class _Point:
+    round: int
+    seconds: float
+    accuracy: float
+    low: float
+    high: float
+    seeds: int
+
+
+def _mean_points(runs: Sequence[RunResult]) -> list[_Point]:
+    """Means over the seeds that were evaluated after the same round."""
+    by_round: dict[int, list[tuple[float, float]]] = {}
+    for run in runs:
+        for r in run.rounds:
+            if r.deployed_accuracy is not None:
+                at = (r.simulated_seconds, r.deployed_accuracy)
+                by_round.setdefault(r.round, []).append(at)
+    points = []
+    for number, found in sorted(by_round.items()):
+        seconds, accuracy = zip(*found, strict=True)
+        middle = (statistics.fmean(seconds), statistics.fmean(accuracy))
+        points.append(_Point(number, *middle, min(accuracy), max(accuracy), len(found)))
+    return points
+
+
+def _add_arm(
+    figure: go.Figure, arm: str, points: Sequence[_Point], colour: str, symbol: str, width: float
+) -> None:
+    x, y = [p.seconds for p in points], [p.accuracy for p in points]
+    band = [p.low for p in points] + [p.high for p in reversed(points)]
+    ranges = [f"<br>{p.low:.3f} to {p.high:.3f} over {p.seeds} seeds" for p in points]
+    if any(p.seeds > 1 for p in points):
+        figure.add_scatter(
+            x=x + x[::-1], y=band, mode="lines", line_width=0, fill="toself", fillcolor=colour,
+            opacity=0.14, hoverinfo="skip", showlegend=False, legendgroup=arm,
+        )  # fmt: skip
+    else:
+        ranges = [""] * len(points)
+    data = [[p.round, text] for p, text in zip(points, ranges, strict=True)]
+    hover = "round %{customdata[0]}, %{x:.1f} s<br>deployed accuracy %{y:.3f}%{customdata[1]}"
+    figure.add_scatter(
+        x=x, y=y, name=_text(arm), legendgroup=arm, mode="lines+markers", customdata=data,
+        hovertemplate=hover, line={"color": colour, "width": width},
+        marker={"symbol": symbol, "size": 7, "maxdisplayed": 12},
+    )  # fmt: skip
+
+
+def frontier_figure(views: Sequence[FrontierView]) -> go.Figure:
+    """Round time against predicted loss, with the chosen point marked."""
+    figure = go.Figure()
+    hover = "round time %{x:.3g} s<br>predicted loss %{y:.3g}"
+    chosen = []
+    for k, view in enumerate(views):
+        x, y = [float(t) for t in view.round_seconds], [float(v) for v in view.loss]
+        here, number = view.chosen, f" {k + 1}" if len(views) > 1 else ""
+        line = {"color": _INK, "width": 1.5, "shape": "hv", "dash": "dot" if k else "solid"}
+        figure.add_scatter(
+            x=x, y=y, name="frontier" + number, mode="lines+markers", line=line, marker_size=7,
+            hovertemplate=hover,
+        )  # fmt: skip
+        marker = {"size": 15, "color": _LAST_ARM, "symbol": "diamond"}
+        figure.add_scatter(
+            x=[x[here]], y=[y[here]], name="chosen" + number, mode="markers", marker=marker,
+            hovertemplate=hover,
+        )  # fmt: skip
+        chosen.append(f"chosen{number}: {x[here]:.3g} s, loss {y[here]:.3g}")
+        _add_pointer(figure, x[here], y[here], chosen[-1], x[here] < (x[0] + x[-1]) / 2)
+    alt = f"Frontier of round time and predicted loss. {'; '.join(chosen)}."
+    _lay_out(figure, "round time, s", "predicted accuracy loss", 400, alt)
+    return figure
+
+
+def client_order(comparison: Comparison, scenario: str) -> tuple[int, ...]:
+    """The clients of each arm's lowest seed, fastest device first.
+
+    A device's speed is the least simulated time that a round took it, in any arm; one that never
+    trained comes last.
+    """
+    runs = [comparison.of(scenario, arm)[:1] for arm in comparison.arms]
+    seconds: dict[int, float] = {}
+    for record in (c for run in runs for r in run for c in r.clients):
+        took = record.seconds if record.seconds > 0 else float("inf")
+        seconds[record.client] = min(took, seconds.get(record.client, took))
+    return tuple(sorted(seconds, key=lambda client: (seconds[client], client)))
+
+
+def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) -> go.Figure:
+    """What every client did in every round of a run; blank where it was not in the cohort.
+
+    Args:
+        run: The run.
+        order: Clients from the top row down.
+        palette: The comparison's.
+    """
+    names, rounds = list(palette.strategies), [r.round for r in run.rounds]
+    done = {(c.client, c.round): c for c in run.clients}
+    rows = [[done.get((client, number)) for number in rounds] for client in order]
+    z = [[None if c is None else names.index(c.strategy) for c in row] for row in rows]
+    text = [["" if c is None else _did(c) for c in row] for row in rows]
+    edges = [(k, k + side) for k in range(len(names)) for side in (0, 1)]
+    steps = [(edge / len(names), palette.strategies[names[k]]) for k, edge in edges]
+    gap = 1 if len(order) <= 60 and len(rounds) <= 100 else 0
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=rounds, y=[str(client) for client in order], z=z, text=text, xgap=gap, ygap=gap,
+        colorscale=steps, zmin=-0.5, zmax=len(names) - 0.5, showscale=False, hoverongaps=False,
+        hovertemplate="client %{y}, round %{x}<br>%{text}<extra></extra>",
+    )  # fmt: skip
+    alt = (
+        f"Heat map: strategy of {len(order)} clients in {len(rounds)} rounds, arm {run.arm}, "
+        f"scenario {run.scenario}, seed {run.seed}."
+    )
+    _lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
+    _add_legend(figure, palette, [c for row in rows for c in row if c and c.status == "failed"])
+    figure.update_xaxes(showgrid=False, tickformat="d")
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, tickfont_size=11)
+    figure.update_yaxes(dtick=1 if len(order) <= 30 else None)
+    return figure
+
+
+def waterfall_figure(run: RunResult, palette: Palette) -> go.Figure:
+    """The seconds of every client in a run's last round, slowest first, and the round time."""
+    last = run.rounds[-1]
+    clients = [c for c in run.clients if c.round == last.round]
+    clients.sort(key=lambda c: (-c.seconds, c.client))
+    figure = go.Figure()
+    x, y = [str(c.client) for c in clients], [c.seconds for c in clients]
+    colours = [palette.strategies[c.strategy] for c in clients]
+    figure.add_bar(
+        x=x, y=y, marker={"color": colours, "line_width": 0}, showlegend=False,
+        text=[_did(c) for c in clients], textposition="none",
+        hovertemplate="client %{x}<br>%{text}<extra></extra>",
+    )  # fmt: skip
+    says = f"round time {last.round_seconds:.3g} s"
+    _add_level(figure, last.round_seconds, says, "right")
+    place = next((k for k, c in enumerate(clients) if c.client == last.bottleneck), None)
+    if place is not None:
+        waits = f"everybody waits for client {last.bottleneck}"
+        left = place < len(clients) / 2
+        _add_pointer(figure, place, clients[place].seconds, waits, left)
+        says += f"; {waits}"
+    alt = (
+        f"Bar chart: seconds of {len(clients)} clients in round {last.round}, arm {run.arm}, "
+        f"scenario {run.scenario}, seed {run.seed}; {says}."
+    )
+    _lay_out(figure, "client, slowest first", "simulated time, s", 400, alt)
+    _add_legend(figure, palette)
+    figure.update_layout(bargap=0.18)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(range=[0, 1.2 * max([last.round_seconds, *y])])
+    return figure
+
+
+def _did(record: ClientRecord) -> str:
+    if record.status == "skipped":
+        return record.strategy
+    failed = ", failed" if record.status == "failed" else ""
+    return f"{record.strategy}, {record.seconds:.3g} s{failed}"
+
+
+def _add_level(figure: go.Figure, y: float, text: str, side: str) -> None:
+    """A dashed horizontal line with its text at one end."""
+    line = {"dash": "dash", "width": 1.5, "color": _INK}
+    note = {"text": text, "font_size": 12, "xanchor": side}
+    figure.add_hline(y=y, line=line, annotation=note, annotation_position=f"top {side}")
+
+
+def _add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) -> None:
+    """A text above a point with a line to it; to its right for a point on the left."""
+    figure.add_annotation(
+        x=x, y=y, text=text, ax=16 if left else -16, ay=-36, xanchor="left" if left else "right",
+        arrowcolor=_INK, arrowwidth=1.2, arrowhead=0,
+    )  # fmt: skip
+
+
+def _add_legend(figure: go.Figure, palette: Palette, failed: Sequence[ClientRecord] = ()) -> None:
+    """The strategies' colours, and crosses on the clients that failed."""
+    for name, colour in palette.strategies.items():
+        marker = {"color": colour, "symbol": "square", "size": 12}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=_text(name))
+    if failed:
+        x, y = [c.round for c in failed], [str(c.client) for c in failed]
+        marker = {"symbol": "x", "size": 7, "color": _FAILED}
+        figure.add_scatter(x=x, y=y, name="failed", mode="markers", marker=marker, hoverinfo="skip")
+    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
+
+
+def _lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: str) -> None:
+    """What all figures share: no background, mid-tone ink, the legend on top, room on phones."""
+    axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "linecolor": _GRID}
+    font = {"family": FONT, "size": 13}
+    figure.update_layout(
+        template=go.layout.Template(), meta=alt, height=height, hovermode="closest",
+        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={**font, "color": _INK},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"font": font, "align": "left", "namelength": -1},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={**axis, "title": {"text": x_title, "standoff": 8}},
+        yaxis={**axis, "title": {"text": y_title, "standoff": 8}},
+    )  # fmt: skip
+
+
+def _text(name: str) -> str:
+    """A name for plotly, which reads tags and entities in every text."""
+    return html.escape(name, quote=False)

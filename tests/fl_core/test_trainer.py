@@ -1,0 +1,272 @@
+"""The loop: what it trains, what it records, and that nothing of it is lost or left to chance."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedhq.allocator import Allocation, CheckpointError, FedHQError, HybridAllocator, Random
+from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.client import load_weights_, read_weights
+from fedhq.fl_core.federation import Federation
+from fedhq.fl_core.records import read_clients, read_rounds
+from fedhq.fl_core.settings import (
+    DataSettings,
+    DeviceClass,
+    FederationSettings,
+    FleetSettings,
+    PartitionSettings,
+    TrainingSettings,
+)
+from fedhq.fl_core.trainer import Trainer
+
+FLEET = FleetSettings(
+    (DeviceClass("fast", 1, 1.0, 1e6, 1e6), DeviceClass("slow", 1, 4.0, 1e5, 1e5)), spread=0.2
+)
+SETTINGS = FederationSettings(
+    fleet=FLEET,
+    menu=("skip", "fp32", "ptq-w2a2", "qat-w2a2"),
+    data=DataSettings("digits", num_test=300, num_calibration=60),
+    partition=PartitionSettings("dirichlet", num_clients=5, alpha=0.5),
+    training=TrainingSettings(rounds=4, learning_rate=0.1),
+)
+MIXED = Random(Strategy.parse("qat-w2a2"), Strategy.parse("ptq-w2a2"), share=0.5, seed=1)
+
+
+def with_training(**changes) -> FederationSettings:
+    return replace(SETTINGS, training=replace(SETTINGS.training, **changes))
+
+
+def make_trainer(folder: Path, settings=SETTINGS, solver=MIXED, config=None) -> Trainer:
+    federation = Federation.build(settings)
+    planner = HybridAllocator(
+        federation.menu,
+        federation.hardware,
+        federation.deployed,
+        solver,
+        num_examples=federation.num_examples,
+        label_counts=federation.label_counts,
+    )
+    return Trainer(federation, planner, folder, config or {"name": "test"})
+
+
+class Fixed:
+    """A planner that gives each client the strategy it is told, whatever the round."""
+
+    def __init__(self, federation: Federation, texts: list[str]) -> None:
+        menu = [str(s) for s in federation.menu]
+        self.choice = np.array([menu.index(t) for t in texts])
+        self.federation = federation
+        self.outcomes: list = []
+
+    def plan(self, round_number, cohort=None) -> Allocation:
+        planner = HybridAllocator(
+            self.federation.menu,
+            self.federation.hardware,
+            "qat-w2a2",
+            MIXED,
+            num_examples=self.federation.num_examples,
+        )
+        cohort = list(range(len(self.choice))) if cohort is None else cohort
+        return Allocation.of(planner.problem(cohort), self.choice[cohort])
+
+    def observe(self, outcomes) -> None:
+        self.outcomes.append(outcomes)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state) -> None:
+        pass
+
+
+def fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("rounds.jsonl", "clients.jsonl", "checkpoint.safetensors"):
+        content = (folder / name).read_bytes()
+        if name.startswith("checkpoint"):  # holds the length of the wall times' file
+            content = b"".join(v.tobytes() for v in _weights(folder).values())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _weights(folder: Path) -> dict[str, np.ndarray]:
+    from fedhq.fl_core.checkpoint import load_checkpoint
+
+    return dict(sorted(load_checkpoint(folder / "checkpoint.safetensors").weights.items()))
+
+
+def test_one_full_batch_step_of_all_clients_is_a_step_of_central_gradient_descent(tmp_path) -> None:
+    settings = with_training(rounds=1, batch_size=5000, learning_rate=0.3)
+    federation = Federation.build(settings)
+    start = read_weights(federation.model)
+    trained = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+
+    load_weights_(federation.model, start)
+    inputs = torch.cat([c.inputs for c in federation.clients])
+    labels = torch.cat([c.labels for c in federation.clients])
+    federation.model.train()
+    federation.model.zero_grad()
+    nn.functional.cross_entropy(federation.model(inputs), labels).backward()
+    for name, parameter in federation.model.named_parameters():
+        central = start[name] - 0.3 * parameter.grad.numpy()
+        np.testing.assert_allclose(trained[name], central, atol=2e-6, err_msg=name)
+
+
+def test_training_learns(tmp_path) -> None:
+    trainer = make_trainer(tmp_path, with_training(rounds=8))
+    trainer.run()
+    rounds = read_rounds(tmp_path)
+    assert len(rounds) == 8
+    assert rounds[-1].float_accuracy > 0.8
+    assert rounds[-1].deployed_accuracy > 0.4
+
+
+def test_the_round_waits_for_the_slowest_and_bytes_are_those_of_the_payloads(tmp_path) -> None:
+    federation = Federation.build(SETTINGS)
+    texts = ["skip", "fp32", "ptq-w2a2", "qat-w2a2", "qat-w2a2"]
+    planner = Fixed(federation, texts)
+    Trainer(federation, planner, tmp_path, {}).run()
+    clients = [c for c in read_clients(tmp_path) if c.round == 2]
+    first, second, *_ = read_rounds(tmp_path)
+    assert [c.strategy for c in clients] == texts
+    assert [c.status for c in clients] == ["skipped", "ok", "ok", "ok", "ok"]
+    menu = [str(s) for s in federation.menu]
+    for c in clients:
+        column = menu.index(c.strategy)
+        assert c.seconds == federation.hardware.seconds[c.client, column]
+        assert c.uplink_bytes == federation.hardware.uplink_bytes[c.client, column]
+    assert (clients[0].seconds, clients[0].uplink_bytes, clients[0].downlink_bytes) == (0, 0, 0)
+    assert second.round_seconds == max(c.seconds for c in clients)
+    assert clients[second.bottleneck].seconds == second.round_seconds
+    assert second.simulated_seconds == first.round_seconds + second.round_seconds
+    assert second.uplink_bytes == sum(c.uplink_bytes for c in clients)
+    assert clients[1].uplink_bytes > 6 * clients[2].uplink_bytes
+    assert [o.client for o in planner.outcomes[0]] == [0, 1, 2, 3, 4]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path) -> None:
+    prints = []
+    for name, settings in (("a", SETTINGS), ("b", SETTINGS), ("c", replace(SETTINGS, seed=1))):
+        make_trainer(tmp_path / name, settings).run()
+        prints.append(fingerprint(tmp_path / name))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_run_stopped_between_rounds_resumes_to_the_same_bytes(tmp_path) -> None:
+    make_trainer(tmp_path / "whole").run()
+
+    def stop(record) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "broken").run(stop)
+    resumed = make_trainer(tmp_path / "broken")
+    assert resumed.state.round_number == 2
+    resumed.run()
+    assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path) -> None:
+    settings = with_training(rounds=4, checkpoint_every=3)
+    make_trainer(tmp_path / "whole", settings).run()
+
+    def stop(record) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "broken", settings).run(stop)
+    assert len(read_rounds(tmp_path / "broken")) == 2
+    make_trainer(tmp_path / "broken", settings).run()
+    assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
+    first = make_trainer(tmp_path).run()
+    before = (tmp_path / "wall.jsonl").read_bytes()
+    again = make_trainer(tmp_path).run()
+    assert all(np.array_equal(first[k], again[k]) for k in first)
+    assert (tmp_path / "wall.jsonl").read_bytes() == before
+
+
+def test_another_configuration_is_refused_in_a_used_folder(tmp_path) -> None:
+    make_trainer(tmp_path, config={"training": {"rounds": 4}}).run()
+    with pytest.raises(CheckpointError, match=r"training\.rounds"):
+        make_trainer(tmp_path, config={"training": {"rounds": 9}})
+
+
+def test_a_client_that_diverges_is_left_out_and_recorded(tmp_path) -> None:
+    federation = Federation.build(SETTINGS)
+    federation.clients[2].inputs.fill_(float("nan"))
+    Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+    statuses = [c.status for c in read_clients(tmp_path) if c.round == 1]
+    assert statuses == ["ok", "ok", "failed", "ok", "ok"]
+    assert np.isfinite(read_rounds(tmp_path)[-1].deployed_accuracy)
+
+
+def test_a_round_without_any_usable_update_says_what_to_do(tmp_path) -> None:
+    federation = Federation.build(SETTINGS)
+    for data in federation.clients:
+        data.inputs.fill_(float("nan"))
+    with pytest.raises(FedHQError, match=r"no client of round 1.*learning_rate"):
+        Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+
+
+def test_cohorts_are_sampled_anew_every_round_and_reproducibly(tmp_path) -> None:
+    settings = with_training(rounds=6, cohort=2)
+    for name in "ab":
+        make_trainer(tmp_path / name, settings).run()
+    cohorts: dict[int, list[int]] = {}
+    for c in read_clients(tmp_path / "a"):
+        cohorts.setdefault(c.round, []).append(c.client)
+    assert all(len(set(cohort)) == 2 for cohort in cohorts.values())
+    assert len({tuple(cohort) for cohort in cohorts.values()}) > 1
+    assert read_clients(tmp_path / "a") == read_clients(tmp_path / "b")
+
+
+def test_rounds_that_are_not_evaluated_say_so(tmp_path) -> None:
+    make_trainer(tmp_path, with_training(rounds=5, evaluate_every=2)).run()
+    evaluated = [r.deployed_accuracy is not None for r in read_rounds(tmp_path)]
+    assert evaluated == [False, True, False, True, True]
+
+
+@pytest.mark.slow
+def test_a_process_killed_again_and_again_ends_with_the_same_bytes(tmp_path) -> None:
+    settings = with_training(rounds=12)
+    make_trainer(tmp_path / "whole", settings).run()
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "torch.use_deterministic_algorithms(True)\n"
+        "from pathlib import Path\n"
+        "import test_trainer as t\n"
+        f"t.make_trainer(Path({str(tmp_path / 'killed')!r}), t.with_training(rounds=12)).run()\n"
+    )
+    records = tmp_path / "killed" / "rounds.jsonl"
+    kills = 0
+    for delay in (0.0, 0.03, 0.07, 0.11, 0.02, 0.05):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        before = records.stat().st_size if records.exists() else 0
+        while (
+            process.poll() is None and (records.stat().st_size if records.exists() else 0) <= before
+        ):
+            time.sleep(0.005)
+        time.sleep(delay)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 3
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")

@@ -1,0 +1,77 @@
+"""Promises of the whole package: one-way imports, complete wheel, running docstring examples."""
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("allocator", "models", "fl_core", "studies")  # each may import those before it
+FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
+MODULES = ["fedhq." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
+
+
+def imported_names(path: Path) -> set[str]:
+    """Absolute names of all that a file imports, relative imports resolved."""
+    package = ["fedhq", *path.relative_to(ROOT).parent.parts]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down_and_never_name_a_bare_folder(path: Path) -> None:
+    mine = LAYERS.index(path.relative_to(ROOT).parts[0])
+    for name in imported_names(path):
+        parts = name.split(".")
+        assert parts[0] not in LAYERS, f"{name} is a bare folder: use a relative import"
+        if parts[0] == "fedhq" and len(parts) > 1:
+            assert LAYERS.index(parts[1]) <= mine, f"{name} points up"
+
+
+def test_the_wheel_lists_every_folder_that_holds_a_package() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(config["tool"]["setuptools"]["packages"])
+    folders = {p.parent.relative_to(ROOT) for p in FILES if p.name == "__init__.py"}
+    assert listed == {"fedhq." + ".".join(f.parts) for f in folders}
+
+
+def test_nothing_but_the_four_folders_and_the_usual_stands_at_the_top() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    top = {name.split("/")[0] for name in tracked if not name.startswith(".")}
+    assert {name for name in top if (ROOT / name).is_dir()} <= {
+        *LAYERS,
+        "tests",
+        "examples",
+        "docs",
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
+
+
+def test_importing_the_allocator_loads_neither_torch_nor_cvxpy_nor_optuna() -> None:
+    code = (
+        "import sys, fedhq.allocator\n"
+        "heavy = {'torch', 'cvxpy', 'optuna', 'pydantic', 'rich', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
