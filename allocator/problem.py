@@ -113,6 +113,8 @@ class AllocationProblem:
         menu = parse_menu(strategies)
         shape = (len(np.atleast_1d(np.asarray(seconds, dtype=object))), len(menu))
         names = _names(clients, shape[0])
+        if coverage is not None:
+            coverage.check_shape(shape)
         values = {
             "strategies": menu,
             "seconds": freeze("seconds", seconds, shape),
@@ -149,8 +151,6 @@ class AllocationProblem:
         resources = [b.resource for b in self.budgets]
         if len(set(resources)) < len(resources):
             raise ValueError(f"`budgets` must name different resources, but got {resources}.")
-        if self.coverage is not None:
-            self.coverage.check_shape(shape)
         if self.min_participation > 1:
             raise ValueError(
                 f"`0 <= min_participation <= 1` must hold, but got {self.min_participation}."

@@ -26,6 +26,7 @@ _LAST_ARM = "#009e73"
 _HYBRIDS = ("#d55e00", "#767d87", "#3f9fdc", "#8a6fd1", "#8c7a3d", "#4f8a8b")
 _SYMBOLS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 _FAILED = "#d1242f"
+_NAME = "<extra></extra><b>%{fullData.name}</b><br>"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _add_arm(
     hover = "round %{customdata[0]}, %{x:.1f} s<br>deployed accuracy %{y:.3f}%{customdata[1]}"
     figure.add_scatter(
         x=x, y=y, name=_text(arm), legendgroup=arm, mode="lines+markers", customdata=data,
-        hovertemplate=hover, line={"color": colour, "width": width},
+        hovertemplate=_NAME + hover, line={"color": colour, "width": width},
         marker={"symbol": symbol, "size": 7, "maxdisplayed": 12},
     )  # fmt: skip
 
@@ -145,7 +146,7 @@ def _add_arm(
 def frontier_figure(views: Sequence[FrontierView]) -> go.Figure:
     """Round time against predicted loss, with the chosen point marked."""
     figure = go.Figure()
-    hover = "round time %{x:.3g} s<br>predicted loss %{y:.3g}"
+    hover = _NAME + "round time %{x:.3g} s<br>predicted loss %{y:.3g}"
     chosen = []
     for k, view in enumerate(views):
         x, y = [float(t) for t in view.round_seconds], [float(v) for v in view.loss]
@@ -209,9 +210,10 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
     )
     _lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
     _add_legend(figure, palette, [c for row in rows for c in row if c and c.status == "failed"])
-    figure.update_xaxes(showgrid=False, tickformat="d")
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, tickfont_size=11)
-    figure.update_yaxes(dtick=1 if len(order) <= 30 else None)
+    figure.update_xaxes(showgrid=False, tickformat="d", dtick=1 if len(rounds) <= 10 else None)
+    figure.update_xaxes(range=[rounds[0] - 0.5, rounds[-1] + 0.5])
+    figure.update_yaxes(type="category", range=[len(order) - 0.5, -0.5], showgrid=False)
+    figure.update_yaxes(tickfont_size=11, dtick=1 if len(order) <= 30 else None)
     return figure
 
 
@@ -288,7 +290,7 @@ def _lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: st
     font = {"family": FONT, "size": 13}
     figure.update_layout(
         template=go.layout.Template(), meta=alt, height=height, hovermode="closest",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={**font, "color": _INK},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={**font, "color": _INK}, showlegend=True,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"font": font, "align": "left", "namelength": -1},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},

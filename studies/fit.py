@@ -39,7 +39,7 @@ from .config import parse_run, read_table
 KNOTS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
 RULE_LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
 ACCEPTED_LOSS = 0.02
-SEEDS = (100, 101, 102, 103)
+SEEDS = (100, 101, 102)
 RANDOM_SETS = 16
 SKIP_SETS = 8
 _TAIL_ROUNDS = 3
@@ -114,6 +114,8 @@ def settings_of(seed: int) -> FederationSettings:
     table |= {"menu": menu, "seed": seed}
     table["data"] = {"name": "digits", "num_test": 400, "num_calibration": 100}
     table["partition"]["alpha"] = 0.2
+    # Digits gives a client two batches: one pass a round would be too little to learn from.
+    table["training"] |= {"rounds": 25, "local_epochs": 4}
     return parse_run(table).federation
 
 

@@ -196,7 +196,10 @@ def _seeds(runs: Sequence[Sequence[RunResult]]) -> str:
         return f"Means over seeds that differ by arm ({each}), so the arms are not paired."
     if len(runs[0]) == 1:
         return f"One seed ({own[0]}): differences of a few hundredths may be chance."
-    return f"Means over {len(runs[0])} seeds ({own[0]}); ± is the standard deviation over them."
+    return (
+        f"Means over {len(runs[0])} seeds ({own[0]}); ± is the standard deviation over them. "
+        "Do not tell apart arms that lie within each other's ±."
+    )
 
 
 _HEAD = """<meta charset="utf-8">
@@ -215,8 +218,8 @@ choice in its own way; all arms of a seed share data, devices and first weights.
 that of the quantized model, and time is simulated.</p>
 """
 
-_READ_TABLE = """Time to the target counts only seeds that reached it, and only arms whose seeds all
-did can be fastest. Do not tell apart arms that lie within each other's ±."""
+_READ_TABLE = """Time to the target counts only seeds that reached it, and only arms whose seeds
+all did can be fastest."""
 _READ_ACCURACY = """<b>How to read.</b> Further left and higher is better. Lines are means over the
 seeds after the same round, bands reach from the worst to the best seed; the dashed line is the
 target. Click a name to hide an arm."""
@@ -261,9 +264,10 @@ figcaption{margin-top:10px;max-width:88ch} figcaption b{color:var(--ink);font-we
 table{width:100%;border-collapse:collapse;font-size:15px;font-variant-numeric:tabular-nums}
 th,td{padding:10px 16px;text-align:right;white-space:nowrap}
 th:first-child{position:sticky;left:0;background:var(--card);text-align:left}
-thead th{color:var(--soft);font-size:13px;font-weight:600} tbody th{font-weight:500}
+thead th{color:var(--soft);font-size:13px;font-weight:600} 
+tbody th{min-width:164px;max-width:min(50vw,320px);white-space:normal;font-weight:500}
 tbody tr{border-top:1px solid var(--line)} .best{font-weight:650}
-.mark{margin-right:6px;padding:1px 7px;border-radius:99px;color:var(--accent);
+.mark{margin-right:2px;padding:1px 7px;border-radius:99px;color:var(--accent);
 border:1px solid currentColor;font-size:11px;font-weight:600;vertical-align:1px}
 .dot{display:inline-block;width:10px;height:10px;margin-right:10px;border-radius:3px}
 footer{margin-top:40px;padding-top:20px;border-top:1px solid var(--line);color:var(--soft);
@@ -272,8 +276,7 @@ pre{overflow-x:auto;padding:12px 16px;border-radius:8px;background:var(--card);
 border:1px solid var(--line);color:var(--ink);font-size:13px}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media (max-width:640px){body{padding:0 12px 32px}header{padding-top:28px}h1{font-size:28px}
-figure{padding:14px 12px}th,td{padding:9px 12px}tbody th{min-width:120px;max-width:45vw;
-white-space:normal}}
+figure{padding:14px 12px}th,td{padding:9px 12px}}
 """
 
 _SCRIPT = """
