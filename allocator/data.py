@@ -82,7 +82,8 @@ def normalised_entropy(label_counts: ArrayLike) -> FloatArray:
     """
     shares = label_shares(label_counts)
     logs = np.log(np.where(shares > 0, shares, 1.0))
-    return np.abs((shares * logs).sum(axis=1)) / np.log(shares.shape[1])
+    entropy: FloatArray = np.abs((shares * logs).sum(axis=1))
+    return np.asarray(entropy / np.log(shares.shape[1]))
 
 
 def total_variation(label_counts: ArrayLike) -> FloatArray:
@@ -105,7 +106,8 @@ def hellinger(label_counts: ArrayLike) -> FloatArray:
         array([0., 0.])
     """
     overlap = np.sqrt(label_shares(label_counts) * _population(label_counts)).sum(axis=1)
-    return np.sqrt(np.maximum(0.0, 1.0 - overlap))
+    distance: FloatArray = np.sqrt(np.maximum(0.0, 1.0 - overlap))
+    return distance
 
 
 def _population(label_counts: ArrayLike) -> FloatArray:

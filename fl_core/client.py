@@ -1,5 +1,4 @@
-"""What a client does in a round: train from the received weights, in float or with fake
-quantization, and hand back the change."""
+"""What a client does in a round: train from the received weights, and hand back the change."""
 
 from __future__ import annotations
 
@@ -88,7 +87,7 @@ class LocalTrainer:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for _ in range(self._settings.local_epochs):
             order = torch.from_numpy(rng.permutation(len(data)))
-            for rows in order.split(self._settings.batch_size):
+            for rows in torch.split(order, self._settings.batch_size):
                 yield data.inputs[rows], data.labels[rows]
 
     def _model(self, strategy: Strategy) -> nn.Module:

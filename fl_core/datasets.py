@@ -36,6 +36,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one example."""
+        _, channels, height, width = self.inputs.shape
+        return channels, height, width
+
     def take(self, indices: IntArray) -> Dataset:
         """The examples at `(n,)` indices, in that order."""
         rows = torch.from_numpy(indices)

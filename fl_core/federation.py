@@ -71,8 +71,7 @@ class Federation:
         )
         counts = count_labels(labels, parts, data.num_classes)
         devices = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
-        shape = tuple(int(n) for n in data.inputs.shape[1:])
-        model = build_model(settings.model, shape, data.num_classes, seed)
+        model = build_model(settings.model, data.input_shape, data.num_classes, seed)
         shapes = [tuple(p.shape) for p in model.parameters()]
         steps = _local_steps(counts, settings)
         downlink_bytes = encoded_bytes(shapes, FLOAT_BITS)
@@ -100,7 +99,7 @@ class Federation:
     @property
     def num_examples(self) -> IntArray:
         """`(clients,)` examples of every client."""
-        return self.label_counts.sum(axis=1)
+        return np.asarray(self.label_counts.sum(axis=1), dtype=np.int64)
 
 
 def load_profile(settings: FederationSettings) -> StepProfile:
@@ -126,4 +125,4 @@ def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidParti
 def _local_steps(label_counts: IntArray, settings: FederationSettings) -> IntArray:
     training = settings.training
     batches = -(-label_counts.sum(axis=1) // training.batch_size)
-    return np.asarray(training.local_epochs * batches)
+    return np.asarray(training.local_epochs * batches, dtype=np.int64)

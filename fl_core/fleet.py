@@ -69,4 +69,5 @@ def rarity(label_counts: IntArray) -> FloatArray:
 
 def _standardise(values: FloatArray) -> FloatArray:
     spread = float(values.std())
-    return (values - values.mean()) / (spread if spread > 0 else 1.0)
+    standard: FloatArray = (values - values.mean()) / (spread if spread > 0 else 1.0)
+    return standard

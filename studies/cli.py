@@ -27,7 +27,7 @@ from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
 from .compare import Progress as Advance
 from .compare import run_comparison
-from .config import parse_compare, parse_run, read_table, resolved
+from .config import CompareSettings, parse_compare, parse_run, read_table, resolved
 from .profile import measure_profile
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="train one federation; resumes what stands in --out")
     _add_config(run, "runs/run")
+    run.add_argument(
+        "--target-accuracy",
+        type=float,
+        default=CompareSettings().target_accuracy,
+        help="deployed accuracy whose first simulated time is reported (default: %(default)s)",
+    )
     run.set_defaults(command=_run)
 
     compare = commands.add_parser(
@@ -136,9 +142,10 @@ def _run(options: argparse.Namespace) -> None:
 
         weights = trainer.run(show)
     save_file(weights, folder / "model.safetensors")
-    result = RunResult.read(folder, "run", config.allocation.solver, config.federation.seed)
     arm = config.allocation.solver
-    _finish(Comparison(folder.name, 0.8, ("run",), (arm,), (result,), ()), folder)
+    result = RunResult.read(folder, "run", arm, config.federation.seed)
+    target: float = options.target_accuracy
+    _finish(Comparison(folder.name, target, ("run",), (arm,), (result,), ()), folder)
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -45,13 +45,12 @@ def measure_profile(
     """
     strategies = parse_menu(menu)
     data = load_dataset(data_name).take(np.arange(batch_size * _STEPS_PER_SAMPLE))
-    shape = tuple(int(n) for n in data.inputs.shape[1:])
-    model = build_model(model_name, shape, data.num_classes, 0)
+    model = build_model(model_name, data.input_shape, data.num_classes, 0)
     kinds = {_kind(s): s for s in strategies if not s.is_skip}
     seconds = _time_steps(model, data, kinds, batch_size, samples)
     memory = {kind: _memory_bytes(model, data, s, batch_size) for kind, s in kinds.items()}
     return StepProfile(
-        model=f"{model_name} {'x'.join(map(str, shape))}",
+        model=f"{model_name} {'x'.join(map(str, data.input_shape))}",
         batch_size=batch_size,
         strategies=strategies,
         step_seconds=np.array([seconds.get(_kind(s), 0.0) for s in strategies]),

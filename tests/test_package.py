@@ -3,15 +3,18 @@
 import ast
 import doctest
 import importlib
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("allocator", "models", "fl_core", "studies")  # each may import those before it
+DATA_SUFFIXES = (".json", ".toml")
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
 MODULES = ["fedhq." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
 
@@ -75,3 +78,19 @@ def test_importing_the_allocator_loads_neither_torch_nor_cvxpy_nor_optuna() -> N
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path)]
+    subprocess.run([*command, str(source)], check=True)
+    (wheel,) = tmp_path.glob("fedhq-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {n for n in archive.namelist() if n.startswith("fedhq/")}
+    data = [p for layer in LAYERS for p in (ROOT / layer).rglob("*") if p.suffix in DATA_SUFFIXES]
+    wanted = {f"fedhq/{p.relative_to(ROOT)}" for p in [*FILES, *data]}
+    wanted |= {f"fedhq/{layer}/py.typed" for layer in LAYERS}
+    assert held == wanted

@@ -24,7 +24,7 @@ def test_a_split_shares_no_example_and_keeps_the_classes_even() -> None:
     split = split_dataset(marked, 400, 100, np.random.default_rng(0))
     marks = [p.inputs[:, 0, 0, 0].tolist() for p in (split.train, split.calibration, split.test)]
     assert [len(m) for m in marks] == [1297, 100, 400]
-    assert sorted(sum(marks, [])) == list(range(1797))
+    assert sorted(m for part in marks for m in part) == list(range(1797))
     counts = np.bincount(split.test.labels.numpy(), minlength=10)
     assert counts.max() - counts.min() <= 4
 

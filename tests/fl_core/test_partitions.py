@@ -45,7 +45,7 @@ def test_min_partition_size_is_kept() -> None:
 def test_impossible_sizes_are_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match="need 5000 examples, but there are 4000"):
         DirichletPartitioner(50, 1.0, 100).partition(LABELS, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="min_partition_size.*alpha"):
+    with pytest.raises(ValueError, match=r"min_partition_size.*alpha"):
         DirichletPartitioner(40, 0.01, 99).partition(LABELS, np.random.default_rng(0))
 
 
