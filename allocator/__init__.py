@@ -1,7 +1,7 @@
 """Decides which client trains at which precision: the program, its solvers and certificates."""
 
 from .check import violations
-from .controller import HybridAllocator, Limits, Outcome
+from .controller import Goal, HybridAllocator, Outcome
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss
 from .errors import CheckpointError, FedHQError, InfeasibleError, SolverError, WireError
@@ -40,12 +40,12 @@ __all__ = [
     "FittedLoss",
     "Frontier",
     "FrontierPick",
+    "Goal",
     "HardwareOnly",
     "HardwareTables",
     "HybridAllocator",
     "InfeasibleError",
     "Knee",
-    "Limits",
     "Method",
     "Milp",
     "MostAccurateWithin",

@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Goal:
     """What a round must keep, and what is minimised; see `AllocationProblem`.
 
     Args:
@@ -65,7 +65,7 @@ class HybridAllocator:
         num_examples: `(clients,)` examples of every client of the fleet.
         label_counts: `(clients, classes)`; None where labels are private: coverage then counts
             examples as of one class.
-        limits: What every round must keep.
+        goal: What is minimised and what every round must keep.
         carry: Share of a round's coverage that still counts in the next, in [0, 1).
         fitted: The loss model.
 
@@ -93,7 +93,7 @@ class HybridAllocator:
         *,
         num_examples: ArrayLike,
         label_counts: ArrayLike | None = None,
-        limits: Limits | None = None,
+        goal: Goal | None = None,
         carry: float = 0.0,
         fitted: FittedLoss | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ class HybridAllocator:
         self.hardware = hardware
         self.deployed = Strategy.parse(deployed) if isinstance(deployed, str) else deployed
         self.solver = solver
-        self.limits = limits or Limits()
+        self.goal = goal or Goal()
         self.fitted = fitted or fitted_loss()
         self.num_examples = freeze("num_examples", num_examples, (num_clients,))
         counts = self.num_examples[:, None] if label_counts is None else label_counts
@@ -123,19 +123,19 @@ class HybridAllocator:
             ValueError: If the cohort is empty, names a client twice or one that does not exist.
         """
         rows = np.array(self._checked(cohort))
-        limits = self.limits
+        goal = self.goal
         budgets = []
-        if limits.uplink_bytes is not None:
+        if goal.uplink_bytes is not None:
             usage = self.hardware.uplink_bytes[rows]
-            budgets.append(Budget("uplink_bytes", usage, limits.uplink_bytes))
+            budgets.append(Budget("uplink_bytes", usage, goal.uplink_bytes))
         examples = self.num_examples[rows]
         return AllocationProblem(
             self.menu,
             self.hardware.seconds[rows],
             separable_loss(self.menu, examples / examples.sum(), self.fitted),
-            limits.tradeoff,
-            deadline_seconds=limits.deadline_seconds,
-            max_loss=limits.max_loss,
+            goal.tradeoff,
+            deadline_seconds=goal.deadline_seconds,
+            max_loss=goal.max_loss,
             allowed=self.hardware.allowed[rows],
             budgets=budgets,
             coverage=Coverage(
@@ -146,7 +146,7 @@ class HybridAllocator:
                 carried=self._carried,
             ),
             num_examples=examples,
-            min_participation=limits.min_participation,
+            min_participation=goal.min_participation,
             clients=[str(i) for i in rows],
         )
 

@@ -11,9 +11,9 @@ from ..allocator import (
     DataOnly,
     FastestWithin,
     FrontierPick,
+    Goal,
     HardwareOnly,
     HybridAllocator,
-    Limits,
     Milp,
     Random,
     Solver,
@@ -76,7 +76,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
         make_solver(settings, config.federation.seed),
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
-        limits=Limits(
+        goal=Goal(
             tradeoff=settings.tradeoff,
             deadline_seconds=settings.deadline_seconds,
             max_loss=settings.max_loss,

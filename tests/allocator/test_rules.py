@@ -168,7 +168,7 @@ def test_the_coarse_rule_equals_its_steps_written_out():
             seconds,
             rng.random((8, 3)) * 0.02,
             tradeoff=30.0,
-            coverage=Coverage(rng.integers(0, 9, (8, 3)) + 1, (0, 0, 1), CURVE),
+            coverage=Coverage(rng.integers(0, 9, (8, 3)) + 1, (0, 0.3, 1), CURVE),
             switching_seconds=rng.random((8, 3)) * 0.2,
         )
         choice = CoarseRule("qat-w2a2", "ptq-w2a2")(problem).choice

@@ -1,0 +1,71 @@
+"""A federation follows from its settings: same settings, same tables; misfits are named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedhq.fl_core.federation import Federation, load_profile
+from fedhq.fl_core.settings import (
+    DataSettings,
+    DeviceClass,
+    FederationSettings,
+    FleetSettings,
+    PartitionSettings,
+    TrainingSettings,
+)
+from fedhq.fl_core.wire import encoded_bytes
+
+SETTINGS = FederationSettings(
+    fleet=FleetSettings((DeviceClass("a", 1, 2.0, 1e5, 1e6),), spread=0.3),
+    data=DataSettings("digits", 300, 60),
+    partition=PartitionSettings("dirichlet", num_clients=6, alpha=0.4),
+    training=TrainingSettings(local_epochs=3, batch_size=10),
+)
+
+
+def test_the_same_settings_give_the_same_federation() -> None:
+    first, again = Federation.build(SETTINGS), Federation.build(SETTINGS)
+    assert first.hardware.seconds.tobytes() == again.hardware.seconds.tobytes()
+    assert first.devices == again.devices
+    for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_seed_changes_data_devices_and_weights() -> None:
+    first, other = Federation.build(SETTINGS), Federation.build(replace(SETTINGS, seed=1))
+    assert not np.array_equal(first.label_counts, other.label_counts)
+    assert first.devices != other.devices
+    assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))
+
+
+def test_clients_hold_all_that_neither_test_nor_calibration_holds() -> None:
+    federation = Federation.build(SETTINGS)
+    assert sum(len(c) for c in federation.clients) == 1797 - 300 - 60
+    for data, counts in zip(federation.clients, federation.label_counts, strict=True):
+        assert np.bincount(data.labels.numpy(), minlength=10).tolist() == counts.tolist()
+
+
+def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
+    federation = Federation.build(SETTINGS)
+    profile = load_profile(SETTINGS).select(federation.menu)
+    shapes = [p.shape for p in federation.model.parameters()]
+    client, device, qat = 4, federation.devices[4], 2
+    steps = 3 * -(-len(federation.clients[client]) // 10)
+    expected = (
+        encoded_bytes(shapes, 32) / device.downlink_bytes_per_second
+        + steps * profile.step_seconds[qat] * device.slowdown
+        + encoded_bytes(shapes, 4) / device.uplink_bytes_per_second
+    )
+    assert federation.hardware.seconds[client, qat] == pytest.approx(expected, rel=1e-12)
+
+
+def test_strategies_that_were_not_measured_are_named() -> None:
+    with pytest.raises(ValueError, match="qat-w5a5 was not measured"):
+        Federation.build(replace(SETTINGS, menu=("qat-w5a5",)))
+
+
+def test_a_model_without_shipped_profile_says_how_to_measure_one() -> None:
+    with pytest.raises(ValueError, match=r"digits-mlp.json.*fedhq profile"):
+        Federation.build(replace(SETTINGS, model="mlp"))
