@@ -9,33 +9,19 @@ written with the fewest digits that read back to the same float, so equal record
     clients.jsonl  client and round   ClientRecord, all clients of a round together
     wall.jsonl     round              WallRecord
 
-Wall-clock times lie apart, so that the other two are byte-identical between equal runs. A round's
-clients are written first and its round last: a line in rounds.jsonl says that the round is whole.
-A process that is killed may leave half a line at the end of a file; readers leave that out, and
-`RunRecorder.truncate` removes it with all that was written after a checkpoint.
+Wall-clock times lie apart, so that the other two are byte-identical between equal runs. `recorder`
+writes and reads the files.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from pathlib import Path
 from types import NoneType
-from typing import TypeVar
 
-from ..allocator.errors import CheckpointError
-
-ROUNDS_FILE = "rounds.jsonl"
-CLIENTS_FILE = "clients.jsonl"
-WALL_FILE = "wall.jsonl"
 STATUSES = ("ok", "skipped", "failed")
 """What became of a client in a round; `failed`: it trained, but gave no usable update."""
-
-_FILES = (CLIENTS_FILE, WALL_FILE, ROUNDS_FILE)
 
 
 @dataclass(frozen=True)
@@ -130,109 +116,6 @@ class WallRecord:
 
 
 Record = RoundRecord | ClientRecord | WallRecord
-RecordT = TypeVar("RecordT", RoundRecord, ClientRecord, WallRecord)
-
-
-class RunRecorder:
-    """Appends records to a run's folder; one process writes a folder at a time.
-
-    Args:
-        folder: The run's folder; made if it does not exist.
-
-    Raises:
-        CheckpointError: Like every method here, if the system refuses.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     recorder = RunRecorder(Path(folder))
-        ...     recorder.append(RoundRecord(1, 2.0, 2.0, None, None, 0, 0, 0.5, None, 0.1),
-        ...                     [], WallRecord(1, 0.0, 0.1, 0.2))
-        ...     recorder.offsets()["clients.jsonl"], len(read_rounds(Path(folder)))
-        (0, 1)
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _failed(folder, "made", error) from error
-
-    def append(
-        self,
-        round_record: RoundRecord,
-        client_records: Sequence[ClientRecord],
-        wall_record: WallRecord,
-    ) -> None:
-        """Writes a round's records and hands them to the operating system.
-
-        Raises:
-            ValueError: If the records belong to different rounds.
-            CheckpointError: If a file ends in half a line.
-        """
-        rounds = {round_record.round, wall_record.round, *(c.round for c in client_records)}
-        if len(rounds) > 1:
-            raise ValueError(f"records of one round must be given, but got {sorted(rounds)}.")
-        self._write(CLIENTS_FILE, client_records)
-        self._write(WALL_FILE, [wall_record])
-        self._write(ROUNDS_FILE, [round_record])
-
-    def offsets(self) -> dict[str, int]:
-        """Bytes of each file, safely on the disk: what a checkpoint keeps for `truncate`."""
-        return {name: _shorten(self._folder / name, None) for name in _FILES}
-
-    def truncate(self, offsets: Mapping[str, int]) -> None:
-        """Drops what was written after a checkpoint; all files are checked before one is changed.
-
-        Args:
-            offsets: What `offsets` returned then; a file that it does not name is emptied.
-
-        Raises:
-            ValueError: If a name is not one of the three files, or an offset is negative.
-            CheckpointError: If a file is missing, shorter, or has no line end there.
-        """
-        wrong = {k: v for k, v in offsets.items() if k not in _FILES or v < 0}
-        if wrong:
-            raise ValueError(f"`offsets` must be >= 0 and of {_FILES}, but got {wrong}.")
-        wanted = {self._folder / name: offsets.get(name, 0) for name in _FILES}
-        for path, offset in wanted.items():
-            _check_offset(path, offset)
-        for path, offset in wanted.items():
-            _shorten(path, offset)
-
-    def _write(self, name: str, records: Sequence[Record]) -> None:
-        path = self._folder / name
-        lines = b"".join(_to_line(record) for record in records)
-        try:
-            with path.open("a+b") as file:
-                size = file.seek(0, os.SEEK_END)
-                if size and file.seek(size - 1) >= 0 and file.read(1) != b"\n":
-                    raise CheckpointError(
-                        f"`{path} ends in a whole line` must hold before it is appended to, but "
-                        "its last line is half: truncate to the offsets of a checkpoint first."
-                    )
-                file.write(lines)
-        except OSError as error:
-            raise _failed(path, "written", error) from error
-
-
-def read_rounds(folder: Path) -> list[RoundRecord]:
-    """Reads the rounds of a run, without a last line that was not written whole.
-
-    Raises:
-        CheckpointError: If the file is missing, or another line is no record.
-    """
-    return _read(folder / ROUNDS_FILE, RoundRecord)
-
-
-def read_clients(folder: Path) -> list[ClientRecord]:
-    """Reads what the clients did, perhaps in a round more than `read_rounds` if a run was killed.
-
-    Raises:
-        CheckpointError: As `read_rounds`.
-    """
-    return _read(folder / CLIENTS_FILE, ClientRecord)
 
 
 def _check_fields(record: Record) -> None:
@@ -250,64 +133,3 @@ def _check_fields(record: Record) -> None:
             object.__setattr__(record, name, plain)
         elif not isinstance(value, str if kind == "str" else NoneType) or kind in ("int", "float"):
             raise ValueError(f"`{name}` must be of type {kind}, but got {value!r}.")
-
-
-def _to_line(record: Record) -> bytes:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return json.dumps(values, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _read(path: Path, kind: type[RecordT]) -> list[RecordT]:
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise _failed(path, "read", error) from error
-    names = [field.name for field in fields(kind)]
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            pairs = json.loads(line, object_pairs_hook=list)
-            if line[:1] != b"{" or [pair[0] for pair in pairs] != names:
-                raise ValueError(f"its keys must be {names}")
-            records.append(kind(*(pair[1] for pair in pairs)))
-        except (ValueError, ArithmeticError, RecursionError) as error:
-            raise CheckpointError(
-                f"`every line is a {kind.__name__}` must hold, but line {number} of {path} is not "
-                f"({error}): {line[:80]!r}. Restore the file, or resume from a checkpoint."
-            ) from error
-    return records
-
-
-def _check_offset(path: Path, offset: int) -> None:
-    if offset == 0:
-        return
-    again = "The records are not this checkpoint's: restore the file or start the run anew."
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(offset - 1)
-            last = file.read(1)
-    except OSError as error:
-        raise _failed(path, "read", error, again) from error
-    if size < offset or last != b"\n":
-        found = f"it has {size} bytes" if size < offset else f"byte {offset - 1} is {last!r}"
-        raise CheckpointError(
-            f"`{path} has a line that ends at byte {offset}` must hold, but {found}. {again}"
-        )
-
-
-def _shorten(path: Path, offset: int | None) -> int:
-    """Cuts a file, flushes it to the disk and returns its size; makes it if it is missing."""
-    try:
-        with path.open("ab") as file:
-            if offset is not None:
-                file.truncate(offset)
-            os.fsync(file.fileno())
-            return os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise _failed(path, "flushed to the disk", error) from error
-
-
-def _failed(path: Path, verb: str, error: OSError, mend: str | None = None) -> CheckpointError:
-    mend = mend or "Check the path, its permissions and the free space of the disk."
-    return CheckpointError(f"`{path} can be {verb}` must hold, but: {error}. {mend}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
 import sys
+import threading
 
 import torch
 
@@ -27,3 +30,16 @@ def set_up_process(threads: int = 1) -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def set_up_worker() -> None:
+    """Sets a worker process up; it ends with its parent, however that ends."""
+    set_up_process()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

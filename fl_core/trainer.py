@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from ..allocator.controller import Outcome
 from ..allocator.errors import FedHQError, WireError
@@ -19,7 +20,8 @@ from .aggregate import federated_average
 from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
 from .client import LocalTrainer, Weights, load_weights_, read_weights
 from .federation import FLOAT_BITS, Federation
-from .records import ClientRecord, RoundRecord, RunRecorder, WallRecord
+from .recorder import RunRecorder
+from .records import ClientRecord, RoundRecord, WallRecord
 from .seeds import Purpose, generator
 from .wire import Update, decode_update, encode_with_feedback
 
@@ -248,9 +250,8 @@ class Trainer:
         split = self._federation.split
         model = self._federation.model
         load_weights_(model, self._state.weights)
-        shipped = deploy(
-            model, settings.weight_bits, settings.activation_bits, [split.calibration.inputs]
-        )
+        batches = torch.split(split.calibration.inputs, training.batch_size)
+        shipped = deploy(model, settings.weight_bits, settings.activation_bits, batches)
         inputs, labels = split.test.inputs, split.test.labels
         return (
             accuracy(shipped, inputs, labels, _EVALUATION_BATCH),

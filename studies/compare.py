@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..allocator import FedHQError, FrontierPick, pareto_frontier
 from ..fl_core.federation import Federation
-from ..fl_core.records import ROUNDS_FILE
-from ..fl_core.runtime import set_up_process
+from ..fl_core.recorder import ROUNDS_FILE
+from ..fl_core.runtime import set_up_worker
 from .arms import make_allocator, make_trainer, with_share_of
 from .config import CompareConfig, Job
 from .results import Comparison, FrontierView, RunResult
@@ -101,7 +101,7 @@ def _run_all(
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_up_process)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_up_worker)
     try:
         futures = {pool.submit(_run_job, job, job_folder(folder, job)): job for job in jobs}
         while not all(future.done() for future in futures):

@@ -73,9 +73,9 @@ class _Page:
         plots = json.dumps(self._plots, separators=(",", ":")).replace("<", "\\u003c")
         return (
             f'<!doctype html>\n<html lang="en">\n<head>\n{page.HEAD}\n'
-            f"<title>{name} · fedhq</title>\n<style>{page.STYLE}</style>\n</head>\n<body>\n<header>\n"
-            f"<p class=kicker>fedhq report</p>\n<h1>{name}</h1>\n{page.INTRODUCTION}"
-            f"{self._navigation()}</header>\n<main>\n"
+            f"<title>{name} · fedhq</title>\n<style>{page.STYLE}</style>\n</head>\n"
+            f"<body>\n<header>\n<p class=kicker>fedhq report</p>\n<h1>{name}</h1>\n"
+            f"{page.INTRODUCTION}{self._navigation()}</header>\n<main>\n"
             f"<noscript><p>The figures need JavaScript; the tables do not.</p></noscript>{sections}"
             f"</main>\n{self._footer()}\n"
             f'<script type="application/json" id="plots">{plots}</script>\n'

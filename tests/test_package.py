@@ -94,3 +94,9 @@ def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
     wanted = {f"fedhq/{p.relative_to(ROOT)}" for p in [*FILES, *data]}
     wanted |= {f"fedhq/{layer}/py.typed" for layer in LAYERS}
     assert held == wanted
+
+
+def test_the_examples_of_the_readme_run() -> None:
+    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert results.attempted > 5
+    assert results.failed == 0

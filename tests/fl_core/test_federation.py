@@ -66,6 +66,10 @@ def test_strategies_that_were_not_measured_are_named() -> None:
         Federation.build(replace(SETTINGS, menu=("qat-w5a5",)))
 
 
-def test_a_model_without_shipped_profile_says_how_to_measure_one() -> None:
-    with pytest.raises(ValueError, match=r"digits-mlp.json.*fedhq profile"):
-        Federation.build(replace(SETTINGS, model="mlp"))
+@pytest.mark.parametrize("data", ["digits", "mnist5k"])
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_every_model_has_a_shipped_profile_for_every_data_set(data, model) -> None:
+    settings = replace(SETTINGS, data=DataSettings(data, 300, 60), model=model)
+    profile = load_profile(settings)
+    assert profile.model.startswith(model)
+    assert "fedhq profile" in profile.origin

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 
 from fedhq.allocator.errors import CheckpointError
-from fedhq.fl_core.records import (
+from fedhq.fl_core.recorder import (
     CLIENTS_FILE,
     ROUNDS_FILE,
     WALL_FILE,
-    ClientRecord,
-    RoundRecord,
     RunRecorder,
-    WallRecord,
     read_clients,
     read_rounds,
 )
+from fedhq.fl_core.records import ClientRecord, RoundRecord, WallRecord
 
 FILES = (ROUNDS_FILE, CLIENTS_FILE, WALL_FILE)
 

@@ -18,7 +18,7 @@ from fedhq.allocator import Allocation, CheckpointError, FedHQError, HybridAlloc
 from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.client import load_weights_, read_weights
 from fedhq.fl_core.federation import Federation
-from fedhq.fl_core.records import read_clients, read_rounds
+from fedhq.fl_core.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (
     DataSettings,
     DeviceClass,

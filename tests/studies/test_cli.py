@@ -1,8 +1,6 @@
 """The command as a person uses it: real runs on real data, and clear words when it cannot."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedhq.fl_core.records import read_rounds
+from fedhq.fl_core.recorder import read_rounds
 from fedhq.studies.cli import main
 
 TINY = """
@@ -164,7 +162,7 @@ def test_help_teaches(capsys) -> None:
 
 
 @pytest.mark.slow
-def test_a_comparison_killed_with_all_its_processes_resumes_to_the_same_records(
+def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_records(
     config, tmp_path
 ) -> None:
     config.write_text(TINY + ARMS, encoding="utf-8")
@@ -180,12 +178,17 @@ def test_a_comparison_killed_with_all_its_processes_resumes_to_the_same_records(
         command(killed),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     while process.poll() is None and sum(1 for _ in killed.rglob("checkpoint.safetensors")) < 3:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+    assert len(workers) >= 2
+    process.kill()
     process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "the workers outlive the command"
+        time.sleep(0.05)
     subprocess.run(command(killed), check=True, capture_output=True)
     for name in ("rounds.jsonl", "clients.jsonl"):
         first = {p.relative_to(whole): p.read_bytes() for p in whole.rglob(name)}
