@@ -18,7 +18,6 @@ from ..allocator import (
     Random,
     Solver,
     Strategy,
-    Sweep,
     Uniform,
     fitted_loss,
 )
@@ -54,8 +53,6 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return DataOnly(strategy, otherwise, share)
         case "coarse":
             return CoarseRule(strategy, otherwise)
-        case "sweep":
-            return Sweep()
         case "milp":
             return Milp()
         case "cvx":

@@ -16,6 +16,7 @@ from ..allocator import (
     Cvx,
     Milp,
     Solver,
+    Status,
     Sweep,
     pareto_frontier,
     violations,
@@ -31,7 +32,6 @@ _TEACHES = np.array([0.0, 0.0, 0.0, 1.0])
 _LOSS_CURVE = ((0.0, 0.45), (0.1, 0.2), (0.3, 0.04), (0.6, 0.0))
 _CLASSES = 10
 _SECONDS_PER_LOSS = 30.0
-_TIME_LIMIT_SECONDS = 15.0
 
 
 def separable_problem(num_clients: int, seed: int = 0) -> AllocationProblem:
@@ -96,15 +96,15 @@ def allocator_rows(bench: Bench) -> Iterator[Row]:
 
 
 def _separable(bench: Bench, num_clients: int) -> list[Row]:
-    problem = separable_problem(num_clients)
+    problem, limit = separable_problem(num_clients), bench.scale.limit_seconds
     candidates = [
         _solver("Sweep", Role.OURS, Sweep(), problem),
-        _solver("HiGHS (Milp)", Role.ALTERNATIVE, Milp(), problem),
-        _cvx(problem),
+        _solver("HiGHS (Milp)", Role.ALTERNATIVE, Milp(time_limit_seconds=limit), problem),
+        _cvx(problem, limit),
         _sort(problem),
-        Candidate("a copy of the tables", Role.BOUND, partial(_copy, problem)),
+        Candidate("a copy of the tables", Role.LIMIT, partial(_copy, problem)),
     ]
-    return bench.compare(f"separable program, {num_clients} clients", candidates, num_clients)
+    return bench.compare("separable program", candidates, num_clients, "clients")
 
 
 def _frontier(bench: Bench, num_clients: int) -> list[Row]:
@@ -122,19 +122,17 @@ def _frontier(bench: Bench, num_clients: int) -> list[Row]:
         _solver("HiGHS (Milp), one point of it", Role.ALTERNATIVE, Milp(), one),
         _sort(problem),
     ]
-    return bench.compare(f"whole frontier, {num_clients} clients", candidates, num_clients)
+    return bench.compare("whole frontier", candidates, num_clients, "clients")
 
 
 def _whole(bench: Bench, num_clients: int) -> list[Row]:
-    problem = whole_problem(num_clients)
-    limit = _TIME_LIMIT_SECONDS
+    problem, limit = whole_problem(num_clients), bench.scale.limit_seconds
     candidates = [
         _solver("HiGHS (Milp)", Role.OURS, Milp(time_limit_seconds=limit), problem),
         _cvx(problem, limit),
         Candidate("a copy of the tables", Role.LIMIT, partial(_copy, problem)),
     ]
-    case = f"whole program (budget, coverage), {num_clients} clients"
-    return bench.compare(case, candidates, num_clients)
+    return bench.compare("budget and coverage", candidates, num_clients, "clients")
 
 
 def _solver(
@@ -145,7 +143,7 @@ def _solver(
     return Candidate(name, role, run, describe=partial(_describe, problem), missing=missing)
 
 
-def _cvx(problem: AllocationProblem, time_limit_seconds: float | None = None) -> Candidate:
+def _cvx(problem: AllocationProblem, time_limit_seconds: float) -> Candidate:
     missing = "" if find_spec("cvxpy") else "not available: cvxpy is not installed"
     solver = Cvx(time_limit_seconds=time_limit_seconds)
     return _solver("HiGHS through cvxpy (Cvx)", Role.ALTERNATIVE, solver, problem, missing)
@@ -156,13 +154,18 @@ def _describe(problem: AllocationProblem, answer: Answer) -> str:
     if answer.choice is None:
         return str(answer.status)
     broken = violations(problem, answer.choice)
-    objective = f"{answer.status}, objective {problem.objective(answer.choice):.6g}"
-    return f"{objective}, BREAKS {broken}" if broken else objective
+    value = problem.objective(answer.choice)
+    note = f"{answer.status}, objective {value:.6g}"
+    if answer.status is Status.FEASIBLE:
+        note += f", not proven: gap {(value - answer.bound) / abs(value):.1%}"
+    return f"{note}, BREAKS {broken}" if broken else note
 
 
 def _sort(problem: AllocationProblem) -> Candidate:
     """The least that a sweep over time must do: to bring the times into order."""
-    return Candidate("np.sort of the seconds", Role.LIMIT, partial(np.sort, problem.seconds.ravel()))
+    return Candidate(
+        "np.sort of the seconds", Role.LIMIT, partial(np.sort, problem.seconds.ravel())
+    )
 
 
 def _copy(problem: AllocationProblem) -> list[FloatArray]:

@@ -26,8 +26,8 @@ from ..fl_core.records import RoundRecord
 from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
 from .compare import Progress as Advance
-from .compare import run_comparison
-from .config import CompareSettings, parse_compare, parse_run, read_table, resolved
+from .compare import frontier_views, run_comparison
+from .config import CompareSettings, Job, parse_compare, parse_run, read_table, resolved
 from .profile import measure_profile
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
@@ -143,9 +143,16 @@ def _run(options: argparse.Namespace) -> None:
         weights = trainer.run(show)
     save_file(weights, folder / "model.safetensors")
     arm = config.allocation.solver
-    result = RunResult.read(folder, "run", arm, config.federation.seed)
-    target: float = options.target_accuracy
-    _finish(Comparison(folder.name, target, ("run",), (arm,), (result,), ()), folder)
+    seed = config.federation.seed
+    comparison = Comparison(
+        name=folder.name,
+        target_accuracy=options.target_accuracy,
+        scenarios=("run",),
+        arms=(arm,),
+        results=(RunResult.read(folder, "run", arm, seed),),
+        frontiers=frontier_views([Job("run", arm, seed, config)], seed),
+    )
+    _finish(comparison, folder)
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -70,7 +70,7 @@ def run_comparison(
         scenarios=config.scenarios,
         arms=config.arms,
         results=results,
-        frontiers=_frontiers(jobs, config.settings.seeds[0]),
+        frontiers=frontier_views(jobs, config.settings.seeds[0]),
     )
 
 
@@ -132,8 +132,13 @@ def _progress(futures: dict[Future[None], Job], folder: Path) -> Progress:
     return Progress(done, total, sum(f.done() for f in futures), len(futures))
 
 
-def _frontiers(jobs: Sequence[Job], seed: int) -> tuple[FrontierView, ...]:
-    """The frontier that each scenario's fedhq arm chose from in its first round."""
+def frontier_views(jobs: Sequence[Job], seed: int) -> tuple[FrontierView, ...]:
+    """The frontier that each scenario's fedhq arm chose from in its first round.
+
+    Args:
+        jobs: Runs; only those with solver `fedhq` and the seed count.
+        seed: Whose federation is shown.
+    """
     views = []
     for job in jobs:
         if job.seed != seed or job.config.allocation.solver != _FEDHQ:

@@ -18,7 +18,7 @@ _STRICT = ConfigDict(extra="forbid", strict=False)
 _T = TypeVar("_T")
 
 SolverName = Literal[
-    "fedhq", "uniform", "random", "hardware-only", "data-only", "coarse", "sweep", "milp", "cvx"
+    "fedhq", "uniform", "random", "hardware-only", "data-only", "coarse", "milp", "cvx"
 ]
 
 
@@ -28,7 +28,7 @@ class AllocationSettings:
 
     Args:
         solver: `fedhq` picks the fastest point of the frontier within `pick_loss` of the best;
-            `sweep`, `milp` and `cvx` need a goal: a tradeoff, or one of deadline and max_loss.
+            `milp` and `cvx` need a goal: a tradeoff, or one of deadline and max_loss.
         strategy: What uniform gives to all, and what the other rules give to some.
         otherwise: What the rules give to the rest.
         share: Part of the clients that random and data-only give `strategy`; `fedhq`: as many as

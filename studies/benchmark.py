@@ -1,0 +1,147 @@
+"""Speed against the alternatives and the physical limits: `python -m fedhq.studies.benchmark`.
+
+Every number is taken in one run, candidates in turn, the best of many samples. `--quick` takes
+fewer and smaller ones; `--out FILE.md` writes the table instead of printing it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ..fl_core.runtime import set_up_process
+from .bench_allocator import allocator_rows
+from .bench_steps import step_rows
+from .bench_tensors import tensor_rows
+from .timing import FULL, QUICK, Bench, Role, Row, Scale
+
+SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "Allocator": allocator_rows,
+    "Operations": tensor_rows,
+    "Training": step_rows,
+}
+COLUMNS = ("case", "what", "best", "median", "over fedhq", "over the limit", "note")
+
+_PACKAGES = ("numpy", "scipy", "torch", "cvxpy", "highspy")
+_HOW_TO_READ = """Best and median over samples that the candidates of a case take in turn, per call.
+**Bold** is what fedhq uses; *italic* is what no implementation can do without, the first of a case
+is "the limit". The ratios are of best times. HiGHS chooses its own number of threads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs all benchmarks and prints or writes their table.
+
+    Args:
+        arguments: Of the command line; those of the process where None.
+    """
+    parser = argparse.ArgumentParser(prog="python -m fedhq.studies.benchmark", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller measurements")
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the table to a file")
+    options = parser.parse_args(arguments)
+    set_up_process(1)
+    text = run(QUICK if options.quick else FULL)
+    if options.out is None:
+        print(text, end="")
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text, "utf-8")
+
+
+def run(scale: Scale) -> str:
+    """Runs all benchmarks, tells on the error stream how far it is, and returns Markdown.
+
+    Args:
+        scale: How large and how long to measure.
+    """
+    console = Console(stderr=True)
+    parts = [f"# Benchmarks\n\n{machine_line()}\n\n{_HOW_TO_READ}\n"]
+    with console.status("") as status:
+        for number, (title, rows) in enumerate(SECTIONS.items(), start=1):
+            place = f"{number} of {len(SECTIONS)}, {title}"
+            bench = Bench(scale, lambda text, place=place: status.update(f"{place}: {text}"))
+            parts.append(f"## {title}\n\n{table(rows(bench))}")
+            console.print(f"{place}: done")
+    return "\n".join(parts)
+
+
+def machine_line() -> str:
+    """Processor, threads, load and versions."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    versions = []
+    for name in _PACKAGES:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"no {name}")
+    return (
+        f"{_processor()}, {cores} cores{load}; torch on {torch.get_num_threads()} thread(s), "
+        f"{torch.backends.cpu.get_cpu_capability()}; Python {platform.python_version()}, "
+        f"{', '.join(versions)}; fedhq {metadata.version('fedhq')}, {datetime.now(UTC):%Y-%m-%d}"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def table(rows: Iterable[Row]) -> str:
+    """A Markdown table; a case is named in its first row.
+
+    Example:
+        >>> row = Row("sort", "np.sort", Role.OURS, 0.002, 0.0021, 1.0, None, "")
+        >>> print(table([row]).splitlines()[-1])
+        | sort | **np.sort** | 2.00 ms | 2.10 ms | 1.00 |  |  |
+    """
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * 4 + "---|"]
+    case = ""
+    for row in rows:
+        mark = {Role.OURS: "**", Role.LIMIT: "*"}.get(row.role, "")
+        cells = (
+            row.case if row.case != case else "",
+            f"{mark}{row.name}{mark}",
+            _time(row.best_seconds),
+            _time(row.median_seconds),
+            _ratio(row.over_ours),
+            _ratio(row.over_limit),
+            row.note,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+        case = row.case
+    return "\n".join(lines) + "\n"
+
+
+def _time(seconds: float | None) -> str:
+    """Three digits and a unit."""
+    if seconds is None:
+        return ""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{_digits(seconds * factor)} {unit}"
+    return f"{_digits(seconds * 1e6)} µs"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else _digits(value)
+
+
+def _digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()

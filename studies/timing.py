@@ -1,0 +1,207 @@
+"""Timing of things against each other: all in one run, in turn, and the best of many samples.
+
+A busy machine only ever adds time, so the best sample is the estimate; the median beside it says
+how busy the machine was. Candidates take turns, so that what slows one down slows all.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Role(StrEnum):
+    """What a candidate is compared for."""
+
+    OURS = "fedhq"
+    """What fedhq uses; the first of a case is what the others are compared with."""
+    ALTERNATIVE = "alternative"
+    """What one could use instead."""
+    LIMIT = "limit"
+    """What no implementation can do without; the first of a case is the limit."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large and how long to measure.
+
+    Args:
+        clients: Sizes of the separable program, rising.
+        whole_clients: Sizes of the whole program, rising.
+        elements: Numbers in a tensor, a square.
+        images: Sides of the images in pixels.
+        samples: Samples of a candidate, at most.
+        case_seconds: A case stops to take samples after this time.
+        sample_seconds: A sample repeats its call until it takes this long.
+        limit_seconds: A solver's time limit; what is expected to take longer is left out.
+    """
+
+    clients: tuple[int, ...] = (100, 1000, 10_000)
+    whole_clients: tuple[int, ...] = (20, 100)
+    elements: int = 1_000_000
+    images: tuple[int, ...] = (28, 8)
+    samples: int = 25
+    case_seconds: float = 6.0
+    sample_seconds: float = 0.01
+    limit_seconds: float = 10.0
+
+
+FULL = Scale()
+QUICK = Scale(clients=(100, 1000), samples=5, case_seconds=1.0, limit_seconds=3.0)
+
+
+def say_nothing(answer: Any) -> str:
+    """The note of a candidate whose answer needs none."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time.
+
+    Args:
+        name: What it is.
+        role: What it is compared for.
+        run: The call to time.
+        describe: From what the call returned to a note.
+        num_bytes: What a call works through, for a rate; 0 where a rate says nothing.
+        missing: Why it cannot be run; empty if it can.
+    """
+
+    name: str
+    role: Role
+    run: Callable[[], Any]
+    describe: Callable[[Any], str] = say_nothing
+    num_bytes: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out for a candidate; times are None where it was not run.
+
+    Args:
+        case: What was compared.
+        name: The candidate.
+        role: What it is compared for.
+        best_seconds: Least time of a call.
+        median_seconds: Median over the samples.
+        over_ours: Best time over that of the case's first `OURS`.
+        over_limit: Best time over that of the case's first `LIMIT`.
+        note: Anything else.
+    """
+
+    case: str
+    name: str
+    role: Role
+    best_seconds: float | None
+    median_seconds: float | None
+    over_ours: float | None
+    over_limit: float | None
+    note: str
+
+
+@dataclass
+class _Samples:
+    """Times of a candidate's calls, and how many calls a sample has."""
+
+    candidate: Candidate
+    calls: int
+    seconds: list[float]
+    note: str
+
+
+@dataclass
+class Bench:
+    """Compares candidates and remembers which were too slow.
+
+    Args:
+        scale: How large and how long to measure.
+        tell: Is told what is measured next.
+    """
+
+    scale: Scale
+    tell: Callable[[str], None] = lambda text: None
+    _slow: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def compare(
+        self, family: str, candidates: Sequence[Candidate], size: int = 0, unit: str = ""
+    ) -> list[Row]:
+        """Times the candidates in turn.
+
+        Args:
+            family: What is compared.
+            candidates: The first `OURS` and the first `LIMIT` are what others are compared with.
+            size: Where a family is compared at several sizes: this one.
+            unit: Of the size.
+        """
+        case = f"{family}, {size:,} {unit}" if size else family
+        left_out = {c.name: self._why_not(family, c, size) for c in candidates}
+        started, taken = time.perf_counter(), {}
+        for candidate in candidates:
+            if not left_out[candidate.name]:
+                self.tell(f"{case}: {candidate.name}")
+                taken[candidate.name] = self._warm_up(candidate)
+                self._slow[family, candidate.name] = min(taken[candidate.name].seconds) / (
+                    size or 1
+                )
+        self.tell(case)
+        for _ in range(self.scale.samples - 1):
+            if time.perf_counter() - started > self.scale.case_seconds:
+                break
+            for samples in taken.values():
+                if samples.seconds[0] < self.scale.case_seconds / 2:
+                    samples.seconds.append(_sample(samples.candidate, samples.calls))
+        return [_row(case, c, taken, left_out[c.name]) for c in candidates]
+
+    def _why_not(self, family: str, candidate: Candidate, size: int) -> str:
+        expected = self._slow.get((family, candidate.name), 0.0) * size
+        if not candidate.missing and expected > self.scale.limit_seconds:
+            self._slow[family, candidate.name] = expected / size
+            return f"left out: expected to take over {expected:.0f} s"
+        return candidate.missing
+
+    def _warm_up(self, candidate: Candidate) -> _Samples:
+        """The first calls, and a first sample; of a slow candidate they are the same."""
+        start = time.perf_counter()
+        answer = candidate.run()
+        first = time.perf_counter() - start
+        if first > self.scale.case_seconds / 4:
+            return _Samples(candidate, 1, [first], candidate.describe(answer))
+        again = _sample(candidate, 1)
+        calls = max(1, round(self.scale.sample_seconds / max(again, 1e-7)))
+        seconds = [_sample(candidate, calls)]
+        return _Samples(candidate, calls, seconds, candidate.describe(answer))
+
+
+def _sample(candidate: Candidate, calls: int) -> float:
+    """Seconds per call."""
+    run = candidate.run
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def _row(case: str, candidate: Candidate, taken: dict[str, _Samples], left_out: str) -> Row:
+    own = taken.get(candidate.name)
+    if own is None:
+        return Row(case, candidate.name, candidate.role, None, None, None, None, left_out)
+    best = min(own.seconds)
+
+    def over(role: Role) -> float | None:
+        least = [min(s.seconds) for s in taken.values() if s.candidate.role is role]
+        return best / least[0] if least else None
+
+    notes = [own.note] if own.note else []
+    if candidate.num_bytes:
+        notes.append(f"{candidate.num_bytes / best / 1e6:,.0f} MB/s")
+    if len(own.seconds) < 3:
+        notes.append(f"{len(own.seconds)} sample(s)")
+    median = statistics.median(own.seconds)
+    ratios = over(Role.OURS), over(Role.LIMIT)
+    return Row(case, candidate.name, candidate.role, best, median, *ratios, "; ".join(notes))
