@@ -1,8 +1,9 @@
 """Benchmarks of a training step: quantization-aware over float, through the code of the clients.
 
-The alternatives are the same network and the same loop with other fake quantization: that of
-torch.ao (deprecated, and no dependency: it is left out where torch no longer has it), and a copy in
-place of every fake quantization, which is the least that reading and writing these tensors costs.
+The others are the same network in the same loop with other fake quantization: ours with ranges
+that reach to the largest value, which tells what fitting ranges costs; that of torch.ao, which has
+such ranges too (deprecated and no dependency: left out where torch no longer has it); and a copy in
+place of every fake quantization, the least that reading and writing these tensors costs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..allocator.strategy import Strategy
 from ..fl_core.client import LocalTrainer, Weights, read_weights
 from ..fl_core.datasets import Dataset
 from ..fl_core.settings import TrainingSettings
-from ..models import activation_range, build_model, weight_range
+from ..models import activation_range, build_model, fake_quantize, weight_range
 from .timing import Bench, Candidate, Role, Row
 
 _BITS = 2
@@ -38,7 +39,8 @@ class _Conv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         x, weight = self.input_quantizer(input), self.weight_quantizer(self.weight)
-        return self._conv_forward(x, weight, self.bias)
+        output: Tensor = self._conv_forward(x, weight, self.bias)
+        return output
 
 
 class _Linear(nn.Linear):
@@ -59,6 +61,20 @@ class _Copy(nn.Module):
         return x.clone()
 
 
+class _FullRange(nn.Module):
+    """Our fake quantization with a scale that reaches to the largest magnitude."""
+
+    def __init__(self, codes: tuple[int, int], per_channel: bool) -> None:
+        super().__init__()
+        self._codes, self._per_channel = codes, per_channel
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            largest = x.abs().flatten(1).amax(dim=1) if self._per_channel else x.max()
+            scale = largest.div(self._codes[1]).clamp_min_(1e-12)
+        return fake_quantize(x, scale, 0, *self._codes)
+
+
 def step_rows(bench: Bench) -> Iterator[Row]:
     """The CNN's step at every image size."""
     for side in bench.scale.images:
@@ -66,20 +82,23 @@ def step_rows(bench: Bench) -> Iterator[Row]:
 
 
 def _steps(bench: Bench, side: int) -> list[Row]:
-    """Times are per step; a call is several, with the loading of the weights that a client does."""
+    """Times are per step, of a call that loads the weights and takes several, as a client does."""
     model = build_model("cnn", (1, side, side), _CLASSES, 0)
     data = _data(side)
     weights = read_weights(model)
     run = partial(_train, LocalTrainer(model, TrainingSettings(batch_size=_BATCH)), weights, data)
+    make_weight = partial(_FullRange, weight_range(_BITS), True)
+    make_input = partial(_FullRange, activation_range(_BITS), False)
+    full = partial(_train, _trainer_with(model, make_weight, make_input), weights, data, _FLOAT)
     copies = partial(_train, _trainer_with(model, _Copy, _Copy), weights, data, _FLOAT)
-    what = f"{_STEPS} steps"
     candidates = [
-        Candidate(f"QAT {_QAT}, {what}", Role.OURS, partial(run, _QAT)),
+        Candidate(f"{_QAT}, fitted ranges", Role.OURS, partial(run, _QAT), parts=_STEPS),
+        Candidate("models.fake_quantize, full ranges", Role.ALTERNATIVE, full, parts=_STEPS),
         _torch_ao(model, weights, data),
-        Candidate(f"float, {what}", Role.LIMIT, partial(run, _FLOAT)),
-        Candidate("float, a copy for each fake quantization", Role.LIMIT, copies),
+        Candidate("float", Role.LIMIT, partial(run, _FLOAT), parts=_STEPS),
+        Candidate("float, copies as fake quantization", Role.LIMIT, copies, parts=_STEPS),
     ]
-    return bench.compare(f"training, cnn at {side}x{side}, batch {_BATCH}", candidates)
+    return bench.compare(f"training step, cnn at {side}x{side}, batch {_BATCH}", candidates)
 
 
 def _data(side: int) -> Dataset:
@@ -109,7 +128,7 @@ def _trainer_with(
 
 
 def _torch_ao(model: nn.Module, weights: Weights, data: Dataset) -> Candidate:
-    name = f"torch.ao fused fake quantization, {_STEPS} steps"
+    name = "torch.ao fused fake quantization, full ranges"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,7 +138,7 @@ def _torch_ao(model: nn.Module, weights: Weights, data: Dataset) -> Candidate:
     except (ImportError, AttributeError) as error:
         missing = f"not available in torch {torch.__version__}: {error}"
         return Candidate(name, Role.ALTERNATIVE, lambda: None, missing=missing)
-    return Candidate(name, Role.ALTERNATIVE, run, lambda _: "min-max ranges, moving averages")
+    return Candidate(name, Role.ALTERNATIVE, run, lambda _: "moving averages", parts=_STEPS)
 
 
 def _torch_ao_quantizers() -> tuple[MakeQuantizer, MakeQuantizer]:

@@ -11,11 +11,13 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.status import Status
 
 from ..fl_core.runtime import set_up_process
 from .bench_allocator import allocator_rows
@@ -66,10 +68,14 @@ def run(scale: Scale) -> str:
     with console.status("") as status:
         for number, (title, rows) in enumerate(SECTIONS.items(), start=1):
             place = f"{number} of {len(SECTIONS)}, {title}"
-            bench = Bench(scale, lambda text, place=place: status.update(f"{place}: {text}"))
+            bench = Bench(scale, partial(_show, status, place))
             parts.append(f"## {title}\n\n{table(rows(bench))}")
             console.print(f"{place}: done")
     return "\n".join(parts)
+
+
+def _show(status: Status, place: str, text: str) -> None:
+    status.update(f"{place}: {text}")
 
 
 def machine_line() -> str:

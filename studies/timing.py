@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+_LEAST_SAMPLES = 3
+
 
 class Role(StrEnum):
     """What a candidate is compared for."""
@@ -70,6 +72,7 @@ class Candidate:
         describe: From what the call returned to a note.
         num_bytes: What a call works through, for a rate; 0 where a rate says nothing.
         missing: Why it cannot be run; empty if it can.
+        parts: Equal parts of a call; the time of one is reported.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Candidate:
     describe: Callable[[Any], str] = say_nothing
     num_bytes: int = 0
     missing: str = ""
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,13 @@ class Row:
 
 @dataclass
 class _Samples:
-    """Times of a candidate's calls, and how many calls a sample has."""
+    """A candidate's samples, how many calls each has, and whether one has to be enough."""
 
     candidate: Candidate
     calls: int
     seconds: list[float]
     note: str
+    is_slow: bool = False
 
 
 @dataclass
@@ -141,7 +146,7 @@ class Bench:
         """
         case = f"{family}, {size:,} {unit}" if size else family
         left_out = {c.name: self._why_not(family, c, size) for c in candidates}
-        started, taken = time.perf_counter(), {}
+        taken = {}
         for candidate in candidates:
             if not left_out[candidate.name]:
                 self.tell(f"{case}: {candidate.name}")
@@ -150,18 +155,21 @@ class Bench:
                     size or 1
                 )
         self.tell(case)
-        for _ in range(self.scale.samples - 1):
-            if time.perf_counter() - started > self.scale.case_seconds:
-                break
-            for samples in taken.values():
-                if samples.seconds[0] < self.scale.case_seconds / 2:
-                    samples.seconds.append(_sample(samples.candidate, samples.calls))
+        self._take_turns([samples for samples in taken.values() if not samples.is_slow])
         return [_row(case, c, taken, left_out[c.name]) for c in candidates]
+
+    def _take_turns(self, quick: Sequence[_Samples]) -> None:
+        """Takes all samples but the first; at least three in all, however long that takes."""
+        end = time.perf_counter() + self.scale.case_seconds
+        for taken in range(1, self.scale.samples):
+            if taken >= _LEAST_SAMPLES and time.perf_counter() > end:
+                break
+            for samples in quick:
+                samples.seconds.append(_sample(samples.candidate, samples.calls))
 
     def _why_not(self, family: str, candidate: Candidate, size: int) -> str:
         expected = self._slow.get((family, candidate.name), 0.0) * size
         if not candidate.missing and expected > self.scale.limit_seconds:
-            self._slow[family, candidate.name] = expected / size
             return f"left out: expected to take over {expected:.0f} s"
         return candidate.missing
 
@@ -171,20 +179,21 @@ class Bench:
         answer = candidate.run()
         first = time.perf_counter() - start
         if first > self.scale.case_seconds / 4:
-            return _Samples(candidate, 1, [first], candidate.describe(answer))
-        again = _sample(candidate, 1)
+            seconds = [first / candidate.parts]
+            return _Samples(candidate, 1, seconds, candidate.describe(answer), is_slow=True)
+        again = _sample(candidate, 1) * candidate.parts
         calls = max(1, round(self.scale.sample_seconds / max(again, 1e-7)))
         seconds = [_sample(candidate, calls)]
         return _Samples(candidate, calls, seconds, candidate.describe(answer))
 
 
 def _sample(candidate: Candidate, calls: int) -> float:
-    """Seconds per call."""
+    """Seconds per call, or per part of one."""
     run = candidate.run
     start = time.perf_counter()
     for _ in range(calls):
         run()
-    return (time.perf_counter() - start) / calls
+    return (time.perf_counter() - start) / (calls * candidate.parts)
 
 
 def _row(case: str, candidate: Candidate, taken: dict[str, _Samples], left_out: str) -> Row:
@@ -200,8 +209,8 @@ def _row(case: str, candidate: Candidate, taken: dict[str, _Samples], left_out: 
     notes = [own.note] if own.note else []
     if candidate.num_bytes:
         notes.append(f"{candidate.num_bytes / best / 1e6:,.0f} MB/s")
-    if len(own.seconds) < 3:
-        notes.append(f"{len(own.seconds)} sample(s)")
+    if own.is_slow:
+        notes.append("1 sample")
     median = statistics.median(own.seconds)
     ratios = over(Role.OURS), over(Role.LIMIT)
     return Row(case, candidate.name, candidate.role, best, median, *ratios, "; ".join(notes))
