@@ -101,6 +101,8 @@ class Cvx:
             return {}
         gap_name, time_name, group = _SETTINGS[backend]
         named: dict[str, object] = {gap_name: self.gap}
+        if backend == "HIGHS":
+            named["output_flag"] = False  # cvxpy's verbose=False lets a banner through
         if self.time_limit_seconds is not None:
             named[time_name] = self.time_limit_seconds
         return {group: named} if group else named

@@ -200,3 +200,9 @@ def test_its_name_is_the_same_in_every_run():
 
 def limit_nothing(variables):
     return []
+
+
+def test_nothing_is_printed(capfd) -> None:
+    problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2]], [[0.1, 0]], tradeoff=1.0)
+    solve(problem, Cvx())
+    assert capfd.readouterr() == ("", "")
