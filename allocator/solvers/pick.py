@@ -1,9 +1,18 @@
-"""`FrontierPick`: computes the frontier and lets a rule pick the point."""
+"""`FrontierPick`: computes the frontier, lets a rule pick the point, and uses the slack left there.
+
+At a point of the frontier many allocations are equal in round time and predicted loss: once
+coverage suffices, the program does not care whether a fast client trains with QAT or not. More
+coverage never hurts and the prediction may be wrong, so what is free is taken.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..arrays import IntArray
+from ..check import exceeds, within_deadline
 from ..errors import InfeasibleError
 from ..frontier import PickRule, pareto_frontier
 from ..problem import AllocationProblem
@@ -33,4 +42,51 @@ class FrontierPick:
             frontier = pareto_frontier(problem)
         except InfeasibleError:
             return Answer(Status.INFEASIBLE)
-        return Answer(Status.FEASIBLE, frontier.allocation(frontier.pick(self.rule)).choice)
+        picked = frontier.allocation(frontier.pick(self.rule))
+        return Answer(Status.FEASIBLE, use_slack(problem, picked.choice))
+
+
+def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
+    """Lets every client teach more where that costs nothing.
+
+    A client takes the strategy that teaches most among those that end within the round time, have
+    no more loss and switching price of their own, and fit into the budgets; of equals the fastest.
+    Round time and loss do not rise.
+
+    Args:
+        problem: The problem.
+        choice: `(clients,)` a choice that keeps its limits.
+
+    Returns:
+        `(clients,)` the new choice.
+
+    Example:
+        >>> from fedhq.allocator import Coverage
+        >>> coverage = Coverage([[5], [5]], (0, 1), ((0, .4), (.5, 0)))
+        >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
+        ...                             [[0, 0], [0, 0]], coverage=coverage)
+        >>> use_slack(problem, np.array([0, 0]))
+        array([1, 0])
+    """
+    if problem.coverage is None:
+        return choice
+    teaches = problem.coverage.teaches
+    used = choice.copy()
+    in_time = within_deadline(problem) & (problem.seconds <= problem.round_seconds(choice))
+    for client in range(problem.num_clients):
+        now = int(used[client])
+        free = in_time[client] & (problem.loss[client] <= problem.loss[client, now])
+        if problem.switching_seconds is not None:
+            free &= problem.switching_seconds[client] <= problem.switching_seconds[client, now]
+        order = np.lexsort((problem.seconds[client], -teaches))
+        for strategy in order[free[order] & (teaches[order] > teaches[now])]:
+            used[client] = strategy
+            if _keeps_budgets(problem, used):
+                break
+            used[client] = now
+    return used
+
+
+def _keeps_budgets(problem: AllocationProblem, choice: IntArray) -> bool:
+    usage = problem.usage(choice)
+    return not any(exceeds(u, b.limit) for u, b in zip(usage, problem.budgets, strict=True))
