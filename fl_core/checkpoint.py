@@ -6,7 +6,7 @@
                                            every byte before it, header and state included
     metadata   fedhq_checkpoint            JSON text with
                  format_version            1
-                 round_number, simulated_seconds, controller_state, record_offsets, config
+                 round_number, simulated_seconds, controller_state, config
                  weights                   names in order
                  residuals                 [client, names in order] pairs
 
@@ -41,7 +41,7 @@ _VERSION = 1
 _KEY, _DIGEST = "fedhq_checkpoint", "sha256"
 _DIGEST_BYTES = 32
 _MISSING = "nothing"
-_DAMAGED = "Restore the file from a copy, or delete it and start the run anew."
+_DAMAGED = "Restore the file from a copy, or start the run anew in another folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +56,13 @@ class Checkpoint:
         weights: The server's float32 weights by name; the order is kept.
         residuals: Per client, what error feedback still owes, float32 by name.
         controller_state: The controller's own state: JSON values, infinities allowed.
-        record_offsets: Bytes of each record file, from `RunRecorder.offsets`.
         config: The resolved configuration: JSON values, infinities allowed.
 
     Raises:
         ValueError: If a value has another type, or is negative, or NaN.
 
     Example:
-        >>> Checkpoint(3, 1.5, {"w": np.zeros(2, np.float32)}, {}, {}, {}, {"seed": 1}).round_number
+        >>> Checkpoint(3, 1.5, {"w": np.zeros(2, np.float32)}, {}, {}, {"seed": 1}).round_number
         3
     """
 
@@ -72,12 +71,11 @@ class Checkpoint:
     weights: Weights
     residuals: dict[int, Weights]
     controller_state: Mapping[str, Any]
-    record_offsets: Mapping[str, int]
     config: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        counts = {"round_number": self.round_number, **self.record_offsets}
-        for name, value in {**counts, **{f"client {k}": k for k in self.residuals}}.items():
+        counts = {"round_number": self.round_number, **{f"client {k}": k for k in self.residuals}}
+        for name, value in counts.items():
             if type(value) is not int or value < 0:
                 raise ValueError(f"`{name}` must be an int >= 0, but got {value!r}.")
         if not 0 <= self.simulated_seconds < math.inf:
@@ -197,7 +195,6 @@ def _serialize(checkpoint: Checkpoint) -> bytes:
         "round_number": checkpoint.round_number,
         "simulated_seconds": float(checkpoint.simulated_seconds),
         "controller_state": _plain(checkpoint.controller_state, "controller_state"),
-        "record_offsets": dict(checkpoint.record_offsets),
         "config": _plain(checkpoint.config, "config"),
         "weights": list(checkpoint.weights),
         "residuals": [[client, list(names)] for client, names in checkpoint.residuals.items()],
@@ -250,7 +247,6 @@ def _assemble(state: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Checkp
             for client, names in state["residuals"]
         },
         controller_state=state["controller_state"],
-        record_offsets=state["record_offsets"],
         config=state["config"],
     )
 

@@ -78,7 +78,7 @@ class Federation:
         hardware = analyse_hardware(
             devices,
             steps,
-            load_profile(settings).select(menu),
+            load_profile(settings, data.input_shape).select(menu),
             [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
             downlink_bytes,
         )
@@ -102,18 +102,42 @@ class Federation:
         return np.asarray(self.label_counts.sum(axis=1), dtype=np.int64)
 
 
-def load_profile(settings: FederationSettings) -> StepProfile:
+def load_profile(settings: FederationSettings, input_shape: tuple[int, int, int]) -> StepProfile:
     """The step profile that the settings name.
 
+    Args:
+        settings: Model, batch size, and where the profile lies.
+        input_shape: (channels, height, width) of one example.
+
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it was measured on another model or batch size.
     """
     if settings.profile != "shipped":
-        return StepProfile.load(Path(settings.profile))
-    name = f"{settings.data.name}-{settings.model}.json"
-    shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
-    with resources.as_file(shipped) as path:
-        return StepProfile.load(path)
+        profile = StepProfile.load(Path(settings.profile))
+    else:
+        name = f"{settings.data.name}-{settings.model}.json"
+        shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
+        with resources.as_file(shipped) as path:
+            profile = StepProfile.load(path)
+    wanted = (model_label(settings.model, input_shape), settings.training.batch_size)
+    if (profile.model, profile.batch_size) != wanted:
+        raise ValueError(
+            f"`profile` must be measured on {wanted[0]!r} at batch size {wanted[1]}, but "
+            f"{settings.profile!r} is of {profile.model!r} at {profile.batch_size}. "
+            f"Run `fedhq profile --data {settings.data.name} --model {settings.model} "
+            f'--batch-size {wanted[1]} --out FILE` and give `profile = "FILE"`.'
+        )
+    return profile
+
+
+def model_label(model: str, input_shape: tuple[int, int, int]) -> str:
+    """How a step profile names a model on inputs of a shape.
+
+    Example:
+        >>> model_label("cnn", (1, 28, 28))
+        'cnn 1x28x28'
+    """
+    return f"{model} {'x'.join(map(str, input_shape))}"
 
 
 def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidPartitioner:

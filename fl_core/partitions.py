@@ -81,8 +81,9 @@ class DirichletPartitioner:
             members = rng.permutation(np.flatnonzero(labels == label))
             shares = rng.dirichlet(np.full(self.num_partitions, self.alpha))
             if self.self_balancing:
-                shares = shares * (sizes < len(labels) / self.num_partitions)
-                shares = shares / shares.sum()
+                open_ = shares * (sizes < len(labels) / self.num_partitions)
+                # All of a very skewed draw may lie with partitions that are full: then it stands.
+                shares = open_ / open_.sum() if open_.sum() > 0 else shares
             cuts = (np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
             for part, piece in zip(parts, np.split(members, cuts), strict=True):
                 part.append(piece)

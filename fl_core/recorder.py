@@ -1,16 +1,17 @@
 """Writes and reads the records of a run: three append-only files of JSON lines in its folder.
 
-`records` says what stands in a line. A round's clients are written first and its round last: a line
-in rounds.jsonl says that the round is whole. A process that is killed may leave half a line at the
-end of a file; readers leave that out, and `RunRecorder.truncate` removes it with all that was
-written after a checkpoint.
+`records` says what stands in a line; every line begins with its round. A round's clients are
+written first and its round last: a line in rounds.jsonl says that the round is whole. A process
+that is killed may leave half a line at the end of a file; readers leave that out, and
+`RunRecorder.truncate` removes it with all that was written after a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ CLIENTS_FILE = "clients.jsonl"
 WALL_FILE = "wall.jsonl"
 
 _FILES = (CLIENTS_FILE, WALL_FILE, ROUNDS_FILE)
+_ROUND = re.compile(rb'\{"round":(\d+),')
 
 RecordT = TypeVar("RecordT", RoundRecord, ClientRecord, WallRecord)
 
@@ -42,8 +44,8 @@ class RunRecorder:
         ...     recorder = RunRecorder(Path(folder))
         ...     recorder.append(RoundRecord(1, 2.0, 2.0, None, None, 0, 0, 0.5, None, 0.1),
         ...                     [], WallRecord(1, 0.0, 0.1, 0.2))
-        ...     recorder.offsets()["clients.jsonl"], len(read_rounds(Path(folder)))
-        (0, 1)
+        ...     len(read_rounds(Path(folder)))
+        1
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,28 +74,25 @@ class RunRecorder:
         self._write(WALL_FILE, [wall_record])
         self._write(ROUNDS_FILE, [round_record])
 
-    def offsets(self) -> dict[str, int]:
-        """Bytes of each file, safely on the disk: what a checkpoint keeps for `truncate`."""
-        return {name: _shorten(self._folder / name, None) for name in _FILES}
+    def flush(self) -> None:
+        """Has all that was written on the disk: what a checkpoint relies on."""
+        for name in _FILES:
+            _shorten(self._folder / name, None)
 
-    def truncate(self, offsets: Mapping[str, int]) -> None:
-        """Drops what was written after a checkpoint; all files are checked before one is changed.
+    def truncate(self, round_number: int) -> None:
+        """Drops what was written after a round; all files are checked before one is changed.
 
         Args:
-            offsets: What `offsets` returned then; a file that it does not name is emptied.
+            round_number: The last round to keep; 0 keeps nothing.
 
         Raises:
-            ValueError: If a name is not one of the three files, or an offset is negative.
-            CheckpointError: If a file is missing, shorter, or has no line end there.
+            CheckpointError: If a file is missing or does not reach to the end of the round.
         """
-        wrong = {k: v for k, v in offsets.items() if k not in _FILES or v < 0}
-        if wrong:
-            raise ValueError(f"`offsets` must be >= 0 and of {_FILES}, but got {wrong}.")
-        wanted = {self._folder / name: offsets.get(name, 0) for name in _FILES}
-        for path, offset in wanted.items():
-            _check_offset(path, offset)
-        for path, offset in wanted.items():
-            _shorten(path, offset)
+        ends = {self._folder / name: 0 for name in _FILES}
+        if round_number > 0:
+            ends = {path: _end_of_round(path, round_number) for path in ends}
+        for path, end in ends.items():
+            _shorten(path, end)
 
     def _write(self, name: str, records: Sequence[Record]) -> None:
         path = self._folder / name
@@ -155,22 +154,25 @@ def _read(path: Path, kind: type[RecordT]) -> list[RecordT]:
     return records
 
 
-def _check_offset(path: Path, offset: int) -> None:
-    if offset == 0:
-        return
+def _end_of_round(path: Path, round_number: int) -> int:
+    """Where the last whole line of the rounds up to this one ends, in bytes."""
     again = "The records are not this checkpoint's: restore the file or start the run anew."
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(offset - 1)
-            last = file.read(1)
+        lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise _failed(path, "read", error, again) from error
-    if size < offset or last != b"\n":
-        found = f"it has {size} bytes" if size < offset else f"byte {offset - 1} is {last!r}"
+    end, last = 0, 0
+    for line in lines:
+        found = _ROUND.match(line)
+        if found is None or int(found[1]) > round_number:
+            break
+        end, last = end + len(line) + 1, int(found[1])
+    if last != round_number:
         raise CheckpointError(
-            f"`{path} has a line that ends at byte {offset}` must hold, but {found}. {again}"
+            f"`{path} holds round {round_number}` must hold, but its whole lines end with round "
+            f"{last}. {again}"
         )
+    return end
 
 
 def _shorten(path: Path, offset: int | None) -> int:

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from ..allocator.controller import Outcome
-from ..allocator.errors import FedHQError, WireError
+from ..allocator.errors import CheckpointError, FedHQError, WireError
 from ..allocator.solution import Allocation
 from ..models import accuracy, deploy
 from .aggregate import federated_average
 from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
 from .client import LocalTrainer, Weights, load_weights_, read_weights
 from .federation import FLOAT_BITS, Federation
-from .recorder import RunRecorder
+from .recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records import ClientRecord, RoundRecord, WallRecord
 from .seeds import Purpose, generator
 from .wire import Update, decode_update, encode_with_feedback
@@ -261,24 +261,35 @@ class Trainer:
     def _resume(self) -> TrainerState:
         path = self._folder / CHECKPOINT_FILE
         if not path.exists():
-            self._recorder.truncate({})
+            self._start_anew()
             return TrainerState(0, 0.0, read_weights(self._federation.model), {})
         saved = load_checkpoint(path)
         check_same_config(saved.config, self._config)
-        self._recorder.truncate(saved.record_offsets)
+        self._recorder.truncate(saved.round_number)
         self._planner.load_state_dict(saved.controller_state)
         return TrainerState(
             saved.round_number, saved.simulated_seconds, saved.weights, saved.residuals
         )
 
+    def _start_anew(self) -> None:
+        """Drops the records of a run that ended before its first checkpoint, but no others."""
+        records = self._folder / ROUNDS_FILE
+        done = len(read_rounds(self._folder)) if records.exists() else 0
+        if done > self._federation.settings.training.checkpoint_every:
+            raise CheckpointError(
+                f"{self._folder} must hold {CHECKPOINT_FILE}, since it has the records of {done} "
+                "rounds, but there is none. Restore it, or start the run anew in another folder."
+            )
+        self._recorder.truncate(0)
+
     def _save(self) -> None:
+        self._recorder.flush()
         checkpoint = Checkpoint(
             round_number=self._state.round_number,
             simulated_seconds=self._state.simulated_seconds,
             weights=self._state.weights,
             residuals=self._state.residuals,
             controller_state=self._planner.state_dict(),
-            record_offsets=self._recorder.offsets(),
             config=self._config,
         )
         save_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)

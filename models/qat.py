@@ -54,8 +54,8 @@ def prepare_(model: Model, weight_bits: int, activation_bits: int) -> Model:
         The same model.
 
     Raises:
-        ValueError: If the bits are out of range, or the model is prepared already or has no such
-            layer.
+        ValueError: If the bits are out of range, or the model is prepared already, has no such
+            layer, or has a subclass of one, which would stay float.
 
     References:
         Jacob et al., arXiv 1712.05877 (training with simulated quantization).
@@ -71,6 +71,7 @@ def prepare_(model: Model, weight_bits: int, activation_bits: int) -> Model:
             "`model` must be a float model, but it is prepared already. "
             "Load its state dict into a float model and prepare that."
         )
+    _refuse_subclasses(model)
     found = False
     for module in model.modules():
         # The class changes, the object stays: with it its parameters, hooks and place in the model.
@@ -84,6 +85,15 @@ def prepare_(model: Model, weight_bits: int, activation_bits: int) -> Model:
     if not found:
         raise ValueError("`model` must have an nn.Conv2d or nn.Linear, but there is none.")
     return model
+
+
+def _refuse_subclasses(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and type(module) not in (nn.Conv2d, nn.Linear):
+            raise ValueError(
+                f"every convolution and linear layer must be an nn.Conv2d or nn.Linear itself, but "
+                f"{name!r} is a {type(module).__name__}, which would stay float. Replace it."
+            )
 
 
 def calibrate_(model: Model, batches: Iterable[Tensor]) -> Model:

@@ -17,6 +17,7 @@ from ..allocator.hardware import StepProfile
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..fl_core.client import LocalTrainer, read_weights
 from ..fl_core.datasets import Dataset, load_dataset
+from ..fl_core.federation import model_label
 from ..fl_core.settings import TrainingSettings
 from ..models import build_model, prepare_
 
@@ -50,7 +51,7 @@ def measure_profile(
     seconds = _time_steps(model, data, kinds, batch_size, samples)
     memory = {kind: _memory_bytes(model, data, s, batch_size) for kind, s in kinds.items()}
     return StepProfile(
-        model=f"{model_name} {'x'.join(map(str, data.input_shape))}",
+        model=model_label(model_name, data.input_shape),
         batch_size=batch_size,
         strategies=strategies,
         step_seconds=np.array([seconds.get(_kind(s), 0.0) for s in strategies]),

@@ -39,7 +39,6 @@ def checkpoint(**changes):
         "weights": weights,
         "residuals": {c: {k: np.asarray(v) for k, v in r.items()} for c, r in residuals.items()},
         "controller_state": {"prices": [0.25, None], "seen": {"3": True}, "text": "ä\u2028\\"},
-        "record_offsets": {"rounds.jsonl": 2**40},
         "config": {"seed": 1, "memory_bytes": math.inf},
     }
     return Checkpoint(**(values | changes))
@@ -50,7 +49,6 @@ def assert_same(got, expected):
         "round_number",
         "simulated_seconds",
         "controller_state",
-        "record_offsets",
         "config",
     ):
         assert getattr(got, name) == getattr(expected, name)
@@ -118,7 +116,6 @@ def test_tuples_come_back_as_lists(path):
         ({"weights": {"w": np.zeros(3)}}, "`weights/w` must be a float32 array, but got float64"),
         ({"residuals": {3: {"w": [0.0]}}}, "`residuals/3/w`"),
         ({"residuals": {"3": {}}}, "`client 3`"),
-        ({"record_offsets": {"rounds.jsonl": -4}}, r"`rounds\.jsonl`"),
         ({"config": {"a": {"b": [1, math.nan]}}}, r"`config\.a\.b\.1` must be a JSON value"),
         ({"config": []}, "`config` must be a mapping"),
         ({"config": {"a": Path("x")}}, r"`config\.a`"),
@@ -237,7 +234,6 @@ def test_a_state_that_does_not_fit_its_tensors_is_damage(path):
         "round_number": 1,
         "simulated_seconds": 1.0,
         "controller_state": {},
-        "record_offsets": {},
         "config": {},
         "weights": [],
         "residuals": [],
@@ -311,7 +307,7 @@ from fedhq.fl_core.checkpoint import Checkpoint, save_checkpoint
 
 for number in itertools.count(1):
     weights = {"w": np.full(300_000, number, np.float32)}
-    save_checkpoint(Path(sys.argv[1]), Checkpoint(number, 0.0, weights, {}, {}, {}, {}))
+    save_checkpoint(Path(sys.argv[1]), Checkpoint(number, 0.0, weights, {}, {}, {}))
 """
 
 

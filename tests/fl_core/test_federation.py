@@ -1,6 +1,7 @@
 """A federation follows from its settings: same settings, same tables; misfits are named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ SETTINGS = FederationSettings(
     fleet=FleetSettings((DeviceClass("a", 1, 2.0, 1e5, 1e6),), spread=0.3),
     data=DataSettings("digits", 300, 60),
     partition=PartitionSettings("dirichlet", num_clients=6, alpha=0.4),
-    training=TrainingSettings(local_epochs=3, batch_size=10),
+    training=TrainingSettings(local_epochs=3),
 )
 
 
@@ -49,10 +50,10 @@ def test_clients_hold_all_that_neither_test_nor_calibration_holds() -> None:
 
 def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
     federation = Federation.build(SETTINGS)
-    profile = load_profile(SETTINGS).select(federation.menu)
+    profile = load_profile(SETTINGS, (1, 8, 8)).select(federation.menu)
     shapes = [p.shape for p in federation.model.parameters()]
     client, device, qat = 4, federation.devices[4], 2
-    steps = 3 * -(-len(federation.clients[client]) // 10)
+    steps = 3 * -(-len(federation.clients[client]) // 32)
     expected = (
         encoded_bytes(shapes, 32) / device.downlink_bytes_per_second
         + steps * profile.step_seconds[qat] * device.slowdown
@@ -70,6 +71,13 @@ def test_strategies_that_were_not_measured_are_named() -> None:
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_every_model_has_a_shipped_profile_for_every_data_set(data, model) -> None:
     settings = replace(SETTINGS, data=DataSettings(data, 300, 60), model=model)
-    profile = load_profile(settings)
-    assert profile.model.startswith(model)
-    assert "fedhq profile" in profile.origin
+    assert Federation.build(settings).hardware.seconds.max() > 0
+
+
+def test_a_profile_of_another_batch_size_or_model_is_refused() -> None:
+    other = replace(SETTINGS, training=replace(SETTINGS.training, batch_size=64))
+    with pytest.raises(ValueError, match=r"batch size 64.*at 32.*--batch-size 64"):
+        Federation.build(other)
+    path = Path(__file__).parents[2] / "fl_core" / "profiles" / "mnist5k-cnn.json"
+    with pytest.raises(ValueError, match=r"'mlp 1x8x8'.*'cnn 1x28x28'"):
+        Federation.build(replace(SETTINGS, model="mlp", profile=str(path)))

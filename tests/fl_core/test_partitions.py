@@ -54,3 +54,11 @@ def test_label_counts_count() -> None:
     counts = count_labels(LABELS, parts, 10)
     assert counts.sum() == len(LABELS)
     assert counts[1, 4] == (LABELS[parts[1]] == 4).sum()
+
+
+@pytest.mark.filterwarnings("error")
+def test_extreme_skew_still_gives_a_partition() -> None:
+    parts = DirichletPartitioner(10, alpha=1e-4, min_partition_size=1)._draw(
+        LABELS, np.random.default_rng(0)
+    )
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(LABELS)))

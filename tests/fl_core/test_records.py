@@ -139,54 +139,40 @@ def test_records_of_different_rounds_are_refused_and_nothing_is_written(tmp_path
 
 def test_truncated_and_continued_is_byte_identical_to_uninterrupted(tmp_path):
     record(tmp_path / "whole", range(1, 9))
-    offsets = record(tmp_path / "resumed", range(1, 5)).offsets()
-    record(tmp_path / "resumed", range(5, 7))
+    record(tmp_path / "resumed", range(1, 7))
     with (tmp_path / "resumed" / ROUNDS_FILE).open("ab") as file:
         file.write(b'{"round":7,"simu')
     recorder = RunRecorder(tmp_path / "resumed")
-    recorder.truncate(offsets)
-    assert recorder.offsets() == offsets
+    recorder.truncate(4)
+    assert [r.round for r in read_rounds(tmp_path / "resumed")] == [1, 2, 3, 4]
+    assert {c.round for c in read_clients(tmp_path / "resumed")} == {1, 2, 3, 4}
     for number in range(5, 9):
         recorder.append(round_record(number), client_records(number), wall(number))
     assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
 
 
-def test_offsets_are_the_sizes_of_the_files(tmp_path):
-    assert RunRecorder(tmp_path).offsets() == dict.fromkeys(FILES, 0)
-    record(tmp_path, [1, 2])
-    assert RunRecorder(tmp_path).offsets() == {k: len(v) for k, v in contents(tmp_path).items()}
-
-
-def test_no_offsets_mean_an_empty_run(tmp_path):
-    record(tmp_path, [1, 2]).truncate({})
+def test_round_zero_keeps_nothing_and_makes_the_files(tmp_path):
+    record(tmp_path, [1, 2]).truncate(0)
     assert read_rounds(tmp_path) == read_clients(tmp_path) == []
-    RunRecorder(tmp_path / "new").truncate({})
+    RunRecorder(tmp_path / "new").truncate(0)
     assert read_rounds(tmp_path / "new") == []
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_short_or_foreign_file_is_an_error_and_no_file_is_touched(tmp_path, name):
     recorder = record(tmp_path, [1, 2, 3])
-    offsets = recorder.offsets()
     before = contents(tmp_path)
     path = tmp_path / name
-    path.write_bytes(before[name][:-1])
-    with pytest.raises(CheckpointError, match=rf"{name}.*ends at byte .*it has \d+ bytes"):
-        recorder.truncate(offsets)
-    with pytest.raises(CheckpointError, match=f"{name}.*is b'"):
-        recorder.truncate({**offsets, name: 5})
+    for damaged in (b"", b"{}\n", before[name][: before[name].index(b"\n") + 1]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=f"{name} holds round 3"):
+            recorder.truncate(3)
     path.unlink()
     with pytest.raises(CheckpointError, match=f"{name} can be read"):
-        recorder.truncate(offsets)
+        recorder.truncate(3)
     assert not path.exists()
     path.write_bytes(before[name])
     assert contents(tmp_path) == before
-
-
-def test_wrong_offsets_are_value_errors(tmp_path):
-    for wrong in ({"other.jsonl": 3}, {ROUNDS_FILE: -1}):
-        with pytest.raises(ValueError, match="offsets"):
-            RunRecorder(tmp_path).truncate(wrong)
 
 
 # --- Killed processes and damaged files ---

@@ -14,7 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from fedhq.allocator import Allocation, CheckpointError, FedHQError, HybridAllocator, Random
+from fedhq.allocator import (
+    Allocation,
+    CheckpointError,
+    FastestWithin,
+    FedHQError,
+    FrontierPick,
+    HybridAllocator,
+    Random,
+    StepProfile,
+    parse_menu,
+)
 from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.client import load_weights_, read_weights
 from fedhq.fl_core.federation import Federation
@@ -46,7 +56,7 @@ def with_training(**changes) -> FederationSettings:
     return replace(SETTINGS, training=replace(SETTINGS.training, **changes))
 
 
-def make_trainer(folder: Path, settings=SETTINGS, solver=MIXED, config=None) -> Trainer:
+def make_trainer(folder: Path, settings=SETTINGS, solver=MIXED, config=None, carry=0.0) -> Trainer:
     federation = Federation.build(settings)
     planner = HybridAllocator(
         federation.menu,
@@ -55,6 +65,7 @@ def make_trainer(folder: Path, settings=SETTINGS, solver=MIXED, config=None) -> 
         solver,
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
+        carry=carry,
     )
     return Trainer(federation, planner, folder, config or {"name": "test"})
 
@@ -90,24 +101,19 @@ class Fixed:
 
 
 def fingerprint(folder: Path) -> str:
+    """Of all that a run leaves but the times of the machine."""
     digest = hashlib.sha256()
     for name in ("rounds.jsonl", "clients.jsonl", "checkpoint.safetensors"):
-        content = (folder / name).read_bytes()
-        if name.startswith("checkpoint"):  # holds the length of the wall times' file
-            content = b"".join(v.tobytes() for v in _weights(folder).values())
-        digest.update(content)
+        digest.update((folder / name).read_bytes())
     return digest.hexdigest()
-
-
-def _weights(folder: Path) -> dict[str, np.ndarray]:
-    from fedhq.fl_core.checkpoint import load_checkpoint
-
-    return dict(sorted(load_checkpoint(folder / "checkpoint.safetensors").weights.items()))
 
 
 def test_one_full_batch_step_of_all_clients_is_a_step_of_central_gradient_descent(tmp_path) -> None:
     settings = with_training(rounds=1, batch_size=5000, learning_rate=0.3)
-    federation = Federation.build(settings)
+    menu = parse_menu(SETTINGS.menu)
+    path = tmp_path / "profile.json"
+    StepProfile("cnn 1x8x8", 5000, menu, np.ones(4), np.zeros(4), "by hand").save(path)
+    federation = Federation.build(replace(settings, profile=str(path)))
     start = read_weights(federation.model)
     trained = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
 
@@ -190,6 +196,31 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path) -> None:
     assert len(read_rounds(tmp_path / "broken")) == 2
     make_trainer(tmp_path / "broken", settings).run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+def test_resuming_takes_up_what_the_planner_has_learned(tmp_path) -> None:
+    """With coverage carried over, the frontier of a round depends on those before it."""
+    settings = with_training(rounds=6, cohort=2)
+    solver = FrontierPick(FastestWithin(0.02))
+    make_trainer(tmp_path / "whole", settings, solver, carry=0.9).run()
+
+    def stop(record) -> None:
+        if record.round == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "broken", settings, solver, carry=0.9).run(stop)
+    make_trainer(tmp_path / "broken", settings, solver, carry=0.9).run()
+    assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+def test_records_without_their_checkpoint_are_not_thrown_away(tmp_path) -> None:
+    make_trainer(tmp_path).run()
+    before = (tmp_path / "rounds.jsonl").read_bytes()
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"records of 4 rounds.*another folder"):
+        make_trainer(tmp_path)
+    assert (tmp_path / "rounds.jsonl").read_bytes() == before
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path) -> None:

@@ -219,3 +219,11 @@ def test_a_weight_that_is_not_finite_is_named(model):
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(ValueError, match=r"must have an nn\.Conv2d or nn\.Linear"):
         prepare_(nn.Sequential(nn.ReLU()), 2, 2)
+
+
+def test_a_subclass_that_would_stay_float_is_named():
+    class Special(nn.Linear):
+        pass
+
+    with pytest.raises(ValueError, match="'1' is a Special"):
+        prepare_(nn.Sequential(nn.Linear(2, 2), Special(2, 2)), 2, 2)
