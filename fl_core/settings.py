@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid", strict=False)
+from ..allocator.strategy import Strategy, parse_menu
 
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+_KNOWN_KEYS_ONLY = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, config=_STRICT)
+def _check_strategy(text: str) -> str:
+    Strategy.parse(text)
+    return text
+
+
+def _check_menu(texts: tuple[str, ...]) -> tuple[str, ...]:
+    parse_menu(texts)
+    return texts
+
+
+# Strict: neither true nor "5" is a number; a whole number may stand where a float is wanted.
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Positive = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
+BelowOne = Annotated[Finite, Field(ge=0, lt=1)]
+Count = Annotated[Whole, Field(ge=1)]
+Seed = Annotated[Whole, Field(ge=0)]
+Bits = Annotated[Whole, Field(ge=2, le=8)]
+StrategyText = Annotated[str, AfterValidator(_check_strategy)]
+Menu = Annotated[tuple[StrategyText, ...], Field(min_length=1), AfterValidator(_check_menu)]
+Memory = Annotated[
+    float,
+    BeforeValidator(lambda value: math.inf if value is None else value),
+    Field(gt=0, strict=True),
+]
+
+
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class DataSettings:
     """Which data, and what the server keeps of it.
 
@@ -29,7 +56,7 @@ class DataSettings:
     num_calibration: Count = 200
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class PartitionSettings:
     """How the training examples are spread over the clients; named as in flwr-datasets.
 
@@ -37,7 +64,8 @@ class PartitionSettings:
         kind: `dirichlet` (label skew) or `iid`.
         num_clients: Clients of the fleet.
         alpha: Concentration of the Dirichlet distribution; small is skewed.
-        min_partition_size: Every client gets at least this many examples.
+        min_partition_size: Every client gets at least this many examples; `iid` deals evenly and
+            does not look at it.
     """
 
     kind: Literal["dirichlet", "iid"] = "dirichlet"
@@ -46,7 +74,7 @@ class PartitionSettings:
     min_partition_size: Count = 16
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class DeviceClass:
     """A class of devices of the fleet.
 
@@ -56,7 +84,7 @@ class DeviceClass:
         slowdown: Step time over the profile machine's.
         uplink_bytes_per_second: Rate at which it sends.
         downlink_bytes_per_second: Rate at which it receives.
-        memory_bytes: What a training step may take.
+        memory_bytes: What a training step may take; unlimited where none is given.
     """
 
     name: str
@@ -64,10 +92,10 @@ class DeviceClass:
     slowdown: Positive
     uplink_bytes_per_second: Positive
     downlink_bytes_per_second: Positive
-    memory_bytes: Positive = float("inf")
+    memory_bytes: Memory = math.inf
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class FleetSettings:
     """The devices.
 
@@ -79,11 +107,11 @@ class FleetSettings:
     """
 
     classes: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
-    spread: Annotated[float, Field(ge=0)] = 0.1
-    skew_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    spread: Annotated[Finite, Field(ge=0)] = 0.1
+    skew_correlation: Annotated[Finite, Field(ge=-1, le=1)] = 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class TrainingSettings:
     """Federated averaging.
 
@@ -93,7 +121,7 @@ class TrainingSettings:
         batch_size: Examples per step.
         learning_rate: At the start; it falls as a half cosine over the rounds.
         momentum: Of the local SGD; starts afresh every round.
-        cohort: Clients sampled for each round; all where None.
+        cohort: Clients sampled for each round, at most all; all where None.
         evaluate_every: Rounds between evaluations as deployed; the last is always evaluated.
         checkpoint_every: Rounds between checkpoints.
     """
@@ -102,13 +130,13 @@ class TrainingSettings:
     local_epochs: Count = 1
     batch_size: Count = 32
     learning_rate: Positive = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    momentum: BelowOne = 0.0
     cohort: Count | None = None
     evaluate_every: Count = 1
     checkpoint_every: Count = 1
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class FederationSettings:
     """All that shapes a federation but who decides.
 
@@ -123,15 +151,26 @@ class FederationSettings:
         data: The data set.
         partition: Its spread over clients.
         training: Federated averaging.
+
+    Raises:
+        ValueError: If a value breaks its rule, or the cohort exceeds the fleet.
     """
 
     fleet: FleetSettings
-    menu: Annotated[tuple[str, ...], Field(min_length=1)] = ("skip", "ptq-w2a2", "qat-w2a2")
-    weight_bits: Annotated[int, Field(ge=2, le=8)] = 2
-    activation_bits: Annotated[int, Field(ge=2, le=8)] = 2
+    menu: Menu = ("skip", "ptq-w2a2", "qat-w2a2")
+    weight_bits: Bits = 2
+    activation_bits: Bits = 2
     model: Literal["cnn", "mlp"] = "cnn"
     profile: str = "shipped"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: DataSettings = DataSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()
+
+    def __post_init__(self) -> None:
+        cohort, num_clients = self.training.cohort, self.partition.num_clients
+        if cohort is not None and cohort > num_clients:
+            raise ValueError(
+                "`training.cohort <= partition.num_clients` must hold, but got "
+                f"{cohort} > {num_clients}. Lower the cohort or add clients."
+            )

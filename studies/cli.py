@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from safetensors.numpy import save_file
 
@@ -25,31 +18,48 @@ from ..allocator import FedHQError
 from ..fl_core.records import RoundRecord
 from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
-from .compare import Progress as Advance
-from .compare import frontier_views, run_comparison
-from .config import CompareSettings, Job, parse_compare, parse_run, read_table, resolved
+from .compare import CONFIG_FILE, Progress, frontier_views, run_comparison, with_share
+from .config import (
+    COMPARISON_KEYS,
+    CompareConfig,
+    CompareSettings,
+    Job,
+    parse_compare,
+    parse_run,
+    run_text,
+)
 from .profile import measure_profile
+from .progress import Meter
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
+from .tables import read_table
 
 _EXAMPLES = """examples:
   fedhq compare demo                        the six arms of the README on 5 000 MNIST digits
   fedhq compare demo --set 'compare.seeds=[0,1,2,3,4]'
   fedhq run my.toml --out runs/mine         one federation; run it again to resume it
+  fedhq run demo --arm all-QAT              one arm of a comparison
   fedhq profile --data digits --out digits-cnn.json
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, or 2 after a fault of the user's or the run's."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    options.given = shlex.join(["fedhq", *given])
     try:
         options.command(options)
     except (ValueError, FedHQError) as error:
         print(f"fedhq: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"fedhq: error: {place}{error.strerror or error}.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("fedhq: stopped; the same command resumes where it was.", file=sys.stderr)
+        resumes = "; the same command resumes where it was" if options.resumes else ""
+        print(f"fedhq: stopped{resumes}.", file=sys.stderr)
         return 130
     return 0
 
@@ -65,25 +75,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=metadata.version("fedhq"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="train one federation; resumes what stands in --out")
-    _add_config(run, "runs/run")
-    run.add_argument(
-        "--target-accuracy",
-        type=float,
-        default=CompareSettings().target_accuracy,
-        help="deployed accuracy whose first simulated time is reported (default: %(default)s)",
-    )
-    run.set_defaults(command=_run)
-
+    _add_run(commands.add_parser("run", help="train one federation; resumes what stands in --out"))
     compare = commands.add_parser(
         "compare", help="train the arms of a comparison, print a table, write a report"
     )
     _add_config(compare, "runs/compare")
-    compare.set_defaults(command=_compare)
-
-    profile = commands.add_parser(
-        "profile", help="measure this machine's training step for every strategy of a menu"
+    compare.set_defaults(command=_compare, resumes=True)
+    _add_profile(
+        commands.add_parser(
+            "profile", help="measure this machine's training step for every strategy of a menu"
+        )
     )
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.description = (
+        "Trains one federation; resumes what stands in --out. Of a comparison, `demo` among them, "
+        "one arm in one scenario with the first seed."
+    )
+    _add_config(run, "runs/run")
+    run.add_argument("--arm", help="which arm of a comparison (default: the last)")
+    run.add_argument("--scenario", help="which scenario of a comparison (default: the first)")
+    run.add_argument(
+        "--target-accuracy",
+        type=float,
+        help="deployed accuracy whose first simulated time is reported (default: the "
+        f"comparison's, or {CompareSettings().target_accuracy})",
+    )
+    run.set_defaults(command=_run, resumes=True)
+
+
+def _add_profile(profile: argparse.ArgumentParser) -> None:
     profile.add_argument("--data", default="mnist5k", help="data set (default: %(default)s)")
     profile.add_argument("--model", default="cnn", help="network (default: %(default)s)")
     profile.add_argument(
@@ -95,8 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--samples", type=int, default=30, help="(default: %(default)s)")
     profile.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     profile.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    profile.set_defaults(command=_profile)
-    return parser
+    profile.set_defaults(command=_profile, resumes=False)
 
 
 def _add_config(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -113,9 +135,10 @@ def _add_config(parser: argparse.ArgumentParser, folder: str) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a key of the configuration, for instance training.rounds=5; repeatable",
+        help="change a key of the configuration, for instance training.rounds=5 or "
+        "fleet.classes.0.slowdown=7; repeatable",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _table(options: argparse.Namespace) -> dict[str, object]:
@@ -126,52 +149,85 @@ def _table(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = parse_run(_table(options))
+    job, target_accuracy = _job(options)
+    config, folder = job.config, options.out
     set_up_process()
-    folder: Path = options.out
     trainer = make_trainer(config, folder)
-    (folder / "config.json").write_text(json.dumps(resolved(config), indent=2) + "\n", "utf-8")
+    (folder / CONFIG_FILE).write_text(run_text(config), "utf-8")
     rounds = config.federation.training.rounds
-    with _progress_bar(options.quiet) as bar:
-        task = bar.add_task("training", total=rounds, completed=trainer.state.round_number)
+    with Meter(options.quiet) as meter:
+        meter.show("training", trainer.state.round_number, rounds)
 
         def show(record: RoundRecord) -> None:
-            if record.deployed_accuracy is not None:
-                bar.update(task, description=f"deployed accuracy {record.deployed_accuracy:.3f}")
-            bar.advance(task)
+            accuracy = record.deployed_accuracy
+            text = "training" if accuracy is None else f"deployed accuracy {accuracy:.3f}"
+            meter.show(text, record.round, rounds)
 
         weights = trainer.run(show)
     save_file(weights, folder / "model.safetensors")
-    arm = config.allocation.solver
-    seed = config.federation.seed
     comparison = Comparison(
         name=folder.name,
-        target_accuracy=options.target_accuracy,
-        scenarios=("run",),
-        arms=(arm,),
-        results=(RunResult.read(folder, "run", arm, seed),),
-        frontiers=frontier_views([Job("run", arm, seed, config)], seed),
+        target_accuracy=target_accuracy,
+        scenarios=(job.scenario,),
+        arms=(job.arm,),
+        results=(RunResult.read(folder, job.scenario, job.arm, job.seed),),
+        frontiers=frontier_views([job], job.seed),
+        command=options.given,
     )
     _finish(comparison, folder)
+
+
+def _job(options: argparse.Namespace) -> tuple[Job, float]:
+    """The run that is asked for, and its target accuracy."""
+    table = _table(options)
+    settings = CompareSettings()
+    if any(key in table for key in COMPARISON_KEYS):
+        comparison = parse_compare(table)
+        settings, job = comparison.settings, _pick(comparison, options.arm, options.scenario)
+    elif options.arm is not None or options.scenario is not None:
+        raise ValueError(
+            f"--arm and --scenario pick from a comparison, but {options.config} has no [[arms]]."
+        )
+    else:
+        config = parse_run(table)
+        job = Job("run", config.allocation.solver, config.federation.seed, config)
+    given: float | None = options.target_accuracy
+    target = settings.target_accuracy if given is None else given
+    if not 0 <= target <= 1:
+        raise ValueError(f"--target-accuracy {target:g}: must lie in 0 ... 1.")
+    return job, target
+
+
+def _pick(config: CompareConfig, arm: str | None, scenario: str | None) -> Job:
+    """An arm in a scenario with the first seed."""
+    arm = config.arms[-1] if arm is None else arm
+    scenario = config.scenarios[0] if scenario is None else scenario
+    for name, value, known in (
+        ("arm", arm, config.arms),
+        ("scenario", scenario, config.scenarios),
+    ):
+        if value not in known:
+            raise ValueError(f"--{name} {value!r}: must be one of {', '.join(map(repr, known))}.")
+    (job,) = (
+        j
+        for j in config.jobs
+        if (j.scenario, j.arm, j.seed) == (scenario, arm, config.settings.seeds[0])
+    )
+    return with_share(job, config.jobs)
 
 
 def _compare(options: argparse.Namespace) -> None:
     config = parse_compare(_table(options))
     folder: Path = options.out
-    with _progress_bar(options.quiet) as bar:
-        task = bar.add_task("starting", total=None)
+    with Meter(options.quiet) as meter:
 
-        def show(advance: Advance) -> None:
-            bar.update(
-                task,
-                description=f"{advance.runs_done} of {advance.runs_total} runs, rounds",
-                completed=advance.rounds_done,
-                total=advance.rounds_total,
-            )
+        def show(progress: Progress) -> None:
+            text = f"{progress.runs_done} of {progress.runs_total} runs"
+            meter.show(text, progress.rounds_done, progress.rounds_total)
 
         name = "demo" if options.config == "demo" else Path(options.config).stem
         comparison = run_comparison(name, config, folder, show)
-    _finish(comparison, folder)
+    _finish(replace(comparison, command=options.given), folder)
 
 
 def _finish(comparison: Comparison, folder: Path) -> None:
@@ -192,30 +248,18 @@ def _finish(comparison: Comparison, folder: Path) -> None:
 
 
 def _profile(options: argparse.Namespace) -> None:
+    if options.threads < 1:
+        raise ValueError(f"--threads {options.threads}: must be at least 1.")
+    out: Path = options.out
+    if out.is_dir():
+        raise ValueError(f"--out {out}: must be a file to write, but is a folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)  # before it takes time to measure
     set_up_process(options.threads)
     menu = [text.strip() for text in options.menu.split(",")]
     profile = measure_profile(
         options.data, options.model, menu, options.batch_size, options.samples
     )
-    profile.save(options.out)
+    profile.save(out)
     for strategy, seconds in zip(profile.strategies, profile.step_seconds, strict=True):
         print(f"{strategy!s:12} {seconds * 1e3:8.3f} ms a step")
-    print(f"profile: {options.out}")
-
-
-def _progress_bar(quiet: bool) -> Progress:
-    """A bar on standard error; silent when that is no terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"profile: {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,11 +15,12 @@ from ..fl_core.federation import Federation
 from ..fl_core.recorder import ROUNDS_FILE
 from ..fl_core.runtime import set_up_worker
 from .arms import make_allocator, make_trainer, with_share_of
-from .config import CompareConfig, Job
+from .config import CompareConfig, Job, comparison_text
 from .results import Comparison, FrontierView, RunResult
 
 _POLL_SECONDS = 0.3
 _FEDHQ = "fedhq"
+CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def run_comparison(
     Args:
         name: Of the comparison.
         config: Arms, scenarios, seeds.
-        folder: Holds one folder a run: `scenario/arm/seed-N`.
+        folder: Holds one folder a run, `scenario/arm/seed-N`, and the resolved configuration.
         on_progress: Called a few times a second.
 
     Returns:
@@ -57,10 +59,16 @@ def run_comparison(
 
     Raises:
         FedHQError: If a run fails; the other runs are finished first and are not lost.
-        ValueError: If a configuration does not fit its data.
+        ValueError: If a configuration does not fit its data, or a share names a missing arm.
     """
-    jobs = _with_shares(config.jobs)
+    config = replace(config, jobs=tuple(with_share(job, config.jobs) for job in config.jobs))
+    jobs = config.jobs
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / CONFIG_FILE
+    if not written.exists():
+        written.write_text(comparison_text(config), "utf-8")
     _run_all(jobs, folder, config.settings.workers, on_progress)
+    written.write_text(comparison_text(config), "utf-8")  # only now: other runs may have stood here
     results = tuple(
         RunResult.read(job_folder(folder, job), job.scenario, job.arm, job.seed) for job in jobs
     )
@@ -79,19 +87,26 @@ def job_folder(folder: Path, job: Job) -> Path:
     return folder / job.scenario / job.arm / f"seed-{job.seed}"
 
 
-def _with_shares(jobs: Sequence[Job]) -> list[Job]:
-    """Gives the arms that want as many QAT clients as fedhq has their share."""
-    references = {
-        (job.scenario, job.seed): job.config
-        for job in jobs
-        if job.config.allocation.solver == _FEDHQ
-    }
-    filled = []
-    for job in jobs:
-        reference = references.get((job.scenario, job.seed))
-        config = job.config if reference is None else with_share_of(job.config, reference)
-        filled.append(replace(job, config=config))
-    return filled
+def with_share(job: Job, jobs: Sequence[Job]) -> Job:
+    """Gives an arm that wants as many QAT clients as fedhq has its share.
+
+    Args:
+        job: The run.
+        jobs: All runs of the comparison.
+
+    Raises:
+        ValueError: If no arm of its scenario and seed has solver `fedhq`.
+    """
+    if job.config.allocation.share != _FEDHQ:
+        return job
+    place = (job.scenario, job.seed)
+    for other in jobs:
+        if (other.scenario, other.seed) == place and other.config.allocation.solver == _FEDHQ:
+            return replace(job, config=with_share_of(job.config, other.config))
+    raise ValueError(
+        f"arm {job.arm!r} in scenario {job.scenario!r}: allocation.share = 'fedhq' needs an arm "
+        "with solver 'fedhq' in the same comparison. Add one, or give a number."
+    )
 
 
 def _run_all(
@@ -101,7 +116,8 @@ def _run_all(
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_up_worker)
+    strangers = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up)
     try:
         futures = {pool.submit(_run_job, job, job_folder(folder, job)): job for job in jobs}
         while not all(future.done() for future in futures):
@@ -110,6 +126,10 @@ def _run_all(
             time.sleep(_POLL_SECONDS)
         if on_progress is not None:
             on_progress(_progress(futures, folder))
+    except BaseException:  # most of all Ctrl-C: runs resume from their checkpoints
+        for worker in set(multiprocessing.active_children()) - strangers:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
     for future, job in futures.items():
@@ -117,6 +137,12 @@ def _run_all(
         if error is not None:
             place = f"arm {job.arm!r} in scenario {job.scenario!r}, seed {job.seed}"
             raise FedHQError(f"{place} failed: {error}") from error
+
+
+def _set_up() -> None:
+    """A worker leaves Ctrl-C to its parent, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_up_worker()
 
 
 def _run_job(job: Job, folder: Path) -> None:

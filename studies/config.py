@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ..fl_core.settings import Count, FederationSettings, Positive, Share
+from ..allocator import Method, parse_menu
+from ..fl_core.settings import (
+    BelowOne,
+    Count,
+    FederationSettings,
+    Positive,
+    Seed,
+    Share,
+    StrategyText,
+)
+from .faults import validate
+from .tables import merge
 
-_STRICT = ConfigDict(extra="forbid", strict=False)
-_T = TypeVar("_T")
+_KNOWN_KEYS_ONLY = ConfigDict(extra="forbid")
+_NAME = re.compile(r"[\w-][\w .-]*")
+COMPARISON_KEYS = ("compare", "arms", "scenarios")
+
+
+def _check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("seeds must differ: each has a folder of its own")
+    return seeds
+
 
 SolverName = Literal[
     "fedhq", "uniform", "random", "hardware-only", "data-only", "coarse", "milp", "cvx"
 ]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class AllocationSettings:
     """Who decides, and within which limits.
 
@@ -43,8 +61,8 @@ class AllocationSettings:
     """
 
     solver: SolverName = "fedhq"
-    strategy: str = "qat-w2a2"
-    otherwise: str = "ptq-w2a2"
+    strategy: StrategyText = "qat-w2a2"
+    otherwise: StrategyText = "ptq-w2a2"
     share: Share | Literal["fedhq"] = 0.5
     pick_loss: Share | None = None
     tradeoff: Positive | None = None
@@ -52,10 +70,10 @@ class AllocationSettings:
     max_loss: Share | None = None
     uplink_bytes: Positive | None = None
     min_participation: Share | None = None
-    carry: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    carry: BelowOne = 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class RunConfig:
     """One federation and who decides in it."""
 
@@ -63,17 +81,17 @@ class RunConfig:
     allocation: AllocationSettings
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class CompareSettings:
     """How arms are compared.
 
     Args:
-        seeds: Every arm runs once with each; arms are paired by seed.
+        seeds: Every arm runs once with each, all different; arms are paired by seed.
         target_accuracy: Deployed accuracy whose first simulated time is reported.
         workers: Runs at a time, each in a process of one thread.
     """
 
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_check_distinct)] = (0,)
     target_accuracy: Share = 0.8
     workers: Count = 2
 
@@ -105,26 +123,6 @@ class CompareConfig:
     jobs: tuple[Job, ...]
 
 
-def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads a TOML file and applies overrides such as `training.rounds=5`.
-
-    Raises:
-        ValueError: If the file cannot be read or an override is not `key=value`.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no valid TOML: {error}.") from None
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(f"an override must be `key=value`, but got {override!r}.")
-        _insert(table, key.strip().split("."), _read_value(text.strip()))
-    return table
-
-
 def parse_run(table: Mapping[str, Any]) -> RunConfig:
     """Validates the configuration of one run.
 
@@ -133,13 +131,24 @@ def parse_run(table: Mapping[str, Any]) -> RunConfig:
     """
     rest = dict(table)
     allocation = rest.pop("allocation", {})
-    for key in ("compare", "arms", "scenarios"):
+    for key in COMPARISON_KEYS:
         if key in rest:
             raise ValueError(f"`{key}` belongs to a comparison. Use `fedhq compare`.")
-    return RunConfig(
-        _validate(FederationSettings, rest, ""),
-        _validate(AllocationSettings, allocation, "allocation."),
-    )
+    federation = validate(FederationSettings, rest)
+    _check_deployment(federation)
+    return RunConfig(federation, validate(AllocationSettings, allocation, "allocation"))
+
+
+def _check_deployment(settings: FederationSettings) -> None:
+    """Without a strategy at the deployment's bits nothing teaches them, and nobody would notice."""
+    bits = (settings.weight_bits, settings.activation_bits)
+    quantized = [s for s in parse_menu(settings.menu) if s.method in (Method.PTQ, Method.QAT)]
+    if quantized and bits not in [(s.weight_bits, s.activation_bits) for s in quantized]:
+        raise ValueError(
+            f"menu = {list(settings.menu)}: must offer ptq or qat at the deployment's bits, "
+            f"weight_bits = {bits[0]} and activation_bits = {bits[1]}. "
+            f"Add for example 'qat-w{bits[0]}a{bits[1]}', or change the deployment's bits."
+        )
 
 
 def parse_compare(table: Mapping[str, Any]) -> CompareConfig:
@@ -151,21 +160,60 @@ def parse_compare(table: Mapping[str, Any]) -> CompareConfig:
         ValueError: If a key is unknown, a value breaks a rule, or names are missing or doubled.
     """
     base = dict(table)
-    settings = _validate(CompareSettings, base.pop("compare", {}), "compare.")
+    settings = validate(CompareSettings, base.pop("compare", {}), "compare")
     arms = _named("arms", base.pop("arms", None))
     scenarios = _named("scenarios", base.pop("scenarios", [{"name": "default"}]))
     jobs = []
     for seed in settings.seeds:
         for scenario, changes in scenarios.items():
             for arm, own in arms.items():
-                merged = _merge(_merge(_merge(base, changes), own), {"seed": seed})
-                jobs.append(Job(scenario, arm, seed, parse_run(merged)))
+                place = f"arm {arm!r} in scenario {scenario!r}"
+                merged = merge(merge(base, changes), own)
+                jobs.append(Job(scenario, arm, seed, _parse_job(merged, seed, place)))
     return CompareConfig(settings, tuple(scenarios), tuple(arms), tuple(jobs))
 
 
+def _parse_job(table: dict[str, Any], seed: int, place: str) -> RunConfig:
+    if "seed" in table:
+        raise ValueError(
+            f"{place}: seed = {table['seed']!r} would be overwritten: the seeds of a comparison "
+            f"are `compare.seeds`. Write seeds = [{table['seed']}] under [compare] instead."
+        )
+    try:
+        return parse_run(table | {"seed": seed})
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
 def resolved(config: RunConfig) -> dict[str, Any]:
-    """The whole configuration with all defaults, ready for JSON."""
+    """The whole configuration with all defaults: JSON values, infinities among them."""
     return {**asdict(config.federation), "allocation": asdict(config.allocation)}
+
+
+def run_text(config: RunConfig) -> str:
+    """The whole configuration as JSON, which `parse_run` reads; what is unlimited is null."""
+    return _to_json(resolved(config))
+
+
+def comparison_text(config: CompareConfig) -> str:
+    """The whole comparison as JSON: how arms are compared, and every run's configuration."""
+    runs = [
+        {"scenario": j.scenario, "arm": j.arm, "seed": j.seed, "configuration": resolved(j.config)}
+        for j in config.jobs
+    ]
+    return _to_json({"compare": asdict(config.settings), "runs": runs})
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(_without_infinities(value), indent=2, allow_nan=False) + "\n"
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(inner) for inner in value]
+    return None if value == float("inf") else value
 
 
 def _named(key: str, tables: object) -> dict[str, dict[str, Any]]:
@@ -175,64 +223,11 @@ def _named(key: str, tables: object) -> dict[str, dict[str, Any]]:
     for k, given in enumerate(tables):
         table = dict(given)
         name = table.pop("name", None)
-        if not isinstance(name, str) or not name or name in named or "/" in name:
-            raise ValueError(f"{key}[{k}].name = {name!r}: must be a text of its own, without '/'.")
+        if not isinstance(name, str) or name in named or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{key}.{k}.name = {name!r}: must be a text of its own, of letters, digits, "
+                "blanks, '.', '_' and '-', that does not start with '.' or a blank: a folder is "
+                "named so."
+            )
         named[name] = table
     return named
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _insert(table: dict[str, Any], path: list[str], value: object) -> None:
-    for key in path[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise ValueError(f"`{'.'.join(path)}` cannot be set: {key!r} is no table.")
-    table[path[-1]] = value
-
-
-def _read_value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _validate(kind: type[_T], table: object, prefix: str) -> _T:
-    try:
-        return TypeAdapter(kind).validate_python(table)
-    except ValidationError as error:
-        lines = [_line(kind, dict(fault), prefix) for fault in error.errors()]
-    raise ValueError("the configuration has faults:\n" + "\n".join(f"  {line}" for line in lines))
-
-
-def _line(kind: type, fault: Mapping[str, Any], prefix: str) -> str:
-    place = [str(part) for part in fault["loc"]]
-    key = prefix + ".".join(place)
-    if fault["type"] == "unexpected_keyword_argument":
-        known = _known_keys(kind, place[:-1])
-        near = difflib.get_close_matches(place[-1], known, 1)
-        hint = f" Did you mean `{near[0]}`?" if near else f" Known here: {', '.join(known)}."
-        return f"{key} = {fault['input']!r}: unknown key.{hint}"
-    if fault["type"] == "missing":
-        return f"{key}: is required."
-    return f"{key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
-
-
-def _known_keys(kind: type, place: Sequence[str]) -> list[str]:
-    """Names of the fields at a place inside nested settings; list indices are stepped over."""
-    for part in place:
-        if not part.isdigit():
-            hint = get_type_hints(kind)[part]
-            nested = [hint, *get_args(hint), *(a for h in get_args(hint) for a in get_args(h))]
-            kind = next(c for c in nested if isinstance(c, type) and is_dataclass(c))
-    return [f.name for f in fields(kind)]

@@ -35,7 +35,8 @@ from ..fl_core.federation import Federation
 from ..fl_core.runtime import set_up_worker
 from ..fl_core.settings import FederationSettings
 from ..fl_core.trainer import Trainer
-from .config import parse_run, read_table
+from .config import parse_run
+from .tables import read_table
 
 KNOTS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
 RULE_LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
@@ -217,11 +218,11 @@ def fit_loss(evidence: Sequence[Evidence]) -> FittedLoss:
 
 
 def _curve(weights: FloatArray) -> tuple[tuple[float, float], ...]:
-    """Points of phi at 0 and at every knot that bends it."""
+    """Points of phi at 0 and at every knot that bends it; rounded, it might not be convex."""
     bends = KNOTS[weights > 1e-6]
     at = np.array([0.0, *bends])
     values = np.maximum(0.0, KNOTS - at[:, None]) @ weights
-    return tuple((float(c), round(float(v), 4)) for c, v in zip(at, values, strict=True))
+    return tuple((float(c), float(v)) for c, v in zip(at, values, strict=True))
 
 
 def choose_rule(fitted: FittedLoss, best: Mapping[int, float], pool: ProcessPoolExecutor) -> float:

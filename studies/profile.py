@@ -43,9 +43,22 @@ def measure_profile(
 
     Returns:
         The profile.
+
+    Raises:
+        ValueError: If a name is unknown, a number is below 1, or the data are too few.
     """
+    for name, value in (("batch_size", batch_size), ("samples", samples)):
+        if value < 1:
+            raise ValueError(f"`{name} >= 1` must hold, but got {value}.")
     strategies = parse_menu(menu)
-    data = load_dataset(data_name).take(np.arange(batch_size * _STEPS_PER_SAMPLE))
+    data = load_dataset(data_name)
+    if batch_size * _STEPS_PER_SAMPLE > len(data):
+        raise ValueError(
+            f"`batch_size` = {batch_size} needs {batch_size * _STEPS_PER_SAMPLE} examples for "
+            f"{_STEPS_PER_SAMPLE} steps, but {data_name!r} has {len(data)}. "
+            f"Take at most {len(data) // _STEPS_PER_SAMPLE}."
+        )
+    data = data.take(np.arange(batch_size * _STEPS_PER_SAMPLE))
     model = build_model(model_name, data.input_shape, data.num_classes, 0)
     kinds = {_kind(s): s for s in strategies if not s.is_skip}
     seconds = _time_steps(model, data, kinds, batch_size, samples)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -158,22 +157,17 @@ class _Page:
         )
 
     def _footer(self) -> str:
-        version = html.escape(metadata.version("fedhq"))
+        version, command = html.escape(metadata.version("fedhq")), self._comparison.command
+        how = "with the same configuration."
+        if command:
+            how = f"in the same place:</p><pre><code>{html.escape(command)}</code></pre><p>"
         return (
-            f"<footer><p>Written by fedhq {version}. To reproduce it, run the same version with "
-            f"the same configuration:</p><pre><code>{html.escape(self._command())}</code></pre>"
-            "<p>The simulated clock does not depend on the machine; on one machine and number of "
+            f"<footer><p>Written by fedhq {version}. To reproduce it, run the same version {how} "
+            "The simulated clock does not depend on the machine; on one machine and number of "
             "threads the same command gives the same records, byte for byte. They stand in the "
-            "folder of this page.</p></footer>"
+            "folder of this page, beside the whole configuration (<code>config.json</code>).</p>"
+            "</footer>"
         )
-
-    def _command(self) -> str:
-        name, seeds = self._comparison.name, {result.seed for result in self._comparison.results}
-        if self._comparison.scenarios == ("run",) and len(self._comparison.arms) == 1:
-            return f"fedhq run CONFIGURATION.toml --out {shlex.quote(name)}"
-        config = "demo" if name == "demo" else f"{name}.toml"
-        override = f"compare.seeds={sorted(seeds)}".replace(" ", "")
-        return f"fedhq compare {shlex.quote(config)} --set {shlex.quote(override)}"
 
 
 def _marks(rows: Sequence[Row]) -> dict[tuple[str, int], str]:

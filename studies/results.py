@@ -91,6 +91,7 @@ class Comparison:
         arms: Names, in order.
         results: All finished runs.
         frontiers: The first seed's, one a scenario with a fedhq arm.
+        command: What reproduces it; empty where it was not run from the command line.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Comparison:
     arms: tuple[str, ...]
     results: tuple[RunResult, ...]
     frontiers: tuple[FrontierView, ...]
+    command: str = ""
 
     def of(self, scenario: str, arm: str) -> tuple[RunResult, ...]:
         """The runs of an arm in a scenario, by seed."""

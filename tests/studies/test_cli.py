@@ -1,63 +1,12 @@
 """The command as a person uses it: real runs on real data, and clear words when it cannot."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from fedhq.fl_core.recorder import read_rounds
 from fedhq.studies.cli import main
-
-TINY = """
-menu = ["skip", "ptq-w2a2", "qat-w2a2"]
-[data]
-name = "digits"
-num_test = 200
-num_calibration = 50
-[partition]
-num_clients = 4
-[[fleet.classes]]
-name = "fast"
-share = 1
-slowdown = 1
-uplink_bytes_per_second = 1e6
-downlink_bytes_per_second = 1e6
-[[fleet.classes]]
-name = "slow"
-share = 1
-slowdown = 3
-uplink_bytes_per_second = 1e5
-downlink_bytes_per_second = 1e5
-[training]
-rounds = 3
-"""
-ARMS = """
-[compare]
-seeds = [0, 1]
-[[scenarios]]
-name = "independent"
-[[scenarios]]
-name = "tied"
-fleet.skew_correlation = 1.0
-[[arms]]
-name = "all-QAT"
-allocation = { solver = "uniform" }
-[[arms]]
-name = "random"
-allocation = { solver = "random", share = "fedhq" }
-[[arms]]
-name = "fedhq"
-"""
-
-
-@pytest.fixture
-def config(tmp_path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY, encoding="utf-8")
-    return path
+from fedhq.studies.progress import Meter
 
 
 def test_run_trains_records_saves_and_reports(config, tmp_path, capsys) -> None:
@@ -66,18 +15,76 @@ def test_run_trains_records_saves_and_reports(config, tmp_path, capsys) -> None:
     assert len(read_rounds(folder)) == 3
     assert json.loads((folder / "config.json").read_text("utf-8"))["training"]["rounds"] == 3
     assert (folder / "model.safetensors").stat().st_size > 1000
-    assert "<html" in (folder / "report.html").read_text("utf-8")
-    printed = capsys.readouterr().out
-    assert "deployed accuracy" in printed
-    assert "report.html" in printed
+    page = (folder / "report.html").read_text("utf-8")
+    assert "<html" in page
+    assert f"fedhq run {config} --out {folder}" in page
+    printed = capsys.readouterr()
+    assert "deployed accuracy" in printed.out
+    assert "report.html" in printed.out
+    assert "3 of 3 rounds" in printed.err
+    again = tmp_path / "again"
+    assert main(["run", str(config), "--out", str(again), "--quiet"]) == 0
+    for name in ("model.safetensors", "rounds.jsonl", "clients.jsonl", "config.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    assert capsys.readouterr().err == ""
+
+
+def test_run_takes_one_arm_of_a_comparison(comparison_config, tmp_path, capsys) -> None:
+    folder = tmp_path / "out"
+    arguments = [
+        "run",
+        str(comparison_config),
+        "--set",
+        "compare.seeds=[5]",
+        "--set",
+        "training.rounds=1",
+    ]
+    assert main([*arguments, "--out", str(folder)]) == 0
+    written = json.loads((folder / "config.json").read_text("utf-8"))
+    assert (written["seed"], written["allocation"]["solver"]) == (5, "fedhq")
+    assert written["fleet"]["skew_correlation"] == 0
+    assert "independent" in capsys.readouterr().out
+    folder = tmp_path / "other"
+    assert main([*arguments, "--arm=random", "--scenario=tied", "--out", str(folder)]) == 0
+    written = json.loads((folder / "config.json").read_text("utf-8"))
+    assert written["allocation"]["solver"] == "random"
+    assert isinstance(written["allocation"]["share"], float)
+    assert written["fleet"]["skew_correlation"] == 1
+
+
+def test_run_takes_the_demo(tmp_path) -> None:
+    changes = ["--set", "data.name=digits", "--set", "training.rounds=1"]
+    assert main(["run", "demo", "--arm", "all-PTQ", "--out", str(tmp_path), *changes]) == 0
+    assert len(read_rounds(tmp_path)) == 1
+
+
+def test_an_arm_that_fails_is_named_and_does_not_stop_the_others(config, tmp_path, capsys) -> None:
+    bad = "menu = ['qat-w5a5']\nweight_bits = 5\nactivation_bits = 5\n"
+    bad += "allocation = { solver = 'uniform', strategy = 'qat-w5a5' }\n"
+    arms = f"[[arms]]\nname = 'bad'\n{bad}[[arms]]\nname = 'good'\n"
+    config.write_text(config.read_text("utf-8") + arms, encoding="utf-8")
+    folder = tmp_path / "out"
+    assert main(["compare", str(config), "--out", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "arm 'bad' in scenario 'default', seed 0 failed: " in told
+    assert "qat-w5a5" in told
+    assert len(read_rounds(folder / "default" / "good" / "seed-0")) == 3
+
+
+def test_a_share_like_fedhqs_needs_a_fedhq_arm(config, tmp_path, capsys) -> None:
+    arm = "[[arms]]\nname = 'a'\nallocation = { solver = 'random', share = 'fedhq' }\n"
+    config.write_text(config.read_text("utf-8") + arm, encoding="utf-8")
+    assert main(["compare", str(config), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    for part in ("arm 'a'", "allocation.share = 'fedhq'", "solver 'fedhq'"):
+        assert part in told
 
 
 def test_compare_pairs_arms_and_gives_random_as_many_qat_clients_as_fedhq(
-    config, tmp_path, capsys
+    comparison_config, tmp_path, capsys
 ) -> None:
-    config.write_text(TINY + ARMS, encoding="utf-8")
     folder = tmp_path / "out"
-    assert main(["compare", str(config), "--out", str(folder)]) == 0
+    assert main(["compare", str(comparison_config), "--out", str(folder)]) == 0
     runs = sorted(p.parent.relative_to(folder) for p in folder.rglob("rounds.jsonl"))
     assert len(runs) == 2 * 3 * 2
     for scenario in ("independent", "tied"):
@@ -87,16 +94,23 @@ def test_compare_pairs_arms_and_gives_random_as_many_qat_clients_as_fedhq(
                 for arm in ("random", "fedhq")
             ]
             assert shares[0] == shares[1]
-    printed = capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "12 of 12 runs, 36 of 36 rounds" in captured.err
+    printed = captured.out
     assert printed.count("all-QAT") == 2
     assert "±" in printed
+    written = json.loads((folder / "config.json").read_text("utf-8"))
+    assert [written["compare"]["seeds"], len(written["runs"])] == [[0, 1], 12]
+    assert f"fedhq compare {comparison_config} --out {folder}" in (
+        folder / "report.html"
+    ).read_text("utf-8")
     before = {run: (folder / run / "wall.jsonl").read_bytes() for run in runs}
-    assert main(["compare", str(config), "--out", str(folder)]) == 0
+    assert main(["compare", str(comparison_config), "--out", str(folder)]) == 0
     assert {run: (folder / run / "wall.jsonl").read_bytes() for run in runs} == before
 
 
 def test_profile_writes_what_run_can_read(config, tmp_path, capsys) -> None:
-    path = tmp_path / "mine.json"
+    path = tmp_path / "new" / "folder" / "mine.json"
     arguments = ["--data", "digits", "--samples", "2", "--out", str(path)]
     assert main(["profile", *arguments]) == 0
     assert "ms a step" in capsys.readouterr().out
@@ -112,7 +126,21 @@ def test_profile_writes_what_run_can_read(config, tmp_path, capsys) -> None:
         (["run", "CONFIG", "--set", "menu=['qat-w9a9']"], ["weight_bits", "9"]),
         (["run", "CONFIG", "--set", "menu=['magic']"], ["'magic'", "qat-w2a2"]),
         (["run", "CONFIG", "--set", "profile=gone.json"], ["gone.json", "fedhq profile"]),
-        (["run", "CONFIG", "--set", "menu=['qat-w5a5']"], ["qat-w5a5", "not measured"]),
+        (
+            [
+                *("run", "CONFIG", "--set=menu=['qat-w5a5']"),
+                *("--set=weight_bits=5", "--set=activation_bits=5"),
+            ],
+            ["qat-w5a5", "not measured"],
+        ),
+        (["run", "CONFIG", "--arm", "a"], ["--arm", "no [[arms]]"]),
+        (["run", "CONFIG", "--target-accuracy", "nan"], ["--target-accuracy nan"]),
+        (["run", "demo", "--arm", "best"], ["--arm 'best'", "'all-QAT'"]),
+        (["run", "demo", "--scenario", "best"], ["--scenario 'best'", "'correlated'"]),
+        (["profile", "--batch-size", "0"], ["`batch_size >= 1`", "0"]),
+        (["profile", "--data=digits", "--batch-size=1000"], ["10000 examples", "1797", "179"]),
+        (["profile", "--samples", "0"], ["`samples >= 1`", "0"]),
+        (["profile", "--threads", "0"], ["--threads 0", "at least 1"]),
         (
             [
                 "run",
@@ -160,37 +188,34 @@ def test_help_teaches(capsys) -> None:
     assert "training.rounds=5" in printed
 
 
-@pytest.mark.slow
-def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_records(
-    config, tmp_path
-) -> None:
-    config.write_text(TINY + ARMS, encoding="utf-8")
-    changes = ["--set", "training.rounds=12", "--set", "compare.seeds=[0]"]
+def test_what_the_system_refuses_is_told_with_its_path(config, tmp_path, capsys) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    for arguments in (["run", str(config)], ["profile"]):
+        assert main([*arguments, "--out", str(blocked / "below" / "out")]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("fedhq: error: ")
+        assert str(blocked / "below") in told
+    assert main(["profile", "--out", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
 
-    def command(folder: Path) -> list[str]:
-        code = "import sys; from fedhq.studies.cli import main; sys.exit(main(sys.argv[1:]))"
-        return [sys.executable, "-c", code, "compare", str(config), "--out", str(folder), *changes]
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(whole), check=True, capture_output=True)
-    process = subprocess.Popen(
-        command(killed),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and sum(1 for _ in killed.rglob("checkpoint.safetensors")) < 3:
-        time.sleep(0.02)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
-    assert len(workers) >= 2
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "the workers outlive the command"
-        time.sleep(0.05)
-    subprocess.run(command(killed), check=True, capture_output=True)
-    for name in ("rounds.jsonl", "clients.jsonl"):
-        first = {p.relative_to(whole): p.read_bytes() for p in whole.rglob(name)}
-        again = {p.relative_to(killed): p.read_bytes() for p in killed.rglob(name)}
-        assert first == again
-        assert len(first) == 6
+def test_only_what_resumes_promises_to(tmp_path, monkeypatch, capsys) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedhq.studies.cli.measure_profile", interrupt)
+    monkeypatch.setattr("fedhq.studies.cli.run_comparison", interrupt)
+    assert main(["profile", "--out", str(tmp_path / "p.json")]) == 130
+    assert capsys.readouterr().err == "fedhq: stopped.\n"
+    assert main(["compare", "demo", "--out", str(tmp_path)]) == 130
+    assert "the same command resumes" in capsys.readouterr().err
+
+
+def test_without_a_terminal_a_line_comes_now_and_then_and_at_the_end(capsys) -> None:
+    now = [0.0]
+    with Meter(clock=lambda: now[0]) as meter:
+        for now[0], done in ((1, 1), (29, 2), (31, 3), (40, 4), (62, 5), (63, 9), (64, 9)):
+            meter.show("text", done, 9)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"fedhq: text, {d} of 9 rounds, {s} s" for d, s in ((3, 31), (5, 62), (9, 63))]

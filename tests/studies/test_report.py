@@ -271,13 +271,13 @@ def test_names_are_escaped(tmp_path):
 
 def test_one_seed_and_one_arm_without_frontier_make_a_page(tmp_path):
     one = synthetic_comparison(arms=("fedhq",), scenarios=("run",), seeds=1, rounds=1)
-    page = page_of(replace(one, frontiers=()), tmp_path)
+    page = page_of(replace(one, frontiers=(), command="fedhq run 'a <b>.toml'"), tmp_path)
     markup = markup_of(page)
     assert markup.count("<figure>") == 3
     assert "One seed (0)" in markup
     assert "class=mark" not in markup
     assert "<nav" not in markup
-    assert "fedhq run" in markup
+    assert html.escape("fedhq run 'a <b>.toml'") in markup
 
 
 def test_rounds_that_were_not_evaluated_are_left_out(tmp_path):

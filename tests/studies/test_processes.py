@@ -1,0 +1,112 @@
+"""The command as a process: without its packages, interrupted, killed."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def test_without_the_trainers_packages_the_command_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['rich'] = None; from fedhq.studies.entry import main\n"
+        "sys.exit(main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "fedhq: error: the command needs rich, which is not installed; "
+        "run: pip install 'fedhq[all]'\n"
+    )
+
+
+def test_the_command_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "fedhq.studies", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+\.\d+.*\n", done.stdout)
+
+
+def children_of(process: subprocess.Popen) -> list[str]:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+
+
+def wait_for_end(processes: list[str]) -> None:
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline, "the workers outlive the command"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_ends_its_workers_at_once(comparison_config, tmp_path) -> None:
+    folder = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "fedhq.studies",
+        "compare",
+        str(comparison_config),
+        "--out",
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        [*command, "--set", "training.rounds=100000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while sum(1 for _ in folder.rglob("checkpoint.safetensors")) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = children_of(process)
+    process.send_signal(signal.SIGINT)  # to the parent alone
+    told = process.communicate(timeout=15)[1]
+    assert process.returncode == 130
+    assert told == "fedhq: stopped; the same command resumes where it was.\n"
+    wait_for_end(workers)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_records(
+    comparison_config, tmp_path
+) -> None:
+    changes = ["--set", "training.rounds=12", "--set", "compare.seeds=[0]"]
+
+    def command(folder: Path) -> list[str]:
+        code = "import sys; from fedhq.studies.cli import main; sys.exit(main(sys.argv[1:]))"
+        return [
+            sys.executable,
+            "-c",
+            code,
+            "compare",
+            str(comparison_config),
+            "--out",
+            str(folder),
+            *changes,
+        ]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(killed),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and sum(1 for _ in killed.rglob("checkpoint.safetensors")) < 3:
+        time.sleep(0.02)
+    workers = children_of(process)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_for_end(workers)
+    subprocess.run(command(killed), check=True, capture_output=True)
+    for name in ("rounds.jsonl", "clients.jsonl"):
+        first = {p.relative_to(whole): p.read_bytes() for p in whole.rglob(name)}
+        again = {p.relative_to(killed): p.read_bytes() for p in killed.rglob(name)}
+        assert first == again
+        assert len(first) == 6
