@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..allocator import (
@@ -85,9 +86,18 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
 
 
 def make_trainer(config: RunConfig, folder: Path) -> Trainer:
-    """A trainer for a run's folder, resumed from what stands there."""
+    """A trainer for a run's folder, resumed from what stands there.
+
+    Raises:
+        ValueError: If the configuration does not fit its data, menu or profile.
+        CheckpointError: If the folder holds a run of another configuration, profile or loss model.
+    """
     federation = Federation.build(config.federation)
-    return Trainer(federation, make_allocator(config, federation), folder, resolved(config))
+    allocator = make_allocator(config, federation)
+    # Two inputs that the configuration only names: step times and the fitted loss.
+    seconds = hashlib.sha256(federation.hardware.seconds.tobytes()).hexdigest()
+    inputs = {"seconds_sha256": seconds, "fitted": asdict(allocator.fitted)}
+    return Trainer(federation, allocator, folder, {**resolved(config), "inputs": inputs})
 
 
 def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:

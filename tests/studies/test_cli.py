@@ -178,6 +178,19 @@ def test_a_damaged_checkpoint_is_named(config, tmp_path, capsys) -> None:
     assert "checkpoint.safetensors" in capsys.readouterr().err
 
 
+def test_a_run_is_not_resumed_with_other_step_times(config, tmp_path, capsys) -> None:
+    path = tmp_path / "mine.json"
+    main(["profile", "--data", "digits", "--samples", "1", "--out", str(path)])
+    command = ["run", str(config), "--out", str(tmp_path / "out"), "--set", f"profile={path}"]
+    assert main(command) == 0
+    profile = json.loads(path.read_text("utf-8"))
+    for row in profile["strategies"].values():
+        row["step_seconds"] *= 2
+    path.write_text(json.dumps(profile), encoding="utf-8")
+    assert main(command) == 2
+    assert "inputs.seconds_sha256" in capsys.readouterr().err
+
+
 def test_help_teaches(capsys) -> None:
     for arguments in (["--help"], ["compare", "--help"]):
         with pytest.raises(SystemExit) as stop:
