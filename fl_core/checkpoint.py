@@ -103,7 +103,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Example:
         >>> import tempfile
-        >>> checkpoint = Checkpoint(3, 1.5, {"w": np.ones(2, np.float32)}, {}, {}, {}, {"seed": 1})
+        >>> checkpoint = Checkpoint(3, 1.5, {"w": np.ones(2, np.float32)}, {}, {}, {"seed": 1})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_checkpoint(Path(folder, "checkpoint.safetensors"), checkpoint)
         ...     load_checkpoint(Path(folder, "checkpoint.safetensors")).weights
