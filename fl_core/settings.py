@@ -146,7 +146,8 @@ class FederationSettings:
         weight_bits: Of the deployed weights.
         activation_bits: Of the deployed activations.
         model: Network that is trained.
-        profile: Path of a step profile, or `shipped` for the one of the data set.
+        profile: Path of a step profile, from the working directory, or `shipped` for the one of
+            the data set and model.
         seed: Root of all randomness.
         data: The data set.
         partition: Its spread over clients.
