@@ -9,6 +9,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+_TABLES_OF_CHOICES = ("seconds", "loss", "switching_seconds")  # (clients, strategies)
+
 
 def freeze(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     """Copies numbers into a read-only float array, or says what is wrong with them.
@@ -34,12 +36,41 @@ def freeze(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
         raise ValueError(f"`{name}` must be an array of numbers, but {error}.") from None
     if array.shape != shape:
         raise ValueError(f"`{name}` must have shape {shape}, but got {array.shape}.")
-    bad = ~(np.isfinite(array) & (array >= 0))
-    if bad.any():
-        where = tuple(int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(
-            f"`{name}` must be finite and >= 0, but {name}{list(where)} = {array[where]}"
-            f" ({int(bad.sum())} such values). Use `allowed` for what a client cannot do."
-        )
+    _check_values(name, array)
     array.flags.writeable = False
     return array
+
+
+def freeze_counts(values: ArrayLike) -> FloatArray:
+    """Copies `(clients, classes)` label counts into a read-only array.
+
+    Raises:
+        ValueError: If they are no matrix with at least one class, or a value is not finite or < 0.
+    """
+    try:
+        shape = np.shape(values)
+    except ValueError:
+        raise ValueError(
+            "`label_counts` must have as many classes for every client, but its rows differ in "
+            "length. Write 0 where a client holds none of a class."
+        ) from None
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(
+            "`label_counts` must have shape (clients, classes) with at least one class, "
+            f"but got {shape}."
+        )
+    return freeze("label_counts", values, shape)
+
+
+def _check_values(name: str, array: FloatArray) -> None:
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if not bad.any():
+        return
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must be finite and >= 0, but got {array[()]}.")
+    where = tuple(int(k) for k in np.argwhere(bad)[0])
+    mend = " Use `allowed` for what a client cannot do." if name in _TABLES_OF_CHOICES else ""
+    raise ValueError(
+        f"`{name}` must be finite and >= 0, but {name}{list(where)} = {array[where]}"
+        f" ({int(bad.sum())} such values).{mend}"
+    )

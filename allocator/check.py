@@ -10,7 +10,6 @@ from .problem import AllocationProblem
 FEASIBILITY_TOLERANCE = 1e-6
 """By how much a limit may be missed, relative to it: what MIP solvers promise for a row."""
 
-
 _LEAST_SCALE = 1e-9  # a limit of 0 has rounding errors too
 
 
@@ -22,6 +21,16 @@ def with_tolerance(limit: float) -> float:
         2.000002
     """
     return limit + FEASIBILITY_TOLERANCE * max(abs(limit), _LEAST_SCALE)
+
+
+def least_with_tolerance(limit: float) -> float:
+    """The smallest value that still counts as keeping a lower limit.
+
+    Example:
+        >>> exceeds(0.5, least_with_tolerance(0.5)), exceeds(0.5, 0.4999)
+        (False, True)
+    """
+    return min(limit / (1 + FEASIBILITY_TOLERANCE), limit - FEASIBILITY_TOLERANCE * _LEAST_SCALE)
 
 
 def exceeds(value: float, limit: float) -> bool:

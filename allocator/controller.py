@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import FloatArray, freeze
+from .arrays import FloatArray, freeze, freeze_counts
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss, separable_loss
 from .hardware import HardwareTables
 from .problem import AllocationProblem, Budget
 from .solution import Allocation, Solver
 from .solve import solve
-from .strategy import Strategy, parse_menu, teaches
+from .strategy import Method, Strategy, parse_menu, parse_strategy, teaches
+
+_NAMED_CLIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,20 @@ class Outcome:
         strategy: What it was told to do.
         seconds: How long the round took it.
         succeeded: Whether its update arrived and was used.
+
+    Raises:
+        ValueError: If the client is negative, or the seconds are negative or not finite.
     """
 
     client: int
     strategy: Strategy
     seconds: float
     succeeded: bool
+
+    def __post_init__(self) -> None:
+        if self.client < 0:
+            raise ValueError(f"`client >= 0` must hold for an outcome, but got {self.client}.")
+        freeze("seconds", self.seconds, ())
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class HybridAllocator:
     """Decides, round by round, which client does what.
 
     Args:
-        menu: The strategies on offer, as `Strategy` or text.
+        menu: The strategies on offer, as `Strategy` or text; those of `hardware`, in that order.
         hardware: Seconds, bytes and feasibility of every strategy for the whole fleet.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
         solver: Who decides: an exact solver, a rule, or `FrontierPick`.
@@ -70,7 +80,8 @@ class HybridAllocator:
         fitted: The loss model.
 
     Raises:
-        ValueError: If a table has a wrong shape.
+        ValueError: If a table has a wrong shape, the menu is not that of `hardware`, or `deployed`
+            has no bits of the menu.
 
     Example:
         >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
@@ -100,13 +111,18 @@ class HybridAllocator:
         num_clients = hardware.seconds.shape[0]
         self.menu = parse_menu(menu)
         self.hardware = hardware
-        self.deployed = Strategy.parse(deployed) if isinstance(deployed, str) else deployed
+        self.deployed = parse_strategy(deployed)
+        _check_menu(self.menu, hardware, self.deployed)
         self.solver = solver
         self.goal = goal or Goal()
         self.fitted = fitted or fitted_loss()
         self.num_examples = freeze("num_examples", num_examples, (num_clients,))
         counts = self.num_examples[:, None] if label_counts is None else label_counts
-        self.label_counts = freeze("label_counts", counts, (num_clients, np.shape(counts)[1]))
+        self.label_counts = freeze_counts(counts)
+        if len(self.label_counts) != num_clients:
+            raise ValueError(
+                f"`label_counts` must have {num_clients} clients, but has {len(self.label_counts)}."
+            )
         if not 0 <= carry < 1:
             raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
         self._carry = carry
@@ -120,7 +136,8 @@ class HybridAllocator:
             cohort: The clients that are there, by their number in the fleet; all where None.
 
         Raises:
-            ValueError: If the cohort is empty, names a client twice or one that does not exist.
+            ValueError: If the cohort is empty, names a client twice or one that does not exist, or
+                holds no example at all.
         """
         rows = np.array(self._checked(cohort))
         goal = self.goal
@@ -129,6 +146,12 @@ class HybridAllocator:
             usage = self.hardware.uplink_bytes[rows]
             budgets.append(Budget("uplink_bytes", usage, goal.uplink_bytes))
         examples = self.num_examples[rows]
+        if not examples.any():
+            raise ValueError(
+                "a cohort must hold at least one example, but its clients "
+                f"{rows[:_NAMED_CLIENTS].tolist()} ({len(rows)} in all) hold none. "
+                "Add a client that has data, or leave the round out."
+            )
         return AllocationProblem(
             self.menu,
             self.hardware.seconds[rows],
@@ -170,7 +193,13 @@ class HybridAllocator:
         return self._planned[1]
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes in what a round's clients really did: their coverage carries over, decayed."""
+        """Takes in what a round's clients really did: their coverage carries over, decayed.
+
+        Raises:
+            ValueError: If an outcome's client is not of the fleet or its strategy not in the menu.
+        """
+        for outcome in outcomes:
+            self._check_outcome(outcome)
         if not self._carry:
             return
         level = dict(zip(self.menu, teaches(self.menu, self.deployed), strict=True))
@@ -189,9 +218,26 @@ class HybridAllocator:
         """Takes up a saved state.
 
         Raises:
-            ValueError: If it belongs to a fleet with other classes.
+            ValueError: If it is no such state, or belongs to a fleet with other classes.
         """
+        if "carried" not in state:
+            raise ValueError(
+                "a state must hold `carried` (see `state_dict`), but this one holds only "
+                f"{sorted(state)}. Load it into what saved it."
+            )
         self._carried = freeze("carried", state["carried"], self._carried.shape)
+
+    def _check_outcome(self, outcome: Outcome) -> None:
+        if outcome.client >= len(self.num_examples):
+            raise ValueError(
+                f"an outcome's `client` must be in 0 ... {len(self.num_examples) - 1}, "
+                f"but got {outcome.client}."
+            )
+        if outcome.strategy not in self.menu:
+            raise ValueError(
+                f"an outcome's `strategy` must be in the menu {[str(s) for s in self.menu]}, "
+                f"but client {outcome.client} did {str(outcome.strategy)!r}."
+            )
 
     def _checked(self, cohort: Sequence[int] | None) -> tuple[int, ...]:
         num_clients = len(self.num_examples)
@@ -201,3 +247,24 @@ class HybridAllocator:
                 f"`cohort` must name different clients in 0 ... {num_clients - 1}, but got {rows}."
             )
         return rows
+
+
+def _check_menu(menu: tuple[Strategy, ...], hardware: HardwareTables, deployed: Strategy) -> None:
+    if menu != hardware.strategies:
+        raise ValueError(
+            "`menu` must be the strategies of `hardware`, in their order, "
+            f"{[str(s) for s in hardware.strategies]}, but got {[str(s) for s in menu]}. "
+            "Give hardware.strategies."
+        )
+    quantized = [s for s in (*menu, deployed) if s.method in (Method.PTQ, Method.QAT)]
+    if deployed not in quantized:
+        raise ValueError(
+            f"`deployed` must be a ptq or qat strategy, but got {str(deployed)!r}. "
+            "Write for example 'qat-w2a2'."
+        )
+    bits = [(s.weight_bits, s.activation_bits) for s in quantized]
+    if len(bits) > 1 and bits[-1] not in bits[:-1]:
+        raise ValueError(
+            f"`deployed` must have the bits of a strategy of the menu {[str(s) for s in menu]}, "
+            f"but got {str(deployed)!r}: nothing would teach it. Change one of the two."
+        )

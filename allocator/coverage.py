@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import FloatArray, IntArray, freeze
+from .arrays import FloatArray, IntArray, freeze, freeze_counts
 
 _CONVEXITY_TOLERANCE = 1e-9
+_ROUNDING = 1e-9  # of sums of counts, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +25,14 @@ class Coverage:
         label_counts: `(clients, classes)` examples of each class; one column where unknown.
         teaches: `(strategies,)` in [0, 1].
         loss_curve: Points (coverage, loss), coverage rising from 0.
-        population: `(classes,)` examples in the whole fleet; the column sums where None.
+        population: `(classes,)` examples in the whole fleet, no less than the column sums; these
+            where None.
         carried: `(classes,)` coverage that recent rounds still give; zeros where None.
 
     Raises:
-        ValueError: If shapes differ, values are negative or not finite, `teaches` exceeds 1, or the
-            curve does not start at 0, is not decreasing, or is not convex.
+        ValueError: If shapes differ, values are negative or not finite, `teaches` exceeds 1,
+            `population` is less than what the clients hold, or the curve has no point, does not
+            start at 0, is not decreasing, or is not convex.
 
     Example:
         >>> c = Coverage([[8, 0], [0, 2]], (0, 1), ((0, .4), (.5, 0)))
@@ -51,12 +54,7 @@ class Coverage:
         population: ArrayLike | None = None,
         carried: ArrayLike | None = None,
     ) -> None:
-        if np.ndim(label_counts) != 2:
-            raise ValueError(
-                "`label_counts` must have shape (clients, classes), "
-                f"but got {np.shape(label_counts)}."
-            )
-        counts = freeze("label_counts", label_counts, np.shape(label_counts))
+        counts = freeze_counts(label_counts)
         classes = counts.shape[1:]
         whole = counts.sum(axis=0) if population is None else population
         object.__setattr__(self, "label_counts", counts)
@@ -69,8 +67,18 @@ class Coverage:
             raise ValueError(f"`0 <= teaches <= 1` must hold, but got {self.teaches}.")
         if not self.population.sum() > 0:
             raise ValueError("`population` must hold at least one example, but it is all zero.")
-        if (counts.sum(axis=0) > 0)[self.population == 0].any():
-            raise ValueError("`population` must be > 0 for every class that a client holds.")
+        self._check_population()
+
+    def _check_population(self) -> None:
+        held = self.label_counts.sum(axis=0)
+        short = np.flatnonzero(self.population < held * (1 - _ROUNDING))
+        if short.size:
+            c = int(short[0])
+            raise ValueError(
+                "`population >= label_counts.sum(axis=0)` must hold (it counts the whole fleet), "
+                f"but class {c} has {self.population[c]:.6g} in all and {held[c]:.6g} with these "
+                f"clients ({short.size} such classes)."
+            )
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises a `ValueError` unless the tables fit `(clients, strategies)`."""
@@ -99,16 +107,32 @@ class Coverage:
         """`(classes,)` coverage under a choice of a strategy for every client."""
         return self.carried + self.teaches[choice] @ self.share
 
+    def phi(self, covered: FloatArray) -> FloatArray:
+        """The curve's value at each coverage of an array of any shape."""
+        return np.interp(covered, self.loss_curve[:, 0], self.loss_curve[:, 1])
+
     def loss(self, covered: FloatArray) -> float:
         """The term's value for a `(classes,)` coverage, as a fraction of accuracy."""
-        phi = np.interp(covered, self.loss_curve[:, 0], self.loss_curve[:, 1])
-        return float(self.class_weights @ phi)
+        return float(self.class_weights @ self.phi(covered))
+
+    @property
+    def lines(self) -> tuple[FloatArray, FloatArray]:
+        """`(points,)` slopes and offsets of the lines whose maximum is phi."""
+        points = self.loss_curve
+        slopes = np.append(np.diff(points[:, 1]) / np.diff(points[:, 0]), 0.0)
+        return slopes, np.asarray(points[:, 1] - slopes * points[:, 0])
+
+    @property
+    def unit(self) -> float:
+        """phi(0), or 1 where phi is 0 everywhere: what solvers measure the term in."""
+        return float(self.loss_curve[0, 1]) or 1.0
 
 
 def _check_curve(points: ArrayLike) -> FloatArray:
-    if np.ndim(points) != 2 or np.shape(points)[1] != 2:
+    if np.ndim(points) != 2 or np.shape(points)[0] == 0 or np.shape(points)[1] != 2:
         raise ValueError(
-            f"`loss_curve` must be points (coverage, loss), but its shape is {np.shape(points)}."
+            "`loss_curve` must be at least one point (coverage, loss), but its shape is "
+            f"{np.shape(points)}."
         )
     curve = freeze("loss_curve", points, np.shape(points))
     steps = np.diff(curve, axis=0)

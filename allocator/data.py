@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import FloatArray, freeze
+from .arrays import FloatArray, freeze_counts
 from .strategy import Strategy
 
 _FLOAT_BITS = 32
@@ -27,7 +27,7 @@ class FittedLoss:
 
     Args:
         loss_curve: phi as points (coverage, loss); see `Coverage`.
-        skip_price: Loss per share of the fleet's examples that skip, beside lost coverage.
+        skip_price: Loss per share of the cohort's examples that skip, beside lost coverage.
         wire_price: Loss per unit of `wire_noise`, by share of examples.
         rule_loss: The default rule takes the fastest point within this loss of the best.
         origin: How, on what and when it was fitted.
@@ -62,12 +62,15 @@ def fitted_loss() -> FittedLoss:
 def label_shares(label_counts: ArrayLike) -> FloatArray:
     """`(clients, classes)` each client's own label distribution; uniform for an empty client.
 
+    Raises:
+        ValueError: If the counts are no matrix with a class, or negative or not finite.
+
     Example:
         >>> label_shares([[3, 1], [0, 0]])
         array([[0.75, 0.25],
                [0.5 , 0.5 ]])
     """
-    counts = freeze("label_counts", label_counts, np.shape(label_counts))
+    counts = freeze_counts(label_counts)
     totals = counts.sum(axis=1, keepdims=True)
     even = np.full_like(counts, 1 / counts.shape[1])
     return np.where(totals > 0, counts / np.where(totals > 0, totals, 1.0), even)
@@ -76,26 +79,34 @@ def label_shares(label_counts: ArrayLike) -> FloatArray:
 def normalised_entropy(label_counts: ArrayLike) -> FloatArray:
     """`(clients,)` entropy of the labels over `log classes`: 1 is even, 0 is a single class.
 
+    Where there is but one class at all, nothing is skewed: 1.
+
     Example:
         >>> normalised_entropy([[5, 5], [9, 0]])
         array([1., 0.])
     """
     shares = label_shares(label_counts)
+    if shares.shape[1] == 1:
+        return np.ones(len(shares))
     logs = np.log(np.where(shares > 0, shares, 1.0))
     entropy: FloatArray = np.abs((shares * logs).sum(axis=1))
     return np.asarray(entropy / np.log(shares.shape[1]))
 
 
-def total_variation(label_counts: ArrayLike) -> FloatArray:
+def total_variation(label_counts: ArrayLike, population: ArrayLike | None = None) -> FloatArray:
     """`(clients,)` half the absolute distance of a client's labels from the population's.
+
+    Args:
+        label_counts: `(clients, classes)`.
+        population: `(classes,)` examples in the whole fleet; the clients' sums where None.
 
     Example:
         >>> total_variation([[4, 0], [0, 4]])
         array([0.5, 0.5])
     """
-    return np.asarray(
-        np.abs(label_shares(label_counts) - _population(label_counts)).sum(axis=1) / 2
-    )
+    shares = label_shares(label_counts)
+    whole = np.sum(label_counts, axis=0) if population is None else population
+    return np.asarray(np.abs(shares - _distribution(whole)).sum(axis=1) / 2)
 
 
 def hellinger(label_counts: ArrayLike) -> FloatArray:
@@ -105,14 +116,15 @@ def hellinger(label_counts: ArrayLike) -> FloatArray:
         >>> hellinger([[2, 2], [2, 2]])
         array([0., 0.])
     """
-    overlap = np.sqrt(label_shares(label_counts) * _population(label_counts)).sum(axis=1)
+    shares = label_shares(label_counts)
+    overlap = np.sqrt(shares * _distribution(np.sum(label_counts, axis=0))).sum(axis=1)
     distance: FloatArray = np.sqrt(np.maximum(0.0, 1.0 - overlap))
     return distance
 
 
-def _population(label_counts: ArrayLike) -> FloatArray:
-    totals = np.asarray(label_counts, dtype=np.float64).sum(axis=0)
-    return np.asarray(totals / totals.sum())
+def _distribution(population: ArrayLike) -> FloatArray:
+    """`(classes,)` shares of the classes; even without any example."""
+    return np.asarray(label_shares(np.asarray(population)[None])[0])
 
 
 def wire_noise(menu: Sequence[Strategy]) -> FloatArray:
@@ -142,7 +154,7 @@ def separable_loss(
 
     Args:
         menu: The strategies.
-        example_shares: `(clients,)` each client's share of the fleet's examples.
+        example_shares: `(clients,)` each client's share of the cohort's examples.
         fitted: The prices.
 
     Example:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
-from .check import with_tolerance, within_deadline
+from .check import within_deadline
 from .errors import InfeasibleError, SolverError
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
@@ -110,11 +110,7 @@ def _frozen(values: FloatArray) -> FloatArray:
 
 def _swept(problem: AllocationProblem) -> Frontier:
     steps = Steps.of(problem.seconds, problem.loss, problem.allowed, problem.participates)
-    keep = np.ones(len(steps.thresholds), dtype=bool)
-    if problem.deadline_seconds is not None:
-        keep &= steps.thresholds <= with_tolerance(problem.deadline_seconds)
-    if problem.max_loss is not None:
-        keep &= steps.costs <= with_tolerance(problem.max_loss)
+    keep = steps.within(problem)
     if not keep.any():
         raise InfeasibleError(explain_infeasibility(problem))
     times = _frozen(steps.thresholds[keep])

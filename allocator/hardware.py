@@ -165,12 +165,23 @@ class HardwareTables:
         uplink_bytes: `(clients, strategies)` bytes that a client sends.
         memory_bytes: `(clients, strategies)` memory of a training step.
         allowed: `(clients, strategies)` whether the memory suffices.
+        strategies: The menu, in the order of the columns.
+
+    Raises:
+        ValueError: If a table has another shape than `seconds`, or not a column a strategy.
     """
 
     seconds: FloatArray
     uplink_bytes: FloatArray
     memory_bytes: FloatArray
     allowed: BoolArray
+    strategies: tuple[Strategy, ...]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.seconds), len(self.strategies))
+        for name in ("seconds", "uplink_bytes", "memory_bytes", "allowed"):
+            if (found := np.shape(getattr(self, name))) != shape:
+                raise ValueError(f"`{name}` must have shape {shape}, but got {found}.")
 
 
 def analyse_hardware(
@@ -205,8 +216,9 @@ def analyse_hardware(
     busy = np.array([not s.is_skip for s in profile.strategies], dtype=float)
     steps = freeze("local_steps", local_steps, (len(devices),))
     sent = freeze("uplink_bytes", uplink_bytes, busy.shape)
+    received = float(freeze("downlink_bytes", downlink_bytes, ()))
     slowdown = np.array([d.slowdown for d in devices])
-    down = downlink_bytes / np.array([d.downlink_bytes_per_second for d in devices])
+    down = received / np.array([d.downlink_bytes_per_second for d in devices])
     up = 1.0 / np.array([d.uplink_bytes_per_second for d in devices])
     compute = np.outer(steps * slowdown, profile.step_seconds)
     memory = np.tile(profile.memory_bytes, (len(devices), 1))
@@ -216,4 +228,5 @@ def analyse_hardware(
         uplink_bytes=np.tile(sent * busy, (len(devices), 1)),
         memory_bytes=memory,
         allowed=memory <= room[:, None],
+        strategies=profile.strategies,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from scipy.optimize import OptimizeResult
 
+from .check import violations
+from .errors import SolverError
 from .limits import Kind, Limit, with_only
 from .problem import AllocationProblem
 from .solvers.program import INFEASIBLE, OPTIMAL, Program
@@ -41,6 +43,10 @@ def explain_infeasibility(problem: AllocationProblem) -> str:
 
     Returns:
         Sentences for an error message; values are rounded to the feasible side.
+
+    Raises:
+        SolverError: If an allocation keeps every limit: who found the problem infeasible is at
+            fault.
 
     Example:
         >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
@@ -88,7 +94,10 @@ def _alone(problem: AllocationProblem, limit: Limit, search: _Search) -> tuple[f
 
 def _explain_conflict(problem: AllocationProblem, search: _Search) -> str:
     """Words on limits that can be kept one by one but not together."""
+    search = replace(search, met_all_limits=False)
     found = {limit: search.nearest(problem, limit) for limit in Limit.given(problem)}
+    if not found or search.met_all_limits:
+        raise SolverError("an allocation keeps every limit of the problem.")
     core, minimal = _conflict(problem, found, search)
     listed = ", ".join(f"{limit} = {limit.value(problem):.6g}" for limit in core)
     words = [f"These limits conflict: {listed}{'' if minimal else ' (perhaps not all of them)'}."]
@@ -133,9 +142,10 @@ _Nearest = tuple[float | None, _Proof]
 
 @dataclass
 class _Search:
-    """Programs for HiGHS that share one time limit."""
+    """Programs for HiGHS that share one time limit, and whether a choice kept all limits."""
 
     end: float = field(default_factory=lambda: time.perf_counter() + _TOTAL_SECONDS)
+    met_all_limits: bool = False
 
     def is_feasible(self, problem: AllocationProblem) -> bool | None:
         """Whether some allocation keeps every limit; None if not settled."""
@@ -166,7 +176,9 @@ class _Search:
             return None, _Proof.ENOUGH
         if _is_large(program):
             return abs(float(found.fun) * program.unit), _Proof.NEEDED
-        value = limit.taken(problem, program.decode(found.x))
+        choice = program.decode(found.x)
+        self.met_all_limits |= not violations(problem, choice)
+        value = limit.taken(problem, choice)
         return value, _Proof.EXACT if found.status == OPTIMAL else _Proof.ENOUGH
 
     def _minimise(self, program: Program) -> OptimizeResult | None:

@@ -43,14 +43,12 @@ class Prices:
         coverage: `(classes,)` objective units per unit of a class's coverage.
         max_loss: Objective units per unit of loss.
         min_participation: Objective units per unit of the share.
-        deadline: Objective units per second.
     """
 
     budgets: FloatArray
     coverage: FloatArray
     max_loss: float = 0.0
     min_participation: float = 0.0
-    deadline: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

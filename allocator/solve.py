@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from .check import violations
 from .errors import SolverError
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Solution, Solver, Status
+
+_PROOF_TOLERANCE = 1e-6
+"""How far an optimum may be from its bound, relative to the objective ..."""
+
+_SMALL = 1e-2
+"""... or to this part of the largest terms, where these nearly cancel out of the objective."""
 
 
 def solve(problem: AllocationProblem, solver: Solver) -> Solution:
@@ -23,7 +31,9 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
 
     Raises:
         ValueError: If the solver cannot express a term of the problem (it names the term).
-        SolverError: If a solver claims an optimum that breaks a limit: a fault of the solver.
+        SolverError: If the answer contradicts itself or the problem, a fault of the solver: an
+            optimum that breaks a limit or whose bound does not prove it, a bound above the
+            objective, a choice too many or missing, or infeasibility of a feasible problem.
 
     Example:
         >>> from fedhq.allocator import AllocationProblem, Sweep, solve
@@ -36,9 +46,11 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
     start = time.perf_counter()
     answer = solver(problem)
     seconds = time.perf_counter() - start
+    _check_claim(answer, solver)
     status, message, allocation = _checked(problem, answer, solver)
     bound = answer.bound
-    if allocation is not None and status is Status.OPTIMAL:
+    if allocation is not None and problem.has_goal:
+        _check_bound(problem, allocation, status, bound, solver)
         bound = min(bound, allocation.objective)
     return Solution(status, bound, answer.prices, repr(solver), seconds, message, allocation)
 
@@ -47,9 +59,9 @@ def _checked(
     problem: AllocationProblem, answer: Answer, solver: Solver
 ) -> tuple[Status, str, Allocation | None]:
     if answer.status is Status.INFEASIBLE:
-        return Status.INFEASIBLE, answer.message or explain_infeasibility(problem), None
+        return Status.INFEASIBLE, answer.message or _explained(problem, solver), None
     if answer.choice is None:
-        return Status.UNKNOWN, answer.message, None
+        return answer.status, answer.message, None
     allocation = Allocation.of(problem, answer.choice)
     broken = violations(problem, allocation.choice)
     if not broken:
@@ -57,3 +69,51 @@ def _checked(
     if answer.status is Status.OPTIMAL:
         raise SolverError(f"{solver!r} claims an optimum that breaks a limit: {'; '.join(broken)}.")
     return Status.UNKNOWN, f"its choice breaks a limit: {'; '.join(broken)}.", None
+
+
+def _check_claim(answer: Answer, solver: Solver) -> None:
+    if answer.status.has_allocation != (answer.choice is not None):
+        brings = "no choice" if answer.choice is None else "a choice"
+        raise SolverError(f"{solver!r} claims `{answer.status}`, but brings {brings}.")
+    if np.isnan(answer.bound):
+        raise SolverError(f"{solver!r} gives NaN as its bound: -inf is a bound that says nothing.")
+
+
+def _check_bound(
+    problem: AllocationProblem,
+    allocation: Allocation,
+    status: Status,
+    bound: float,
+    solver: Solver,
+) -> None:
+    objective = allocation.objective
+    tolerance = _PROOF_TOLERANCE * max(abs(objective), _SMALL * _largest_terms(problem))
+    if bound > objective + tolerance:
+        raise SolverError(
+            f"{solver!r} claims that no allocation is below {bound:.9g}, but its own has an "
+            f"objective of {objective:.9g}."
+        )
+    if status is Status.OPTIMAL and bound < objective - tolerance:
+        raise SolverError(
+            f"{solver!r} claims an optimum of {objective:.9g}, but proves no more than a bound of "
+            f"{bound:.9g}. Its status is `feasible` then."
+        )
+
+
+def _largest_terms(problem: AllocationProblem) -> float:
+    """The largest single values of the objective's terms: a MIP solver's gap is relative to it."""
+    loss = float(problem.loss[problem.allowed].max())
+    if problem.coverage is not None:
+        loss += float(problem.coverage.loss_curve[0, 1])
+    value = problem.time_weight * float(problem.seconds[problem.allowed].max())
+    value += problem.loss_weight * loss
+    if problem.switching_seconds is not None:
+        value += float(problem.switching_seconds[problem.allowed].max())
+    return value
+
+
+def _explained(problem: AllocationProblem, solver: Solver) -> str:
+    try:
+        return explain_infeasibility(problem)
+    except SolverError as error:
+        raise SolverError(f"{solver!r} claims that no allocation exists, but {error}") from None

@@ -38,7 +38,8 @@ class Strategy:
         wire_bits: Bits per parameter of the uploaded update: 2, 4, 8 or 32; 0 for skip.
 
     Raises:
-        ValueError: If the bits do not belong to the method.
+        ValueError: If the method is no `Method`, or the bits are no whole numbers or do not belong
+            to the method.
 
     Example:
         >>> Strategy.parse("qat-w2a2").wire_bits
@@ -53,6 +54,7 @@ class Strategy:
     wire_bits: int
 
     def __post_init__(self) -> None:
+        self._check_types()
         bits = (self.weight_bits, self.activation_bits)
         if self.method is Method.SKIP:
             rule, holds = (
@@ -70,6 +72,17 @@ class Strategy:
                 f"`{rule}` must hold for {self.method}, but got weight_bits={self.weight_bits}, "
                 f"activation_bits={self.activation_bits}, wire_bits={self.wire_bits}."
             )
+
+    def _check_types(self) -> None:
+        if not isinstance(self.method, Method):
+            raise ValueError(
+                f"`method` must be a Method, but got {self.method!r}. "
+                f"Write for example Method.QAT, or Strategy.parse('qat-w2a2')."
+            )
+        for name in ("weight_bits", "activation_bits", "wire_bits"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise ValueError(f"`{name}` must be an int, but got {value!r}.")
 
     @classmethod
     def parse(cls, text: str) -> Strategy:
@@ -110,11 +123,28 @@ class Strategy:
         return self.method is Method.SKIP
 
 
+def parse_strategy(strategy: Strategy | str) -> Strategy:
+    """Reads a text; takes a strategy as it is.
+
+    Raises:
+        ValueError: If it is neither, or the text cannot be read.
+    """
+    if isinstance(strategy, str):
+        return Strategy.parse(strategy)
+    if not isinstance(strategy, Strategy):
+        raise ValueError(
+            f"every strategy must be a Strategy or text, but got {strategy!r}. "
+            "Write for example 'qat-w2a2'."
+        )
+    return strategy
+
+
 def parse_menu(strategies: Iterable[Strategy | str]) -> tuple[Strategy, ...]:
     """Turns strategies or their texts into a menu without doubles.
 
     Raises:
-        ValueError: If the menu is empty, names a strategy twice, or a text cannot be read.
+        ValueError: If the menu is empty, names a strategy twice, or holds something else or a text
+            that cannot be read.
 
     Example:
         >>> [str(s) for s in parse_menu(["skip", "qat-w2a2-u4"])]
@@ -122,7 +152,7 @@ def parse_menu(strategies: Iterable[Strategy | str]) -> tuple[Strategy, ...]:
     """
     if isinstance(strategies, str):
         raise ValueError(f"`strategies` must be a sequence, but got the text {strategies!r}.")
-    menu = tuple(Strategy.parse(s) if isinstance(s, str) else s for s in strategies)
+    menu = tuple(parse_strategy(s) for s in strategies)
     if not menu:
         raise ValueError("`strategies` must name at least one strategy, but it is empty.")
     doubles = sorted({str(s) for s in menu if menu.count(s) > 1})

@@ -126,6 +126,5 @@ def _losses(problem: AllocationProblem, choice: IntArray, wanted: int) -> FloatA
     if (term := problem.coverage) is None:
         return np.asarray(loss)
     gained = (term.teaches[wanted] - term.teaches[choice])[:, None] * term.share
-    covered = term.covered(choice) + gained
-    phi = np.interp(covered, term.loss_curve[:, 0], term.loss_curve[:, 1])
+    phi = term.phi(term.covered(choice) + gained)
     return np.asarray(loss + phi @ term.class_weights)

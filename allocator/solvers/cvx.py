@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..check import within_deadline
 from ..problem import AllocationProblem
 from ..solution import Answer, Status
 from .cvx_model import CvxModel, CvxVariables, load_cvxpy
+from .milp import check_settings
 
 if TYPE_CHECKING:
     import cvxpy
@@ -29,13 +32,17 @@ class Cvx:
 
     A reference and a home for constraints, not the fast way: `Milp` hands HiGHS the same program
     without cvxpy. Whoever found it, an answer counts only if every client has exactly one strategy
-    and the user's constraints hold.
+    and the user's constraints hold. HiGHS prints a banner of two lines the first time that a
+    process uses it through cvxpy; no option prevents that.
 
     Args:
         backend: A mixed-integer solver that cvxpy knows; HIGHS where None.
         gap: Relative gap at which the search stops; 0 proves the optimum.
         time_limit_seconds: Stop after this time with the best allocation so far; unlimited if None.
         constraints: From the variables to further constraints.
+
+    Raises:
+        ValueError: If a setting is out of range.
 
     Example:
         >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
@@ -49,8 +56,11 @@ class Cvx:
     time_limit_seconds: float | None = None
     constraints: Callable[[CvxVariables], Sequence[cvxpy.Constraint]] | None = None
 
+    def __post_init__(self) -> None:
+        check_settings(self.gap, self.time_limit_seconds)
+
     def __repr__(self) -> str:
-        own = "" if self.constraints is None else f", constraints={self.constraints.__qualname__}"
+        own = "" if self.constraints is None else f", constraints={_name(self.constraints)}"
         limits = f"gap={self.gap}, time_limit_seconds={self.time_limit_seconds}"
         return f"Cvx(backend={self.backend!r}, {limits}{own})"
 
@@ -77,7 +87,8 @@ class Cvx:
         if choice is None:
             message = f"{backend} stopped ({model.program.status}) without a whole allocation"
             return Answer(Status.UNKNOWN, bound=bound, message=message)
-        proven = model.is_optimal() and self.gap == 0 and backend in _SETTINGS
+        exact = self.gap == 0 and backend in _SETTINGS and bound > -np.inf
+        proven = model.is_optimal() and exact
         status = Status.OPTIMAL if proven else Status.FEASIBLE
         return Answer(status, choice, bound, message=f"{backend}: {model.program.status}")
 
@@ -101,8 +112,6 @@ class Cvx:
             return {}
         gap_name, time_name, group = _SETTINGS[backend]
         named: dict[str, object] = {gap_name: self.gap}
-        if backend == "HIGHS":
-            named["output_flag"] = False  # cvxpy's verbose=False lets a banner through
         if self.time_limit_seconds is not None:
             named[time_name] = self.time_limit_seconds
         return {group: named} if group else named
@@ -119,3 +128,9 @@ class Cvx:
             f"The limits of the problem {kept}, but not together with the constraints given to "
             "Cvx(constraints=...): relax one of these."
         )
+
+
+def _name(function: Callable[..., object]) -> str:
+    """The name of a function, of what a `functools.partial` wraps, or of a callable's class."""
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__qualname__", type(inner).__qualname__))

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import IntArray
-from ..check import FEASIBILITY_TOLERANCE, within_deadline
+from ..check import (
+    FEASIBILITY_TOLERANCE,
+    least_with_tolerance,
+    with_tolerance,
+    within_deadline,
+)
 from ..errors import SolverError
 from ..problem import AllocationProblem
-from .program import COST_RANGE, row_scale
+from .program import COST_RANGE, ROW_RANGE, loss_scale, row_scale
 
 if TYPE_CHECKING:
     import cvxpy
@@ -77,7 +82,7 @@ class CvxModel:
 
         usable = within_deadline(problem)
         choice = cp.Variable(problem.seconds.shape, boolean=True)
-        time_unit = float(problem.seconds[usable].max()) or 1.0
+        time_unit = (float(problem.seconds[usable].max()) or 1.0) / ROW_RANGE
         scaled_time = cp.Variable(nonneg=True)
         coverage, coverage_loss = _coverage(problem, choice)
         variables = CvxVariables(
@@ -156,11 +161,10 @@ def _coverage(
     if (term := problem.coverage) is None:
         return None, 0.0
     covered = term.carried + term.share.T @ (choice @ term.teaches)
-    points = term.loss_curve
-    slopes = np.append(np.diff(points[:, 1]) / np.diff(points[:, 0]), 0.0)
-    offsets = points[:, 1] - slopes * points[:, 0]
+    unit = term.unit / ROW_RANGE  # of the classes' losses, to which the tolerances apply
+    slopes, offsets = (line / unit for line in term.lines)
     lines = [slope * covered + offset for slope, offset in zip(slopes, offsets, strict=True)]
-    return covered, term.class_weights @ cp.max(cp.vstack(lines), axis=0)
+    return covered, (unit * term.class_weights) @ cp.max(cp.vstack(lines), axis=0)
 
 
 def _limits(
@@ -176,15 +180,16 @@ def _limits(
     takes_part = choice @ problem.participates.astype(float)
     limits = [cp.sum(choice, axis=1) == 1, own_time <= scaled_time, cp.sum(takes_part) >= 1]
     if problem.min_participation > 0:
-        share = problem.example_shares / problem.min_participation
-        limits.append(share @ takes_part >= 1)
+        scale = row_scale(problem.min_participation, problem.example_shares)
+        least = least_with_tolerance(problem.min_participation)
+        limits.append((problem.example_shares / scale) @ takes_part >= least / scale)
     for budget in problem.budgets:
         scale = row_scale(budget.limit, budget.usage)
         used = cp.sum(cp.multiply(budget.usage / scale, choice))
-        limits.append(used <= budget.limit / scale)
+        limits.append(used <= with_tolerance(budget.limit) / scale)
     if problem.max_loss is not None:
-        scale = row_scale(problem.max_loss, problem.loss)
-        limits.append(variables.loss / scale <= problem.max_loss / scale)
+        scale = loss_scale(problem, problem.max_loss)
+        limits.append(variables.loss / scale <= with_tolerance(problem.max_loss) / scale)
     return limits
 
 

@@ -68,8 +68,7 @@ def _evaluate(problem: AllocationProblem, choices: IntArray) -> tuple[FloatArray
     loss = problem.loss[rows, choices].sum(axis=1)
     if (term := problem.coverage) is not None:
         covered = term.carried + np.einsum("ki,ic->kc", term.teaches[choices], term.share)
-        phi = np.interp(covered, term.loss_curve[:, 0], term.loss_curve[:, 1])
-        loss = loss + phi @ term.class_weights
+        loss = loss + term.phi(covered) @ term.class_weights
     objective = problem.time_weight * seconds + problem.loss_weight * loss
     if problem.switching_seconds is not None:
         objective = objective + problem.switching_seconds[rows, choices].sum(axis=1)

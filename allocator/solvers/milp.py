@@ -10,22 +10,24 @@ from scipy import optimize
 from ..arrays import FloatArray
 from ..problem import AllocationProblem
 from ..solution import Answer, Prices, Status
-from .program import INFEASIBLE, OPTIMAL, Program
+from .program import INFEASIBLE, OPTIMAL, ROW_RANGE, Program
 
 
 @dataclass(frozen=True)
 class Milp:
     """Exact for the whole program, by HiGHS.
 
-    Its shadow prices are those of the linear relaxation, in which a choice that ends after the
-    deadline is forbidden outright: the price of the deadline is therefore 0 between such choices,
-    and `pareto_frontier` tells what a later deadline buys.
+    Its shadow prices are those of the linear relaxation. The deadline has none: a choice that ends
+    after it is forbidden outright, and `pareto_frontier` tells what a later one buys.
 
     Args:
         gap: Relative gap at which the search stops; 0 proves the optimum.
         time_limit_seconds: Stop after this time with the best allocation so far; unlimited if None.
         node_limit: Stop after this many nodes (does not depend on the clock); unlimited if None.
         with_prices: Also solve the linear relaxation for shadow prices.
+
+    Raises:
+        ValueError: If a setting is out of range.
 
     Example:
         >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
@@ -39,6 +41,9 @@ class Milp:
     time_limit_seconds: float | None = None
     node_limit: int | None = None
     with_prices: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self.gap, self.time_limit_seconds, self.node_limit)
 
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem.
@@ -61,6 +66,17 @@ class Milp:
         return Answer(status, program.decode(found.x), bound, prices, str(found.message))
 
 
+def check_settings(
+    gap: float, time_limit_seconds: float | None, node_limit: int | None = None
+) -> None:
+    """Raises a `ValueError` that names a setting out of range."""
+    if not 0 <= gap < np.inf:
+        raise ValueError(f"`0 <= gap < inf` must hold, but got {gap}. 0 proves the optimum.")
+    for name, limit in (("time_limit_seconds", time_limit_seconds), ("node_limit", node_limit)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"`{name} > 0` must hold, but got {limit}. None is no limit.")
+
+
 def _prices(program: Program) -> Prices | None:
     """Shadow prices of the linear relaxation; None if HiGHS does not solve it."""
     found = optimize.linprog(  # type: ignore[call-overload]  # scipy-stubs: no sparse A_ub
@@ -80,13 +96,10 @@ def _prices(program: Program) -> Prices | None:
         where, scale = program.blocks[block]
         return np.maximum(below[where] / scale, 0.0)
 
-    num_clients, num_strategies = program.shape
-    coverage = -np.asarray(found.eqlin.marginals)[num_clients:] * program.unit
-    late = -float(found.upper.marginals[num_clients * num_strategies]) * program.unit
+    coverage = -np.asarray(found.eqlin.marginals)[program.shape[0] :] * program.unit * ROW_RANGE
     return Prices(
         budgets=price("budgets"),
         coverage=np.maximum(coverage, 0.0),
         max_loss=float(price("max_loss").sum()),
         min_participation=float(price("min_participation").sum()),
-        deadline=max(late / program.time_unit, 0.0),
     )

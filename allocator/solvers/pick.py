@@ -40,8 +40,8 @@ class FrontierPick:
         """Answers the problem."""
         try:
             frontier = pareto_frontier(problem)
-        except InfeasibleError:
-            return Answer(Status.INFEASIBLE)
+        except InfeasibleError as error:
+            return Answer(Status.INFEASIBLE, message=str(error))
         picked = frontier.allocation(frontier.pick(self.rule))
         return Answer(Status.FEASIBLE, use_slack(problem, picked.choice))
 

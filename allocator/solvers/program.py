@@ -1,7 +1,9 @@
 """The whole program as a mixed-integer linear program: encoding, decoding, and HiGHS by SciPy.
 
-Columns: x[i, s] (binary), T (in units of the slowest usable choice), and per class its coverage and
-loss, the latter above every segment of the convex curve.
+Columns: x[i, s] (binary), T, and per class its coverage and loss, the latter above every segment of
+the convex curve. HiGHS may miss a row by an absolute 1e-6, so T is measured in thousandths of the
+slowest usable choice, coverage in thousandths, class losses in thousandths of phi(0), and a limit's
+row in thousandths of the limit: an error is then 1e-9 of what it is about.
 """
 
 from __future__ import annotations
@@ -12,11 +14,15 @@ import numpy as np
 from scipy import optimize, sparse
 
 from ..arrays import BoolArray, FloatArray, IntArray
-from ..check import within_deadline
+from ..check import least_with_tolerance, with_tolerance, within_deadline
+from ..coverage import Coverage
 from ..problem import AllocationProblem
 
 COST_RANGE = 1e3
-"""Largest cost of a column: HiGHS stops at an absolute gap of 1e-6, costs must be far above it."""
+"""Most that a column may cost: HiGHS stops at an absolute gap of 1e-6, costs must be far above."""
+
+ROW_RANGE = 1e3
+"""What the largest value of a continuous column, and the limit of a row, is scaled to."""
 
 OPTIMAL, INFEASIBLE = 0, 2
 """SciPy's statuses of a proof; every other one is none."""
@@ -75,7 +81,7 @@ class Program:
         if not usable.any(axis=1).all():
             return None
         columns = Columns.of(problem)
-        time_unit = float(problem.seconds[usable].max()) or 1.0
+        time_unit = (float(problem.seconds[usable].max()) or 1.0) / ROW_RANGE
         rows = _inequalities(problem, columns, time_unit)
         blocks, start = {}, 0
         for name, matrix, _, scale in rows:
@@ -84,8 +90,6 @@ class Program:
         a_eq, b_eq = _equalities(problem, columns)
         upper = np.full(columns.total, np.inf)
         upper[: columns.time] = usable.ravel()
-        if problem.deadline_seconds is not None:
-            upper[columns.time] = max(problem.deadline_seconds / time_unit, 1.0)
         return cls(
             cost=np.zeros(columns.total),
             a_ub=sparse.csr_array(sparse.vstack([matrix for _, matrix, _, _ in rows])),
@@ -102,7 +106,8 @@ class Program:
     def minimising(self, cost: FloatArray) -> Program:
         """The same limits with a `(columns,)` cost, which is scaled for HiGHS."""
         usable = np.where(self.upper > 0, cost, 0.0)
-        unit = float(np.abs(usable).max()) / COST_RANGE or 1.0
+        most = np.abs(usable) * np.where(np.isinf(self.upper), ROW_RANGE, 1.0)
+        unit = float(most.max()) / COST_RANGE or 1.0
         return replace(self, cost=usable / unit, unit=unit)
 
     def restricted_to(self, usable: BoolArray) -> Program:
@@ -127,7 +132,7 @@ class Program:
         """`(columns,)` the loss L as a cost."""
         cost = self.binaries(problem.loss)
         if problem.coverage is not None:
-            weights = problem.coverage.class_weights
+            weights = _class_costs(problem.coverage)
             cost[-len(weights) :] = weights
         return cost
 
@@ -207,9 +212,21 @@ _Block = tuple[str, sparse.csr_array, FloatArray, FloatArray]
 
 
 def row_scale(limit: float, table: FloatArray) -> float:
-    """What a limit's row is divided by: HiGHS may miss a row by 1e-6, so that is made relative."""
+    """What a limit's row is divided by, so that what HiGHS may miss it by is 1e-9 of the limit."""
     positive = table[table > 0]
-    return limit or (float(positive.min()) if positive.size else 1.0)
+    return (limit or (float(positive.min()) if positive.size else 1.0)) / ROW_RANGE
+
+
+def loss_scale(problem: AllocationProblem, max_loss: float) -> float:
+    """What the row of `max_loss` is divided by."""
+    if (term := problem.coverage) is None:
+        return row_scale(max_loss, problem.loss)
+    return row_scale(max_loss, np.append(problem.loss, term.class_weights * term.unit))
+
+
+def _class_costs(term: Coverage) -> FloatArray:
+    """`(classes,)` the loss L per unit of each class-loss column."""
+    return np.asarray(term.class_weights * (term.unit / ROW_RANGE))
 
 
 def _inequalities(problem: AllocationProblem, columns: Columns, time_unit: float) -> list[_Block]:
@@ -234,7 +251,7 @@ _Rows = tuple[sparse.csr_array, FloatArray, FloatArray]
 
 
 def _budgets(problem: AllocationProblem, columns: Columns) -> _Rows:
-    limits = np.array([b.limit for b in problem.budgets])
+    limits = np.array([with_tolerance(b.limit) for b in problem.budgets])
     scale = np.array([row_scale(b.limit, b.usage) for b in problem.budgets])
     usage = np.array([b.usage.ravel() for b in problem.budgets])
     rows = usage.reshape(len(limits), problem.seconds.size) / scale[:, None]
@@ -244,36 +261,35 @@ def _budgets(problem: AllocationProblem, columns: Columns) -> _Rows:
 def _max_loss(problem: AllocationProblem, columns: Columns) -> _Rows:
     if problem.max_loss is None:
         return columns.rows(np.zeros((0, columns.time))), np.zeros(0), np.zeros(0)
-    scale = row_scale(problem.max_loss, problem.loss)
+    scale = loss_scale(problem, problem.max_loss)
     rest = {}
     if problem.coverage is not None:
-        weights = problem.coverage.class_weights / scale
+        weights = _class_costs(problem.coverage) / scale
         rest = {columns.loss(c): w[None] for c, w in enumerate(weights)}
     row = columns.rows(problem.loss.reshape(1, -1) / scale, rest)
-    return row, np.array([problem.max_loss / scale]), np.array([scale])
+    return row, np.array([with_tolerance(problem.max_loss) / scale]), np.array([scale])
 
 
 def _min_participation(problem: AllocationProblem, columns: Columns) -> _Rows:
     shares = problem.example_shares[:, None] * problem.participates
     scale = row_scale(problem.min_participation, shares)
     row = columns.rows(-shares.reshape(1, -1) / scale)
-    return row, np.array([-problem.min_participation / scale]), np.array([scale])
+    least = least_with_tolerance(problem.min_participation)
+    return row, np.array([-least / scale]), np.array([scale])
 
 
 def _curve(problem: AllocationProblem, columns: Columns) -> list[_Block]:
     """One row a class and segment: the class's loss lies above the segment's line."""
     if problem.coverage is None:
         return []
-    points = problem.coverage.loss_curve
-    slopes = np.append(np.diff(points[:, 1]) / np.diff(points[:, 0]), 0.0)
-    offsets = points[:, 1] - slopes * points[:, 0]
+    slopes, offsets = (line / problem.coverage.unit for line in problem.coverage.lines)
     nothing = np.zeros((len(slopes), columns.time))
     ones = np.ones(len(slopes))
     return [
         (
             f"curve {c}",
             columns.rows(nothing, {columns.coverage(c): slopes, columns.loss(c): -ones}),
-            -offsets,
+            -offsets * ROW_RANGE,
             ones,
         )
         for c in range(columns.num_classes)
@@ -290,6 +306,6 @@ def _equalities(
     term = problem.coverage
     taught = np.einsum("ic,s->cis", term.share, term.teaches).reshape(columns.num_classes, n * k)
     rest = {columns.coverage(c): row for c, row in enumerate(np.eye(columns.num_classes))}
-    covered = columns.rows(-taught, rest)
+    covered = columns.rows(-ROW_RANGE * taught, rest)
     rows = sparse.csr_array(sparse.vstack([one_each, covered]))
-    return rows, np.concatenate([np.ones(n), term.carried])
+    return rows, np.concatenate([np.ones(n), ROW_RANGE * term.carried])

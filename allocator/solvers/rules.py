@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import BoolArray, FloatArray, IntArray, freeze
+from ..arrays import BoolArray, IntArray, freeze
+from ..data import total_variation
 from ..problem import AllocationProblem
 from ..solution import Answer, Status
 from ..strategy import Strategy
@@ -146,25 +147,13 @@ class DataOnly:
         Raises:
             ValueError: If the problem has no coverage, or a strategy is not in the menu.
         """
-        distance = label_distance(problem)
-        rank = np.where(np.isfinite(distance), -distance if self.prefer_skewed else distance, 2.0)
+        if (term := problem.coverage) is None:
+            raise ValueError("DataOnly needs the problem's `coverage`: it ranks clients by labels.")
+        distance = total_variation(term.label_counts, term.population)
+        ranked = -distance if self.prefer_skewed else distance
+        rank = np.where(term.label_counts.any(axis=1), ranked, np.inf)
         chosen = _first(np.argsort(rank, kind="stable"), self.share)
         return Answer(Status.FEASIBLE, _split(problem, chosen, self.strategy, self.otherwise))
-
-
-def label_distance(problem: AllocationProblem) -> FloatArray:
-    """`(clients,)` total variation distance to the population, in [0, 1]; inf without examples.
-
-    Raises:
-        ValueError: If the problem has no coverage.
-    """
-    if problem.coverage is None:
-        raise ValueError("DataOnly needs the problem's `coverage`: it ranks clients by labels.")
-    counts = problem.coverage.label_counts
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.where(sums > 0, sums, 1.0)
-    distance = np.abs(shares - problem.coverage.class_weights).sum(axis=1) / 2
-    return np.where(sums[:, 0] > 0, distance, np.inf)
 
 
 def where_free(

@@ -35,17 +35,13 @@ class Sweep:
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem."""
         _refuse_inseparable(problem)
-        loss_only = problem.switching_seconds is None
-        cost = problem.loss if loss_only else _objective_cost(problem)
+        cost, weight = problem.loss, problem.loss_weight
+        if problem.switching_seconds is not None:
+            cost, weight = weight * cost + problem.switching_seconds, 1.0
         steps = Steps.of(problem.seconds, cost, problem.allowed, problem.participates)
-        keep = np.ones(len(steps.thresholds), dtype=bool)
-        if problem.deadline_seconds is not None:
-            keep &= steps.thresholds <= with_tolerance(problem.deadline_seconds)
-        if problem.max_loss is not None:
-            keep &= steps.costs <= with_tolerance(problem.max_loss)
+        keep = steps.within(problem)
         if not keep.any():
             return Answer(Status.INFEASIBLE)
-        weight = problem.loss_weight if loss_only else 1.0
         value = problem.time_weight * steps.thresholds + weight * steps.costs
         best = int(np.argmin(np.where(keep, value, np.inf)))
         choice = steps.choose(float(steps.thresholds[best]))
@@ -75,11 +71,6 @@ def _refuse_inseparable(problem: AllocationProblem) -> None:
             f"Sweep cannot handle `{'`, `'.join(present)}`: it is exact for separable problems "
             "only. Use Milp() or Cvx()."
         )
-
-
-def _objective_cost(problem: AllocationProblem) -> FloatArray:
-    switching = 0.0 if problem.switching_seconds is None else problem.switching_seconds
-    return np.asarray(problem.loss_weight * problem.loss + switching)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +116,15 @@ class Steps:
             costs = np.append(forced_costs, costs[late])
         falling = costs < np.minimum.accumulate(np.append(np.inf, costs))[:-1]
         return cls(thresholds[falling], costs[falling], masked, cost, participates)
+
+    def within(self, problem: AllocationProblem) -> BoolArray:
+        """`(steps,)` which keep the deadline and, where the costs are losses, the maximum loss."""
+        keep = np.ones(len(self.thresholds), dtype=bool)
+        if problem.deadline_seconds is not None:
+            keep &= self.thresholds <= with_tolerance(problem.deadline_seconds)
+        if problem.max_loss is not None:
+            keep &= self.costs <= with_tolerance(problem.max_loss)
+        return keep
 
     def choose(self, threshold: float) -> IntArray:
         """`(clients,)` the cheapest choice that ends by the threshold; ties go to the fastest."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator import AllocationProblem, Budget, violations
-from fedhq.allocator.check import exceeds, with_tolerance, within_deadline
+from fedhq.allocator.check import exceeds, least_with_tolerance, with_tolerance, within_deadline
 
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
 SECONDS = [[0, 1, 2], [0, 3, 5]]
@@ -62,3 +62,10 @@ def test_the_tolerance_is_relative_and_nearly_none_at_zero():
 def test_the_deadline_forbids_what_ends_after_it():
     problem = AllocationProblem(MENU, SECONDS, LOSS, deadline_seconds=2.0)
     assert within_deadline(problem).tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_a_lower_limit_has_the_same_tolerance():
+    for limit in (1.0, 1e-3, 1e-12):
+        least = least_with_tolerance(limit)
+        assert not exceeds(limit, least * (1 + 1e-12))
+        assert exceeds(limit, least - 1e-8 * limit - 1e-17)

@@ -1,6 +1,7 @@
 """`HybridAllocator`: what it asks of the solver, what it keeps, and what it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fedhq.allocator import (
     InfeasibleError,
     Milp,
     Outcome,
+    SolverError,
     Status,
     StepProfile,
     Strategy,
@@ -29,12 +31,12 @@ COUNTS = np.array([[8, 0], [4, 4], [0, 12], [2, 2]])
 FITTED = FittedLoss(((0.0, 0.4), (0.5, 0.0)), 0.3, 0.0, 0.01, "by hand")
 
 
-def make(solver, **changes) -> HybridAllocator:
+def make(solver, menu=MENU, deployed="qat-w2a2", **changes) -> HybridAllocator:
     profile = StepProfile("toy", 1, MENU, np.array([0, 0.1, 0.2]), np.zeros(3), "by hand")
     devices = [DeviceProfile("d", slowdown, 1e6, 1e6) for slowdown in (1, 2, 4, 8)]
     hardware = analyse_hardware(devices, COUNTS.sum(axis=1), profile, [0, 1e3, 1e3], 1e4)
     settings = {"num_examples": COUNTS.sum(axis=1), "label_counts": COUNTS, "fitted": FITTED}
-    return HybridAllocator(MENU, hardware, "qat-w2a2", solver, **{**settings, **changes})
+    return HybridAllocator(menu, hardware, deployed, solver, **{**settings, **changes})
 
 
 class Recording:
@@ -115,7 +117,7 @@ def test_without_labels_coverage_counts_examples_as_of_one_class() -> None:
 
 def test_limits_that_cannot_be_kept_are_told_with_the_clients() -> None:
     allocator = make(Uniform(Strategy.parse("ptq-w2a2")), goal=Goal(deadline_seconds=1.0))
-    with pytest.raises(Exception, match="deadline"):
+    with pytest.raises(SolverError, match="deadline"):
         allocator.plan(1)
     strict = make(Milp(), goal=Goal(tradeoff=1.0, max_loss=0.0, uplink_bytes=1.0))
     with pytest.raises(InfeasibleError, match="max_loss"):
@@ -137,3 +139,64 @@ def test_a_solver_that_cannot_take_coverage_is_named() -> None:
 def test_impossible_carry_is_refused(carry) -> None:
     with pytest.raises(ValueError, match="carry"):
         make(Recording(), carry=carry)
+
+
+def test_a_menu_in_another_order_than_the_tables_is_refused() -> None:
+    assert make(Recording()).hardware.strategies == MENU
+    with pytest.raises(ValueError, match=r"`menu` must be .*'skip', .* but got \['qat-w2a2', 'ptq"):
+        make(Recording(), menu=MENU[::-1])
+
+
+@pytest.mark.parametrize(
+    ("deployed", "words"),
+    [
+        ("fp32", "`deployed` must be a ptq or qat strategy, but got 'fp32'"),
+        ("skip", "`deployed` must be a ptq or qat strategy, but got 'skip'"),
+        ("qat-w4a4", "'qat-w2a2'], but got 'qat-w4a4': nothing would teach it"),
+        (2, "every strategy must be a Strategy or text, but got 2"),
+    ],
+)
+def test_a_deployment_that_nothing_serves_is_refused(deployed, words) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make(Recording(), deployed=deployed)
+
+
+def test_a_menu_without_quantized_strategies_may_be_deployed_at_any_bits() -> None:
+    menu = parse_menu(["skip", "fp32"])
+    profile = StepProfile("toy", 1, menu, np.array([0, 0.1]), np.zeros(2), "by hand")
+    hardware = analyse_hardware([DeviceProfile("d", 1, 1e6, 1e6)], [1], profile, [0, 1], 1)
+    allocator = HybridAllocator(menu, hardware, "qat-w2a2", Uniform(menu[1]), num_examples=[3])
+    assert allocator.plan(1).choice.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ((-1, MENU[2], 1.0), "`client >= 0` must hold"),
+        ((0, MENU[2], np.nan), "`seconds` must be finite and >= 0, but got nan"),
+        ((4, MENU[2], 1.0), r"`client` must be in 0 \.\.\. 3, but got 4"),
+        ((0, Strategy.parse("qat-w4a4"), 1.0), "`strategy` must be in the menu .*'qat-w4a4'"),
+    ],
+)
+def test_impossible_outcomes_are_refused(fields, words) -> None:
+    for carry in (0.0, 0.5):
+        with pytest.raises(ValueError, match=words):
+            make(Recording(), carry=carry).observe([Outcome(*fields, True)])
+
+
+def test_a_state_without_its_content_is_refused() -> None:
+    with pytest.raises(ValueError, match="a state must hold `carried`"):
+        make(Recording()).load_state_dict({})
+
+
+@pytest.mark.parametrize("counts", [[8, 8, 12, 4], COUNTS[:3]])
+def test_label_counts_of_another_shape_are_refused(counts) -> None:
+    with pytest.raises(ValueError, match="`label_counts` must have"):
+        make(Recording(), label_counts=counts)
+
+
+def test_a_cohort_without_any_example_is_named() -> None:
+    allocator = make(Recording(), num_examples=[0, 3, 0, 2])
+    assert allocator.problem([0, 1]).num_clients == 2
+    with pytest.raises(ValueError, match=r"its clients \[2, 0\] \(2 in all\) hold none"):
+        allocator.plan(1, [2, 0])

@@ -1,4 +1,5 @@
 import builtins
+import functools
 import re
 import sys
 
@@ -16,6 +17,7 @@ from fedhq.allocator import (
     Status,
     solve,
 )
+from fedhq.allocator.solvers.cvx_model import CvxModel
 
 cp = pytest.importorskip("cvxpy")
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
@@ -202,7 +204,18 @@ def limit_nothing(variables):
     return []
 
 
-def test_nothing_is_printed(capfd) -> None:
-    problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2]], [[0.1, 0]], tradeoff=1.0)
-    solve(problem, Cvx())
-    assert capfd.readouterr() == ("", "")
+def test_a_constraint_may_be_any_callable(pair):
+    bound = functools.partial(limit_nothing)
+    assert repr(Cvx(constraints=bound)).endswith("constraints=limit_nothing)")
+    assert Cvx(constraints=bound)(pair).status is Status.OPTIMAL
+    assert "constraints=Nothing)" in repr(Cvx(constraints=Nothing()))
+
+
+class Nothing:
+    def __call__(self, variables):
+        return []
+
+
+def test_an_optimum_without_a_bound_is_not_claimed(pair, monkeypatch):
+    monkeypatch.setattr(CvxModel, "bound", lambda self: -np.inf)
+    assert Cvx()(pair).status is Status.FEASIBLE

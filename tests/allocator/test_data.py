@@ -58,3 +58,15 @@ def test_the_shipped_fit_is_a_convex_falling_curve_with_its_origin() -> None:
     assert (np.diff(slopes) > 0).all()
     assert min(fitted.skip_price, fitted.wire_price, fitted.rule_loss) >= 0
     assert "fedhq.studies.fit" in fitted.origin
+
+
+def test_skew_is_defined_without_labels_and_without_examples() -> None:
+    assert normalised_entropy([[3], [0]]).tolist() == [1, 1]
+    for distance in (total_variation, hellinger):
+        assert distance(np.zeros((2, 3))) == pytest.approx(0, abs=1e-7)
+    with pytest.raises(ValueError, match="as many classes for every client"):
+        total_variation([[1, 2], [3]])
+
+
+def test_the_distance_to_a_given_population_counts_the_whole_fleet() -> None:
+    assert total_variation([[4, 0]], [6, 2]).tolist() == [0.25]

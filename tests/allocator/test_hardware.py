@@ -1,5 +1,6 @@
 """The time model against sums written out, and profiles that survive a file."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -80,3 +81,16 @@ def test_foreign_and_newer_files_are_refused_by_name(tmp_path, content) -> None:
 def test_steps_without_time_are_refused() -> None:
     with pytest.raises(ValueError, match="step_seconds > 0"):
         StepProfile("toy", 1, MENU, np.array([0, 0.0, 1.0]), np.zeros(3), "by hand")
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_impossible_downloads_are_refused(value) -> None:
+    with pytest.raises(ValueError, match=f"`downlink_bytes` must be finite .* got {value}"):
+        analyse_hardware([FAST], [1], PROFILE, [0, 0, 0], value)
+
+
+def test_tables_carry_their_menu() -> None:
+    tables = analyse_hardware([FAST, SLOW], [1, 1], PROFILE, [0, 0, 0], 0)
+    assert tables.strategies == MENU
+    with pytest.raises(ValueError, match=r"`seconds` must have shape \(2, 2\), but got \(2, 3\)"):
+        dataclasses.replace(tables, strategies=MENU[:2])

@@ -68,3 +68,8 @@ def test_infeasible_problems_are_reported_with_their_limits() -> None:
     problem = make(0, max_loss=0.0, deadline_seconds=1e-3)
     with pytest.raises(InfeasibleError, match="deadline_seconds"):
         solve(problem, FrontierPick(FastestWithin(0.01))).allocation
+
+
+def test_the_explanation_of_an_infeasible_problem_is_passed_on() -> None:
+    answer = FrontierPick(FastestWithin(0.01))(make(0, max_loss=0.0, deadline_seconds=1e-3))
+    assert answer.message.startswith("No allocation keeps every limit.")

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,12 +8,14 @@ from fedhq.allocator import (
     Allocation,
     AllocationProblem,
     Answer,
+    Exhaustive,
     InfeasibleError,
     Milp,
     Solution,
     SolverError,
     Status,
     Sweep,
+    Uniform,
     solve,
 )
 
@@ -115,3 +118,41 @@ def test_a_proven_optimum_has_no_gap_and_names_its_solver(pair):
     assert solution.gap == pytest.approx(0.0, abs=1e-9)
     assert solution.solver.startswith("Milp(gap=0.0")
     assert solution.solve_seconds > 0
+
+
+LIARS = [
+    (Answer(Status.FEASIBLE, np.array([1, 0]), 4.1), "claims that no allocation is below 4.1"),
+    (Answer(Status.OPTIMAL, np.array([1, 0]), 4.1), "claims that no allocation is below 4.1"),
+    (Answer(Status.OPTIMAL, np.array([1, 0]), 3.9), "proves no more than a bound of 3.9"),
+    (Answer(Status.OPTIMAL, np.array([1, 0])), "proves no more than a bound of -inf"),
+    (Answer(Status.FEASIBLE, np.array([1, 0]), np.nan), "NaN as its bound"),
+    (Answer(Status.UNKNOWN, np.array([1, 0])), "claims `unknown`, but brings a choice"),
+    (Answer(Status.INFEASIBLE, np.array([1, 0])), "claims `infeasible`, but brings a choice"),
+    (Answer(Status.OPTIMAL), "claims `optimal`, but brings no choice"),
+    (Answer(Status.INFEASIBLE), "that no allocation exists, but an allocation keeps every limit"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), LIARS)
+def test_a_claim_that_does_not_hold_is_the_fault_of_the_solver(pair, answer, words):
+    with pytest.raises(SolverError, match=words):
+        solve(pair, lambda problem: answer)
+
+
+def test_infeasibility_is_not_believed_where_every_limit_can_be_kept(make_problem):
+    for seed in range(40):
+        problem = make_problem(seed)
+        if Exhaustive()(problem).status is Status.INFEASIBLE:
+            found = solve(problem, lambda problem: Answer(Status.INFEASIBLE))
+            assert found.status is Status.INFEASIBLE
+        else:
+            with pytest.raises(SolverError, match="an allocation keeps every limit"):
+                solve(problem, lambda problem: Answer(Status.INFEASIBLE))
+
+
+def test_without_a_goal_there_is_nothing_to_prove(pair):
+    aimless = dataclasses.replace(pair, tradeoff=None)
+    solution = solve(aimless, Uniform("qat-w2a2"))
+    assert solution.status is Status.FEASIBLE
+    assert np.isnan(solution.allocation.objective)
+    assert solution.gap == np.inf

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from fedhq.allocator import (
     Budget,
     CoarseRule,
     Coverage,
+    Cvx,
+    DataOnly,
     Exhaustive,
+    FastestWithin,
+    FrontierPick,
     HardwareOnly,
     Milp,
     Random,
@@ -29,7 +34,11 @@ RULES = [
     HardwareOnly("qat-w2a2", "ptq-w2a2"),
     CoarseRule("qat-w2a2", "ptq-w2a2"),
 ]
-ANY_PROBLEM = [Milp(), Milp(gap=0.5), Milp(node_limit=1), Exhaustive(), *RULES]
+EXACT = [Milp(), *([Cvx()] if find_spec("cvxpy") else [])]
+"""Solvers that are exact for the whole program: add yours, and it is held to the enumeration."""
+OTHERS = [Milp(gap=0.5), Milp(node_limit=1), FrontierPick(FastestWithin(0.01)), Exhaustive()]
+ANY_PROBLEM = [*EXACT, *OTHERS, *RULES]
+BY_LABELS = DataOnly("qat-w2a2", "ptq-w2a2", share=0.5)
 SEEDS = range(20)
 
 
@@ -53,10 +62,12 @@ def assert_exact(problem, solver):
     assert solution.gap <= 1e-6
 
 
-@pytest.mark.parametrize("solver", ANY_PROBLEM, ids=repr)
+@pytest.mark.parametrize("solver", [*ANY_PROBLEM, BY_LABELS], ids=repr)
 def test_every_solver_keeps_its_promises(make_problem, solver):
     for seed in SEEDS:
         problem = make_problem(seed)
+        if solver is BY_LABELS and problem.coverage is None:
+            continue
         best, solution = optimum(problem), solve(problem, solver)
         if solution.status.has_allocation:
             choice = solution.allocation.choice
@@ -72,18 +83,77 @@ def test_every_solver_keeps_its_promises(make_problem, solver):
             assert again.allocation.choice.tolist() == solution.allocation.choice.tolist()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", [*RULES, BY_LABELS], ids=repr)
 def test_a_rule_claims_neither_a_bound_nor_an_optimum(make_problem, rule):
     for seed in SEEDS:
-        answer = rule(make_problem(seed))
+        problem = make_problem(seed)
+        if rule is BY_LABELS and problem.coverage is None:
+            continue
+        answer = rule(problem)
         assert answer.status is Status.FEASIBLE
         assert answer.bound == -np.inf
 
 
+@pytest.mark.parametrize("solver", EXACT, ids=repr)
 @pytest.mark.parametrize("block", range(4))
-def test_milp_equals_the_enumeration(make_problem, block):
-    for seed in range(100 * block, 100 * (block + 1)):
-        assert_exact(make_problem(seed), Milp())
+def test_an_exact_solver_equals_the_enumeration(make_problem, block, solver):
+    for seed in range(60 * block, 60 * (block + 1)):
+        assert_exact(make_problem(seed), solver)
+
+
+def rescaled(problem, losses, seconds, keep_tradeoff=False):
+    """The same problem with its losses and its times in other units."""
+    term, switching = problem.coverage, problem.switching_seconds
+    tradeoff, deadline = problem.tradeoff, problem.deadline_seconds
+    return replace(
+        problem,
+        loss=problem.loss * losses,
+        seconds=problem.seconds * seconds,
+        tradeoff=tradeoff and tradeoff * (1.0 if keep_tradeoff else seconds / losses),
+        deadline_seconds=deadline and deadline * seconds,
+        max_loss=problem.max_loss and problem.max_loss * losses,
+        switching_seconds=None if switching is None else switching * seconds,
+        coverage=term and replace(term, loss_curve=term.loss_curve * [1, losses]),
+    )
+
+
+@pytest.mark.parametrize("solver", EXACT, ids=repr)
+@pytest.mark.parametrize("losses", [1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("seconds", [1e-6, 1.0, 1e6])
+def test_an_exact_solver_is_exact_in_any_units(make_problem, solver, losses, seconds):
+    for seed in range(24):
+        problem = rescaled(make_problem(seed), losses, seconds, keep_tradeoff=seed % 3 == 0)
+        unit = losses if problem.time_weight == 0 else seconds
+        expected, solution = optimum(problem), solve(problem, solver)
+        assert solution.status is (Status.INFEASIBLE if expected is None else Status.OPTIMAL)
+        if expected is not None:
+            assert same(solution.allocation.objective / unit, expected / unit)
+            assert solution.bound <= expected + 1e-6 * abs(expected) + 1e-8 * unit
+
+
+def in_the_band(problem, factor):
+    """The problem with every limit moved so that its optimum misses it by a relative factor."""
+    choice = Exhaustive()(problem).choice
+    return replace(
+        problem,
+        tradeoff=problem.tradeoff or 1.0,
+        deadline_seconds=problem.round_seconds(choice) / factor,
+        max_loss=problem.total_loss(choice) / factor,
+        min_participation=min(problem.participation(choice) * factor, 1.0),
+        budgets=tuple(
+            Budget(b.resource, b.usage, used / factor)
+            for b, used in zip(problem.budgets, problem.usage(choice), strict=True)
+        ),
+    )
+
+
+@pytest.mark.parametrize("solver", EXACT, ids=repr)
+@pytest.mark.parametrize("factor", [1.0, 1 + 5e-7, 1 + 9e-7, 1 + 1.1e-6, 1 + 2e-6])
+def test_all_agree_on_what_is_within_the_tolerance_of_a_limit(make_problem, solver, factor):
+    for seed in range(40):
+        problem = make_problem(seed)
+        if optimum(problem) is not None:
+            assert_exact(in_the_band(problem, factor), solver)
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -271,7 +341,7 @@ def knapsack():
 
 
 def test_milp_without_an_answer_says_so(knapsack):
-    solution = solve(knapsack, Milp(time_limit_seconds=0.0))
+    solution = solve(knapsack, Milp(time_limit_seconds=1e-9))
     assert solution.status is Status.UNKNOWN
     assert "imit" in solution.message
 
@@ -287,3 +357,19 @@ def test_settings_of_a_solver_are_its_fields():
     assert [f.name for f in dataclasses.fields(Milp)] == [
         "gap", "time_limit_seconds", "node_limit", "with_prices"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("solver", "settings", "rule"),
+    [
+        (Milp, {"gap": -0.1}, "0 <= gap < inf"),
+        (Milp, {"gap": np.nan}, "0 <= gap < inf"),
+        (Milp, {"time_limit_seconds": 0.0}, "time_limit_seconds > 0"),
+        (Milp, {"node_limit": -1}, "node_limit > 0"),
+        (Cvx, {"gap": np.inf}, "0 <= gap < inf"),
+        (Cvx, {"time_limit_seconds": np.nan}, "time_limit_seconds > 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(solver, settings, rule):
+    with pytest.raises(ValueError, match=f"`{rule}` must hold"):
+        solver(**settings)

@@ -57,3 +57,16 @@ def test_only_qat_at_the_deployed_bits_teaches():
 
 def test_only_skip_is_skip():
     assert [s.is_skip for s in parse_menu(["skip", "fp32", "ptq-w2a2"])] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (("qat", 2, 2, 4), "`method` must be a Method, but got 'qat'"),
+        ((Method.QAT, 2.0, 2, 4), "`weight_bits` must be an int, but got 2.0"),
+        ((Method.SKIP, 0, 0, False), "`wire_bits` must be an int, but got False"),
+    ],
+)
+def test_fields_of_other_types_are_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        Strategy(*fields)
