@@ -65,6 +65,7 @@ class _Page:
         self._plots: list[list[Any]] = []
 
     def render(self) -> str:
+        """The whole page as HTML."""
         from plotly.offline import get_plotlyjs
 
         name = html.escape(self._comparison.name)
