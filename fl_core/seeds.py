@@ -13,7 +13,6 @@ class Purpose(IntEnum):
     SPLIT = 0
     PARTITION = 1
     FLEET = 2
-    MODEL = 3
     COHORT = 4
     BATCHES = 5
     WIRE = 6
