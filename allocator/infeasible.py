@@ -71,14 +71,19 @@ def explain_infeasibility(problem: AllocationProblem) -> str:
             )
             relaxed = limit.set_to(relaxed, nearest)
     if relaxed is problem:
-        return " ".join([*words, _explain_conflict(problem, search)])
-    feasible = search.is_feasible(relaxed)
+        if not (conflict := _explain_conflict(problem, search)):
+            raise SolverError("an allocation keeps every limit of the problem.")
+        return " ".join([*words, conflict])
+    feasible, conflict = search.is_feasible(relaxed), ""
+    if feasible is False:  # or so says HiGHS: at a limit it may miss the allocation by rounding
+        conflict = _explain_conflict(relaxed, search)
+        feasible = not conflict
     if feasible is None:
         words.append("Whether that suffices was not settled in time.")
     elif feasible:
         words.append("With that it is feasible.")
     else:
-        words.append(f"That does not suffice. {_explain_conflict(relaxed, search)}")
+        words.append(f"That does not suffice. {conflict}")
     return " ".join(words)
 
 
@@ -93,11 +98,11 @@ def _alone(problem: AllocationProblem, limit: Limit, search: _Search) -> tuple[f
 
 
 def _explain_conflict(problem: AllocationProblem, search: _Search) -> str:
-    """Words on limits that can be kept one by one but not together."""
+    """Words on limits that can be kept one by one but not together; none if they can."""
     search = replace(search, met_all_limits=False)
     found = {limit: search.nearest(problem, limit) for limit in Limit.given(problem)}
     if not found or search.met_all_limits:
-        raise SolverError("an allocation keeps every limit of the problem.")
+        return ""
     core, minimal = _conflict(problem, found, search)
     listed = ", ".join(f"{limit} = {limit.value(problem):.6g}" for limit in core)
     words = [f"These limits conflict: {listed}{'' if minimal else ' (perhaps not all of them)'}."]
