@@ -9,7 +9,7 @@ from .frontier import Frontier, PickRule, pareto_frontier
 from .hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
 from .infeasible import explain_infeasibility
 from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
-from .problem import AllocationProblem, Budget
+from .problem import AllocationProblem
 from .solution import Allocation, Answer, Prices, Solution, Solver, Status
 from .solve import solve
 from .solvers.coarse import CoarseRule
@@ -21,6 +21,7 @@ from .solvers.pick import FrontierPick
 from .solvers.rules import DataOnly, HardwareOnly, Random, Uniform
 from .solvers.sweep import Sweep
 from .strategy import Method, Strategy, parse_menu, teaches
+from .terms import Budget, Count
 
 __all__ = [
     "Allocation",
@@ -29,6 +30,7 @@ __all__ = [
     "Budget",
     "CheckpointError",
     "CoarseRule",
+    "Count",
     "Coverage",
     "Cvx",
     "CvxVariables",

@@ -81,6 +81,16 @@ def violations(problem: AllocationProblem, choice: IntArray) -> tuple[str, ...]:
     for budget, used in zip(problem.budgets, problem.usage(choice), strict=True):
         if exceeds(used, budget.limit):
             found.append(f"{budget.resource} {used:.6g} exceeds its limit {budget.limit:.6g}")
+    for count in problem.counts:
+        done, most = problem.count(count, choice), count.at_most
+        if exceeds(count.at_least, done):
+            found.append(f"{count} {done:g} is below at_least {count.at_least}")
+        if most is not None and exceeds(done, most):
+            found.append(f"{count} {done:g} exceeds at_most {most}")
+    for name, members in problem.group_rows().items():
+        done_by = sorted({str(problem.strategies[choice[i]]) for i in members})
+        if len(done_by) > 1:
+            found.append(f"the clients of group {name!r} must agree, but do {done_by}")
     if not problem.participates[choice].any():
         found.append("every client skips, but at least one must take part")
     share = problem.participation(choice)

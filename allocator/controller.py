@@ -12,10 +12,11 @@ from .arrays import FloatArray, freeze, freeze_counts
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss, separable_loss
 from .hardware import HardwareTables
-from .problem import AllocationProblem, Budget
+from .problem import AllocationProblem
 from .solution import Allocation, Solver
 from .solve import solve
 from .strategy import Method, Strategy, parse_menu, parse_strategy, teaches
+from .terms import Budget
 
 _NAMED_CLIENTS = 5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from .arrays import FloatArray, IntArray, freeze
 from .check import within_deadline
 from .errors import InfeasibleError, SolverError
+from .groups import Merged
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation
-from .solvers.program import INFEASIBLE, OPTIMAL, Program
+from .solvers.highs import HighsSettings, Outcome
+from .solvers.program import Program
 from .solvers.sweep import Steps, is_separable
 
 _HIGHS_GAP = 1e-6  # absolute, in a program whose largest cost is `program.COST_RANGE`
@@ -99,9 +101,12 @@ def pareto_frontier(problem: AllocationProblem) -> Frontier:
         >>> pareto_frontier(problem).loss
         array([0.5, 0. ])
     """
-    if is_separable(problem):
-        return _swept(problem)
-    return _enumerated(problem)
+    merged = Merged.of(problem)
+    found = _swept if is_separable(merged.problem) else _enumerated
+    frontier = found(merged.problem)
+    if problem.groups is None:
+        return frontier
+    return replace(frontier, _problem=problem, _choose=lambda k: merged.spread(frontier._choose(k)))
 
 
 def _frozen(values: FloatArray) -> FloatArray:
@@ -160,12 +165,12 @@ def _enumerated(problem: AllocationProblem) -> Frontier:
 
 def _best(program: Program) -> IntArray | None:
     """An optimal choice; None if there is none at all."""
-    found = program.minimise()
-    if found.status == INFEASIBLE:
+    found = program.minimise(HighsSettings())
+    if found.outcome is Outcome.INFEASIBLE:
         return None
-    if found.status != OPTIMAL or found.x is None:
+    if found.outcome is not Outcome.OPTIMAL or found.values is None:
         raise SolverError(f"HiGHS settled nothing: {found.message}")
-    return program.decode(found.x)
+    return program.decode(found.values)
 
 
 def _settle(

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from scipy.optimize import OptimizeResult
-
 from .check import violations
 from .errors import SolverError
+from .groups import Merged
 from .limits import Kind, Limit, with_only
 from .problem import AllocationProblem
-from .solvers.program import INFEASIBLE, OPTIMAL, Program
+from .solvers.highs import Found, HighsSettings, Outcome
+from .solvers.program import Program
 
 # An explanation must not hang; what is not settled by then is said so.
 _TOTAL_SECONDS, _SECONDS_EACH = 20.0, 5.0
@@ -54,6 +54,7 @@ def explain_infeasibility(problem: AllocationProblem) -> str:
         >>> print(explain_infeasibility(problem).split(": ", maxsplit=1)[1])
         deadline_seconds >= 3 is needed (fastest allowed: 'watch' 3). With that it is feasible.
     """
+    problem = Merged.of(problem).problem
     if not problem.allowed[:, problem.participates].any():
         return (
             "No allocation keeps every limit: no client may take part. "
@@ -160,9 +161,9 @@ class _Search:
         found = self._minimise(program)
         if found is None:
             return None
-        if found.status == INFEASIBLE:
+        if found.outcome is Outcome.INFEASIBLE:
             return False
-        return None if found.x is None or _is_large(program) else True
+        return None if found.values is None or _is_large(program) else True
 
     def nearest(self, problem: AllocationProblem, limit: Limit) -> _Nearest:
         """The nearest feasible value of a limit with all others kept, and what is known of it.
@@ -175,25 +176,29 @@ class _Search:
             return None, _Proof.EXACT
         program = program.minimising(limit.cost(program, problem))
         found = self._minimise(program)
-        if found is not None and found.status == INFEASIBLE:
+        if found is not None and found.outcome is Outcome.INFEASIBLE:
             return None, _Proof.EXACT
-        if found is None or found.x is None or (_is_large(program) and found.status != OPTIMAL):
+        if (
+            found is None
+            or found.values is None
+            or (_is_large(program) and found.outcome is not Outcome.OPTIMAL)
+        ):
             return None, _Proof.ENOUGH
         if _is_large(program):
-            return abs(float(found.fun) * program.unit), _Proof.NEEDED
-        choice = program.decode(found.x)
+            return abs(found.bound), _Proof.NEEDED
+        choice = program.decode(found.values)
         self.met_all_limits |= not violations(problem, choice)
         value = limit.taken(problem, choice)
-        return value, _Proof.EXACT if found.status == OPTIMAL else _Proof.ENOUGH
+        return value, _Proof.EXACT if found.outcome is Outcome.OPTIMAL else _Proof.ENOUGH
 
-    def _minimise(self, program: Program) -> OptimizeResult | None:
+    def _minimise(self, program: Program) -> Found | None:
         left = self.end - time.perf_counter()
         if left <= 0:
             return None
+        if _is_large(program):
+            program = program.relaxed()
         return program.minimise(
-            time_limit_seconds=min(left, _SECONDS_EACH),
-            node_limit=_NODE_LIMIT,
-            relaxed=_is_large(program),
+            HighsSettings(time_limit_seconds=min(left, _SECONDS_EACH), node_limit=_NODE_LIMIT)
         )
 
 

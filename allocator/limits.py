@@ -11,8 +11,9 @@ import numpy as np
 
 from .arrays import FloatArray, IntArray
 from .check import exceeds
-from .problem import AllocationProblem, Budget
+from .problem import AllocationProblem
 from .solvers.program import Program
+from .terms import Budget, Count
 
 _DIGITS = 6  # of a value that a message names
 _NAMED_CLIENTS = 5
@@ -25,15 +26,22 @@ class Kind(StrEnum):
     MAX_LOSS = "max_loss"
     MIN_PARTICIPATION = "min_participation"
     BUDGET = "budgets"
+    AT_MOST = "at_most"
+    AT_LEAST = "at_least"
+
+    @property
+    def is_lower(self) -> bool:
+        """Whether it limits from below."""
+        return self in (Kind.MIN_PARTICIPATION, Kind.AT_LEAST)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit of a problem; written as the field, or as the resource of the budget.
+    """One limit of a problem; written as its field, a budget's resource, or what is counted.
 
     Args:
         kind: The field.
-        resource: Of a budget.
+        of: The resource of a budget, or what is counted.
 
     Example:
         >>> problem = AllocationProblem(("fp32",), [[2]], [[0]], deadline_seconds=1)
@@ -42,7 +50,7 @@ class Limit:
     """
 
     kind: Kind
-    resource: str = ""
+    of: str = ""
 
     @classmethod
     def given(cls, problem: AllocationProblem) -> list[Limit]:
@@ -54,10 +62,21 @@ class Limit:
             found.append(cls(Kind.MAX_LOSS))
         if problem.min_participation > 0:
             found.append(cls(Kind.MIN_PARTICIPATION))
-        return found + [cls(Kind.BUDGET, b.resource) for b in problem.budgets]
+        found += [cls(Kind.BUDGET, b.resource) for b in problem.budgets]
+        for count in problem.counts:
+            if count.at_most is not None:
+                found.append(cls(Kind.AT_MOST, str(count)))
+            if count.at_least > 0:
+                found.append(cls(Kind.AT_LEAST, str(count)))
+        return found
 
     def __str__(self) -> str:
-        return self.resource if self.kind is Kind.BUDGET else str(self.kind)
+        match self.kind:
+            case Kind.BUDGET:
+                return self.of
+            case Kind.AT_MOST | Kind.AT_LEAST:
+                return f"{self.kind} ({self.of})"
+        return str(self.kind)
 
     def value(self, problem: AllocationProblem) -> float:
         """What the problem sets the limit to."""
@@ -70,6 +89,10 @@ class Limit:
                 value = problem.min_participation
             case Kind.BUDGET:
                 value = self._budget(problem).limit
+            case Kind.AT_MOST:
+                value = self._count(problem).at_most
+            case Kind.AT_LEAST:
+                value = self._count(problem).at_least
         if value is None:
             raise ValueError(f"`{self}` must be given, but the problem sets none.")
         return value
@@ -85,6 +108,8 @@ class Limit:
                 return problem.participation(choice)
             case Kind.BUDGET:
                 return float(self._budget(problem).usage[np.arange(len(choice)), choice].sum())
+            case Kind.AT_MOST | Kind.AT_LEAST:
+                return problem.count(self._count(problem), choice)
 
     def cost(self, program: Program, problem: AllocationProblem) -> FloatArray:
         """`(columns,)` what to minimise so that the limit can be tightest."""
@@ -97,6 +122,10 @@ class Limit:
                 return program.binaries(-problem.example_shares[:, None] * problem.participates)
             case Kind.BUDGET:
                 return program.binaries(self._budget(problem).usage)
+            case Kind.AT_MOST:
+                return program.binaries(self._counted(problem))
+            case Kind.AT_LEAST:
+                return program.binaries(-self._counted(problem))
 
     def set_to(self, problem: AllocationProblem, value: float) -> AllocationProblem:
         """The problem with another value of this limit."""
@@ -109,27 +138,35 @@ class Limit:
                 return replace(problem, min_participation=value)
             case Kind.BUDGET:
                 budgets = tuple(
-                    Budget(b.resource, b.usage, value) if b.resource == self.resource else b
-                    for b in problem.budgets
+                    replace(b, limit=value) if b.resource == self.of else b for b in problem.budgets
                 )
                 return replace(problem, budgets=budgets)
+            case Kind.AT_MOST | Kind.AT_LEAST:
+                old, whole = self._count(problem), round(value)
+                new = (
+                    replace(old, at_most=whole)
+                    if self.kind is Kind.AT_MOST
+                    else replace(old, at_least=whole)
+                )
+                counts = tuple(new if c is old else c for c in problem.counts)
+                return replace(problem, counts=counts)
 
     def is_kept_by(self, problem: AllocationProblem, value: float) -> bool:
         """Whether the problem's limit admits a value."""
         limit = self.value(problem)
-        if self.kind is Kind.MIN_PARTICIPATION:
+        if self.kind.is_lower:
             return not exceeds(limit, value)
         return not exceeds(value, limit)
 
     def rounded(self, value: float) -> float:
         """The value with the digits of a message, rounded to the side that is feasible."""
-        lower = self.kind is Kind.MIN_PARTICIPATION
-        context = Context(prec=_DIGITS, rounding=ROUND_FLOOR if lower else ROUND_CEILING)
+        rounding = ROUND_FLOOR if self.kind.is_lower else ROUND_CEILING
+        context = Context(prec=_DIGITS, rounding=rounding)
         return float(context.create_decimal(f"{value:.12g}"))
 
     def demand(self, value: float) -> str:
         """The rule that would do, in words."""
-        sign = "<=" if self.kind is Kind.MIN_PARTICIPATION else ">="
+        sign = "<=" if self.kind.is_lower else ">="
         return f"{self} {sign} {value:.{_DIGITS}g}"
 
     def alone(self, problem: AllocationProblem) -> tuple[float, str]:
@@ -151,15 +188,37 @@ class Limit:
             case Kind.BUDGET:
                 least, each = _least(problem, self._budget(problem).usage)
                 return least, _name("least", problem, each)
+            case Kind.AT_MOST:
+                least, each = _least(problem, self._counted(problem))
+                return least, _name("must", problem, each)
+            case Kind.AT_LEAST:
+                most = np.where(problem.allowed, self._counted(problem), 0.0).max(axis=1)
+                return float(most.sum()), ""
 
     def _budget(self, problem: AllocationProblem) -> Budget:
-        return next(b for b in problem.budgets if b.resource == self.resource)
+        return next(b for b in problem.budgets if b.resource == self.of)
+
+    def _count(self, problem: AllocationProblem) -> Count:
+        return next(c for c in problem.counts if str(c) == self.of)
+
+    def _counted(self, problem: AllocationProblem) -> FloatArray:
+        """`(clients, strategies)` what a choice adds to the count."""
+        columns = self._count(problem).columns(problem.strategies).astype(float)
+        return np.outer(problem.members, columns)
 
 
 def with_only(problem: AllocationProblem, limits: Sequence[Limit]) -> AllocationProblem:
     """The problem with only some of its limits, and without a goal."""
     kinds = {limit.kind for limit in limits}
-    resources = {limit.resource for limit in limits}
+    given = {(limit.kind, limit.of) for limit in limits}
+    counts = [
+        Count(
+            c.strategies,
+            c.at_least if (Kind.AT_LEAST, str(c)) in given else 0,
+            c.at_most if (Kind.AT_MOST, str(c)) in given else None,
+        )
+        for c in problem.counts
+    ]
     return replace(
         problem,
         tradeoff=None,
@@ -167,7 +226,8 @@ def with_only(problem: AllocationProblem, limits: Sequence[Limit]) -> Allocation
         deadline_seconds=problem.deadline_seconds if Kind.DEADLINE in kinds else None,
         max_loss=problem.max_loss if Kind.MAX_LOSS in kinds else None,
         min_participation=problem.min_participation if Kind.MIN_PARTICIPATION in kinds else 0.0,
-        budgets=tuple(b for b in problem.budgets if b.resource in resources),
+        budgets=tuple(b for b in problem.budgets if (Kind.BUDGET, b.resource) in given),
+        counts=tuple(counts),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,38 +11,7 @@ from numpy.typing import ArrayLike
 from .arrays import BoolArray, FloatArray, IntArray, freeze
 from .coverage import Coverage
 from .strategy import Strategy, parse_menu
-
-
-@dataclass(frozen=True, eq=False)
-class Budget:
-    """A fleet-wide limit on a resource: `sum usage[i, s] x[i, s] <= limit`.
-
-    Args:
-        resource: Name that ends in its unit, for instance `uplink_bytes` or `energy_joules`.
-        usage: `(clients, strategies)` what each choice takes of the resource.
-        limit: What the fleet may take in a round.
-
-    Raises:
-        ValueError: If `usage` is no matrix of finite numbers >= 0, or `limit` is not such a number.
-
-    Example:
-        >>> Budget("uplink_bytes", [[0, 10], [0, 20]], 15).limit
-        15.0
-    """
-
-    resource: str
-    usage: FloatArray
-    limit: float
-
-    def __init__(self, resource: str, usage: ArrayLike, limit: float) -> None:
-        if np.ndim(usage) != 2:
-            raise ValueError(
-                f"`usage` of budget {resource!r} must have shape (clients, strategies), "
-                f"but got {np.shape(usage)}."
-            )
-        object.__setattr__(self, "resource", resource)
-        object.__setattr__(self, "usage", freeze(f"usage of {resource}", usage, np.shape(usage)))
-        object.__setattr__(self, "limit", float(freeze(f"limit of {resource}", limit, ())))
+from .terms import Budget, Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +36,9 @@ class AllocationProblem:
             sums, or equal weights without these.
         min_participation: Least share of the cohort's examples that must not skip.
         switching_seconds: `(clients, strategies)` price of a choice, in seconds.
+        counts: How many clients must or may do some strategies.
+        groups: `(clients,)` a name each, or None: those of one name must do the same.
+        members: `(clients,)` how many clients a row stands for in `counts`; 1 where None.
         clients: Names for messages; `0 ... n-1` where None.
 
     Raises:
@@ -91,6 +63,9 @@ class AllocationProblem:
     num_examples: FloatArray
     min_participation: float
     switching_seconds: FloatArray | None
+    counts: tuple[Count, ...]
+    groups: tuple[Hashable | None, ...] | None
+    members: FloatArray
     clients: tuple[str, ...]
 
     def __init__(
@@ -108,6 +83,9 @@ class AllocationProblem:
         num_examples: ArrayLike | None = None,
         min_participation: float | None = None,
         switching_seconds: ArrayLike | None = None,
+        counts: Sequence[Count] = (),
+        groups: Sequence[Hashable | None] | None = None,
+        members: ArrayLike | None = None,
         clients: Sequence[object] | None = None,
     ) -> None:
         menu = parse_menu(strategies)
@@ -130,6 +108,11 @@ class AllocationProblem:
             "switching_seconds": None
             if switching_seconds is None
             else freeze("switching_seconds", switching_seconds, shape),
+            "counts": tuple(counts),
+            "groups": None if groups is None else tuple(groups),
+            "members": freeze(
+                "members", np.ones(shape[0]) if members is None else members, shape[:1]
+            ),
             "clients": names,
         }
         for name, value in values.items():
@@ -151,6 +134,8 @@ class AllocationProblem:
         resources = [b.resource for b in self.budgets]
         if len(set(resources)) < len(resources):
             raise ValueError(f"`budgets` must name different resources, but got {resources}.")
+        self._check_counts()
+        self._check_groups()
         if self.min_participation > 1:
             raise ValueError(
                 f"`0 <= min_participation <= 1` must hold, but got {self.min_participation}."
@@ -159,6 +144,45 @@ class AllocationProblem:
             raise ValueError("`tradeoff > 0` must hold, but got 0. Give `max_loss` instead.")
         if self.switching_seconds is not None and self.has_goal and self.time_weight == 0:
             raise ValueError("`switching_seconds` needs a `tradeoff`: without it only loss counts.")
+
+    def _check_counts(self) -> None:
+        for count in self.counts:
+            for strategy in count.strategies:
+                if strategy not in self.strategies:
+                    menu = [str(s) for s in self.strategies]
+                    raise ValueError(
+                        f"`counts` must name strategies of the menu {menu}, but got {strategy!s}."
+                    )
+
+        names = [str(c) for c in self.counts]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"`counts` must be of different strategies, but got {names}. "
+                "Give at_least and at_most of the same strategies in one Count."
+            )
+
+    def _check_groups(self) -> None:
+        if self.groups is None:
+            return
+        if len(self.groups) != self.num_clients:
+            raise ValueError(
+                f"`groups` must hold {self.num_clients} names (or None), one a client, but has "
+                f"{len(self.groups)}."
+            )
+        for name, rows in self.group_rows().items():
+            if not self.allowed[rows].all(axis=0).any():
+                raise ValueError(
+                    f"the clients of a group must share an allowed strategy, but those of "
+                    f"{name!r} ({len(rows)} clients) share none. Split the group."
+                )
+
+    def group_rows(self) -> dict[Hashable, list[int]]:
+        """The clients of every group, by their place; those without a group are not in it."""
+        rows: dict[Hashable, list[int]] = {}
+        for client, name in enumerate(self.groups or ()):
+            if name is not None:
+                rows.setdefault(name, []).append(client)
+        return rows
 
     @property
     def num_clients(self) -> int:
@@ -232,6 +256,10 @@ class AllocationProblem:
     def usage(self, choice: IntArray) -> FloatArray:
         """`(budgets,)` what a choice takes of every budget."""
         return np.array([self._pick(b.usage, choice).sum() for b in self.budgets])
+
+    def count(self, count: Count, choice: IntArray) -> float:
+        """How many clients do one of a count's strategies."""
+        return float(self.members @ count.columns(self.strategies)[choice])
 
     def participation(self, choice: IntArray) -> float:
         """Share of the cohort's examples whose clients do not skip."""

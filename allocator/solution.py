@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -43,12 +43,14 @@ class Prices:
         coverage: `(classes,)` objective units per unit of a class's coverage.
         max_loss: Objective units per unit of loss.
         min_participation: Objective units per unit of the share.
+        counts: `(counts,)` objective units per client more or fewer.
     """
 
     budgets: FloatArray
     coverage: FloatArray
     max_loss: float = 0.0
     min_participation: float = 0.0
+    counts: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from .check import violations
 from .errors import SolverError
 from .infeasible import explain_infeasibility
+from .groups import Merged
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Solution, Solver, Status
 
@@ -21,6 +22,8 @@ _SMALL = 1e-2
 
 def solve(problem: AllocationProblem, solver: Solver) -> Solution:
     """Solves an allocation problem and re-checks the answer, whoever found it.
+
+    Clients of a group are merged before the solver sees them, so that every solver takes groups.
 
     Args:
         problem: The program of design section 3.
@@ -43,26 +46,28 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
         >>> solution.status, solution.allocation.choice, solution.allocation.objective
         (<Status.OPTIMAL: 'optimal'>, array([1, 0]), 4.0)
     """
+    merged = Merged.of(problem)
     start = time.perf_counter()
-    answer = solver(problem)
+    answer = solver(merged.problem)
     seconds = time.perf_counter() - start
     _check_claim(answer, solver)
-    status, message, allocation = _checked(problem, answer, solver)
+    status, message, allocation = _checked(problem, merged, answer, solver)
     bound = answer.bound
     if allocation is not None and problem.has_goal:
-        _check_bound(problem, allocation, status, bound, solver)
+        _check_bound(merged.problem, allocation, status, bound, solver)
         bound = min(bound, allocation.objective)
     return Solution(status, bound, answer.prices, repr(solver), seconds, message, allocation)
 
 
 def _checked(
-    problem: AllocationProblem, answer: Answer, solver: Solver
+    problem: AllocationProblem, merged: Merged, answer: Answer, solver: Solver
 ) -> tuple[Status, str, Allocation | None]:
     if answer.status is Status.INFEASIBLE:
-        return Status.INFEASIBLE, answer.message or _explained(problem, solver), None
+        return Status.INFEASIBLE, answer.message or _explained(merged.problem, solver), None
     if answer.choice is None:
         return answer.status, answer.message, None
-    allocation = Allocation.of(problem, answer.choice)
+    Allocation.of(merged.problem, answer.choice)  # refuses what is no choice at all
+    allocation = Allocation.of(problem, merged.spread(answer.choice))
     broken = violations(problem, allocation.choice)
     if not broken:
         return answer.status, answer.message, allocation

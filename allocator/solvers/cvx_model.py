@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import IntArray
-from ..check import (
-    FEASIBILITY_TOLERANCE,
-    least_with_tolerance,
-    with_tolerance,
-    within_deadline,
-)
+from ..check import FEASIBILITY_TOLERANCE, with_tolerance, within_deadline
 from ..errors import SolverError
 from ..problem import AllocationProblem
+from ..rows import Rows
 from .program import COST_RANGE, ROW_RANGE, loss_scale, row_scale
 
 if TYPE_CHECKING:
@@ -177,16 +173,10 @@ def _limits(
 
     choice = variables.choice
     own_time = cp.sum(cp.multiply(problem.seconds / time_unit, choice), axis=1)
-    takes_part = choice @ problem.participates.astype(float)
-    limits = [cp.sum(choice, axis=1) == 1, own_time <= scaled_time, cp.sum(takes_part) >= 1]
-    if problem.min_participation > 0:
-        scale = row_scale(problem.min_participation, problem.example_shares)
-        least = least_with_tolerance(problem.min_participation)
-        limits.append((problem.example_shares / scale) @ takes_part >= least / scale)
-    for budget in problem.budgets:
-        scale = row_scale(budget.limit, budget.usage)
-        used = cp.sum(cp.multiply(budget.usage / scale, choice))
-        limits.append(used <= with_tolerance(budget.limit) / scale)
+    limits = [cp.sum(choice, axis=1) == 1, own_time <= scaled_time]
+    for row in Rows.of(problem).all:
+        scale = row_scale(row)
+        limits.append(cp.sum(cp.multiply(row.table / scale, choice)) <= row.limit / scale)
     if problem.max_loss is not None:
         scale = loss_scale(problem, problem.max_loss)
         limits.append(variables.loss / scale <= with_tolerance(problem.max_loss) / scale)

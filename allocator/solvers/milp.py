@@ -1,16 +1,15 @@
-"""`Milp`: the whole program as a mixed-integer program for HiGHS, through SciPy."""
+"""`Milp`: the whole program as a mixed-integer program for HiGHS."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
 
-from ..arrays import FloatArray
 from ..problem import AllocationProblem
 from ..solution import Answer, Prices, Status
-from .program import INFEASIBLE, OPTIMAL, ROW_RANGE, Program
+from .highs import HighsSettings, Outcome
+from .program import Program
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,20 @@ class Milp:
         program = Program.of(problem)
         if program is None:
             return Answer(Status.INFEASIBLE)
-        found = program.minimise(self.gap, self.time_limit_seconds, self.node_limit)
-        if found.status == INFEASIBLE:
+        settings = HighsSettings(self.gap, self.time_limit_seconds, self.node_limit)
+        found = program.minimise(settings)
+        if found.outcome is Outcome.INFEASIBLE:
             return Answer(Status.INFEASIBLE)
-        bound = program.bound(found.mip_dual_bound)
-        # SciPy reports a limit as failure with and without an answer: x alone tells.
-        if found.x is None:
-            return Answer(Status.UNKNOWN, bound=bound, message=str(found.message))
-        prices = _prices(program) if self.with_prices else None
-        status = Status.OPTIMAL if found.status == OPTIMAL and self.gap == 0 else Status.FEASIBLE
-        return Answer(status, program.decode(found.x), bound, prices, str(found.message))
+        if found.values is None:
+            return Answer(Status.UNKNOWN, bound=found.bound, message=found.message)
+        proven = found.outcome is Outcome.OPTIMAL and self.gap == 0
+        return Answer(
+            Status.OPTIMAL if proven else Status.FEASIBLE,
+            program.decode(found.values),
+            found.bound,
+            _prices(program) if self.with_prices else None,
+            found.message,
+        )
 
 
 def check_settings(
@@ -79,27 +82,5 @@ def check_settings(
 
 def _prices(program: Program) -> Prices | None:
     """Shadow prices of the linear relaxation; None if HiGHS does not solve it."""
-    found = optimize.linprog(  # type: ignore[call-overload]  # scipy-stubs: no sparse A_ub
-        program.cost,
-        A_ub=program.a_ub,
-        b_ub=program.b_ub,
-        A_eq=program.a_eq,
-        b_eq=program.b_eq,
-        bounds=np.stack([np.zeros(len(program.upper)), program.upper], axis=1),
-        method="highs",
-    )
-    if found.status != 0:
-        return None
-    below = -np.asarray(found.ineqlin.marginals) * program.unit
-
-    def price(block: str) -> FloatArray:
-        where, scale = program.blocks[block]
-        return np.maximum(below[where] / scale, 0.0)
-
-    coverage = -np.asarray(found.eqlin.marginals)[program.shape[0] :] * program.unit * ROW_RANGE
-    return Prices(
-        budgets=price("budgets"),
-        coverage=np.maximum(coverage, 0.0),
-        max_loss=float(price("max_loss").sum()),
-        min_participation=float(price("min_participation").sum()),
-    )
+    found = program.relaxed().minimise(HighsSettings())
+    return program.prices(found) if found.outcome is Outcome.OPTIMAL else None

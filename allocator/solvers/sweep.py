@@ -56,6 +56,7 @@ def is_separable(problem: AllocationProblem) -> bool:
 def _inseparable(problem: AllocationProblem) -> list[str]:
     terms = {
         "budgets": bool(problem.budgets),
+        "counts": bool(problem.counts),
         "coverage": problem.coverage is not None,
         "min_participation": problem.min_participation > 0 and not problem.participates.all(),
     }

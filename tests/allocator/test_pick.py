@@ -51,7 +51,7 @@ def test_slack_is_really_used() -> None:
         choice = frontier.allocation(len(frontier) - 1).choice
         more = problem.coverage.covered(use_slack(problem, choice))
         gained += float((more - problem.coverage.covered(choice)).sum())
-    assert gained > 1
+    assert gained > 0.1
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from fedhq.allocator import Budget, Coverage, Milp, Status
-from fedhq.allocator.solvers.program import OPTIMAL, Program
+from fedhq.allocator.solvers.highs import HighsSettings, Outcome
+from fedhq.allocator.solvers.program import Program
 
 
 def relaxation(problem):
     """The relaxation's optimal value and columns."""
     program = Program.of(problem)
-    found = program.minimise(relaxed=True)
-    assert found.status == OPTIMAL
-    return found.fun * program.unit, found.x
+    found = program.relaxed().minimise(HighsSettings())
+    assert found.outcome is Outcome.OPTIMAL
+    return found.bound, found.values
 
 
 def slope(problem, change, step):
@@ -51,7 +52,10 @@ def with_limit(problem, r, step):
 
 def is_interior(problem, change, step):
     program = Program.of(change(-step))
-    return program is not None and program.minimise(relaxed=True).status == OPTIMAL
+    return (
+        program is not None
+        and program.relaxed().minimise(HighsSettings()).outcome is Outcome.OPTIMAL
+    )
 
 
 def test_budget_prices_are_the_relaxations_slopes(priced):

@@ -1,0 +1,172 @@
+"""HiGHS, called directly: a mixed-integer or linear program in, what is known of it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from ..arrays import BoolArray, FloatArray
+from ..errors import SolverError
+
+
+class Outcome(Enum):
+    """How HiGHS ended."""
+
+    OPTIMAL = "optimal"
+    INFEASIBLE = "infeasible"
+    STOPPED = "stopped"
+    """At a limit, or for a reason of its own; there may be an answer all the same."""
+
+
+@dataclass(frozen=True)
+class HighsSettings:
+    """When HiGHS stops.
+
+    Args:
+        gap: Relative gap.
+        time_limit_seconds: Wall time; HiGHS checks it rarely in some phases.
+        node_limit: Nodes of the search, which do not depend on the clock.
+        effort: Share of the work that may go into its own heuristics; its default where None.
+    """
+
+    gap: float = 0.0
+    time_limit_seconds: float | None = None
+    node_limit: int | None = None
+    effort: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProgram:
+    """`min cost v` with `rows v <= limits`, `equalities v = right`, `lower <= v <= upper`.
+
+    Args:
+        cost: `(columns,)`.
+        rows: `(inequalities, columns)`.
+        limits: `(inequalities,)`.
+        equalities: `(equalities, columns)`.
+        right: `(equalities,)`.
+        lower: `(columns,)`.
+        upper: `(columns,)`.
+        whole: `(columns,)` which columns are integers.
+    """
+
+    cost: FloatArray
+    rows: sparse.csr_array
+    limits: FloatArray
+    equalities: sparse.csr_array
+    right: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    whole: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What HiGHS knows.
+
+    Args:
+        outcome: How it ended.
+        values: `(columns,)` of the best answer, or None.
+        bound: Proven lower bound of the cost, or -inf.
+        row_prices: `(inequalities,)` of a linear program, >= 0.
+        equality_prices: `(equalities,)` of a linear program.
+        message: How it ended, in HiGHS' words.
+    """
+
+    outcome: Outcome
+    values: FloatArray | None
+    bound: float
+    row_prices: FloatArray
+    equality_prices: FloatArray
+    message: str
+
+
+def minimise(
+    program: LinearProgram, settings: HighsSettings, start: FloatArray | None = None
+) -> Found:
+    """Runs HiGHS on one thread.
+
+    Args:
+        program: The program; linear if no column is whole.
+        settings: When to stop.
+        start: `(columns,)` values of the whole columns to start from (others are ignored).
+
+    Raises:
+        SolverError: If HiGHS refuses the program or breaks down.
+    """
+    highs = _load(program, settings)
+    if start is not None:
+        places = np.flatnonzero(program.whole).astype(np.int32)
+        highs.setSolution(len(places), places, np.round(start[places]))
+    if highs.run() == _core().HighsStatus.kError:
+        raise SolverError("HiGHS broke down: scale the problem's tables to similar magnitudes.")
+    return _read(highs, program)
+
+
+def _core() -> Any:  # a module without types
+    import highspy
+
+    return highspy
+
+
+def _load(program: LinearProgram, settings: HighsSettings) -> Any:
+    highspy = _core()
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)
+    highs.setOptionValue("mip_rel_gap", settings.gap)
+    highs.setOptionValue("mip_abs_gap", 0.0)
+    if settings.time_limit_seconds is not None:
+        highs.setOptionValue("time_limit", float(settings.time_limit_seconds))
+    if settings.node_limit is not None:
+        highs.setOptionValue("mip_max_nodes", int(settings.node_limit))
+    if settings.effort is not None:
+        highs.setOptionValue("mip_heuristic_effort", settings.effort)
+    matrix = sparse.csr_array(sparse.vstack([program.rows, program.equalities]))
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(program.cost), matrix.shape[0]
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper
+    lp.row_lower_ = np.append(np.full(len(program.limits), -np.inf), program.right)
+    lp.row_upper_ = np.append(program.limits, program.right)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = matrix.indptr, matrix.indices
+    lp.a_matrix_.value_ = matrix.data
+    if program.whole.any():
+        kinds = highspy.HighsVarType
+        lp.integrality_ = [kinds.kInteger if w else kinds.kContinuous for w in program.whole]
+    if highs.passModel(lp) == highspy.HighsStatus.kError:
+        raise SolverError("HiGHS refuses the program: a number in it is too large or not finite.")
+    return highs
+
+
+def _read(highs: Any, program: LinearProgram) -> Found:
+    highspy = _core()
+    status, info = highs.getModelStatus(), highs.getInfo()
+    statuses = highspy.HighsModelStatus
+    outcome = {
+        statuses.kOptimal: Outcome.OPTIMAL,
+        statuses.kInfeasible: Outcome.INFEASIBLE,
+        statuses.kUnboundedOrInfeasible: Outcome.INFEASIBLE,  # no cost here is unbounded
+    }.get(status, Outcome.STOPPED)
+    solution = highs.getSolution()
+    # 2: a feasible point. Anything less is no answer, whatever values stand there.
+    has_answer = outcome is not Outcome.INFEASIBLE and info.primal_solution_status == 2
+    is_whole = bool(program.whole.any())
+    if is_whole:
+        bound = float(info.mip_dual_bound)
+    else:
+        bound = float(info.objective_function_value) if outcome is Outcome.OPTIMAL else -np.inf
+    duals = np.zeros(0) if is_whole else np.array(solution.row_dual)
+    split = len(program.limits) if len(duals) else 0
+    return Found(
+        outcome=outcome,
+        values=np.array(solution.col_value) if has_answer else None,
+        bound=bound if np.isfinite(bound) else -np.inf,
+        row_prices=np.maximum(-duals[:split], 0.0),
+        equality_prices=-duals[split:],
+        message=highs.modelStatusToString(status),
+    )
