@@ -17,7 +17,8 @@ from .problem import AllocationProblem
 from .solution import Allocation
 from .solvers.highs import HighsSettings, Outcome
 from .solvers.program import Program
-from .solvers.sweep import Steps, is_separable
+from .solvers.steps import Steps
+from .solvers.sweep import is_separable
 
 _HIGHS_GAP = 1e-6  # absolute, in a program whose largest cost is `program.COST_RANGE`
 
