@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from ..check import FEASIBILITY_TOLERANCE, with_tolerance, within_deadline
 from ..errors import SolverError
 from ..problem import AllocationProblem
 from ..rows import Rows
+from ..strategy import Strategy, parse_strategy
+from .cvx_constraints import own_constraints
 from .program import COST_RANGE, ROW_RANGE, loss_scale, row_scale
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class CvxVariables:
         loss: The loss L, convex in `choice`.
         usage: One expression a budget, in the problem's order and units.
         coverage: `(classes,)` coverage, or None without the term.
+        clients: The clients' names, in the order of `choice`.
+        strategies: The menu, likewise.
     """
 
     choice: cvxpy.Variable
@@ -39,6 +42,45 @@ class CvxVariables:
     loss: cvxpy.Expression
     usage: tuple[cvxpy.Expression, ...]
     coverage: cvxpy.Expression | None
+    clients: tuple[str, ...]
+    strategies: tuple[Strategy, ...]
+
+    def client(self, name: object) -> cvxpy.Expression:
+        """`(strategies,)` what a client does.
+
+        Raises:
+            ValueError: If no client has this name.
+        """
+        return self.choice[self._row(name), :]
+
+    def strategy(self, strategy: Strategy | str) -> cvxpy.Expression:
+        """`(clients,)` who does a strategy.
+
+        Raises:
+            ValueError: If the menu does not have it.
+        """
+        return self.choice[:, self._column(strategy)]
+
+    def of(self, client: object, strategy: Strategy | str) -> cvxpy.Expression:
+        """1 if a client does a strategy, else 0.
+
+        Raises:
+            ValueError: If there is no such client or strategy.
+        """
+        return self.choice[self._row(client), self._column(strategy)]
+
+    def _row(self, name: object) -> int:
+        if str(name) not in self.clients:
+            some = f"{list(self.clients[:5])} ({len(self.clients)} in all)"
+            raise ValueError(f"`client` must be one of {some}, but got {name!r}.")
+        return self.clients.index(str(name))
+
+    def _column(self, strategy: Strategy | str) -> int:
+        wanted = parse_strategy(strategy)
+        if wanted not in self.strategies:
+            menu = [str(known) for known in self.strategies]
+            raise ValueError(f"`strategy` must be on the menu {menu}, but got '{wanted}'.")
+        return self.strategies.index(wanted)
 
 
 def load_cvxpy() -> Any:
@@ -87,38 +129,14 @@ class CvxModel:
             loss=cp.sum(cp.multiply(problem.loss, choice)) + coverage_loss,
             usage=tuple(cp.sum(cp.multiply(b.usage, choice)) for b in problem.budgets),
             coverage=coverage,
+            clients=problem.clients,
+            strategies=problem.strategies,
         )
-        own = () if constraints is None else tuple(constraints(variables))
+        own = () if constraints is None else own_constraints(constraints, variables)
         limits = _limits(problem, variables, scaled_time, time_unit)
         objective, unit = _objective(problem, variables)
         program = cp.Problem(cp.Minimize(objective), [choice <= usable, *limits, *own])
         return cls(program, variables, scaled_time, own, time_unit, unit)
-
-    def solve(self, backend: str, options: dict[str, object]) -> str:
-        """Runs the backend; returns what failed, or nothing."""
-        cp = load_cvxpy()
-
-        try:
-            with warnings.catch_warnings():
-                # "Solution may be inaccurate": the status says so, and the answer is checked.
-                warnings.simplefilter("ignore", UserWarning)
-                solve: Any = self.program.solve
-                solve(solver=backend, ignore_dpp=True, **options)
-        except cp.error.SolverError as error:
-            return f"{backend} failed or stopped without an answer: {error}"
-        return ""
-
-    def is_infeasible(self) -> bool:
-        """Whether infeasibility is proven; the objective is >= 0, so it cannot be unbounded."""
-        cp = load_cvxpy()
-
-        return self.program.status in (cp.INFEASIBLE, cp.settings.INFEASIBLE_OR_UNBOUNDED)
-
-    def is_optimal(self) -> bool:
-        """Whether the backend claims a proven optimum."""
-        cp = load_cvxpy()
-
-        return bool(self.program.status == cp.OPTIMAL)
 
     def decode(self, problem: AllocationProblem) -> IntArray | None:
         """The choice; None unless it is whole and keeps the user's constraints.
@@ -132,20 +150,11 @@ class CvxModel:
         if np.abs(values - whole).max() > _WHOLE or (whole.sum(axis=1) != 1).any():
             return None
         choice = np.asarray(whole.argmax(axis=1), dtype=np.int64)
-        self.variables.choice.value = whole
+        for variable in self.program.variables():
+            _make_whole(variable)
         needed = problem.round_seconds(choice) / self.time_unit
         self.scaled_time.value = max(needed, float(np.asarray(self.scaled_time.value)))
         return choice if all(_is_kept(constraint) for constraint in self.own) else None
-
-    def bound(self) -> float:
-        """The backend's dual bound in objective units; -inf where it gives none."""
-        stats = self.program.solver_stats
-        extra = None if stats is None else stats.extra_stats
-        if isinstance(extra, dict):
-            scaled = extra.get("mip_dual_bound", -np.inf)
-        else:
-            scaled = getattr(extra, "mip_dual_bound", -np.inf)
-        return float(scaled) * self.unit if np.isfinite(scaled) else -np.inf
 
 
 def _coverage(
@@ -204,6 +213,15 @@ def _objective(
     if problem.switching_seconds is not None:
         terms += cp.sum(cp.multiply(problem.switching_seconds / unit, variables.choice))
     return terms, unit
+
+
+def _make_whole(variable: Any) -> None:
+    """Rounds the boolean and integer entries of a variable's value."""
+    value = np.atleast_1d(np.array(variable.value, dtype=float))
+    for where in (variable.boolean_idx, variable.integer_idx):
+        if len(where):
+            value[where] = np.round(value[where])
+    variable.save_value(value.reshape(variable.shape))
 
 
 def _is_kept(constraint: Any) -> bool:

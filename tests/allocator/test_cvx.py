@@ -1,7 +1,10 @@
 import builtins
 import functools
+import itertools
+import os
 import re
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,38 +14,133 @@ from fedhq.allocator import (
     Budget,
     Coverage,
     Cvx,
+    Exhaustive,
     InfeasibleError,
     Milp,
     SolverError,
     Status,
     solve,
+    violations,
 )
-from fedhq.allocator.solvers.cvx_model import CvxModel
+from fedhq.allocator.solvers import cvx, cvx_apart
+from fedhq.allocator.solvers.cvx_backends import BACKENDS, Found, Settings
+from fedhq.allocator.solvers.exhaustive import enumerate_choices
 
 cp = pytest.importorskip("cvxpy")
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
+PACKAGES = {
+    "HIGHS": "highspy",
+    "SCIPY": "scipy",
+    "SCIP": "pyscipopt",
+    "CBC": "cylp",
+    "GLPK_MI": "cvxopt",
+    "GUROBI": "gurobipy",
+    "COPT": "coptpy",
+    "XPRESS": "xpress",
+    "CPLEX": "cplex",
+}
+INSTALLED = [name for name, package in PACKAGES.items() if find_spec(package)]
+FREE = [name for name in ("HIGHS", "SCIPY", "SCIP", "CBC", "GLPK_MI") if name in INSTALLED]
+WITHOUT_BOUND = ("CBC", "GLPK_MI", "XPRESS")
 
 
-@pytest.mark.parametrize("backend", [None, "SCIPY"])
-def test_it_equals_milp_on_the_whole_program(make_problem, backend):
-    for seed in range(40):
-        problem = make_problem(seed)
-        expected, found = solve(problem, Milp()), solve(problem, Cvx(backend))
-        assert found.status is expected.status
-        if found.status.has_allocation:
-            assert found.allocation.objective == pytest.approx(expected.allocation.objective)
-            assert found.bound > -np.inf
-            assert found.gap < 1e-6
+def assert_equals_enumeration(problem, backend):
+    expected, found = Exhaustive()(problem), Cvx(backend)(problem)
+    if expected.choice is None:
+        assert found.status is Status.INFEASIBLE
+        return
+    assert not violations(problem, found.choice)
+    objective = problem.objective(found.choice)
+    assert objective == pytest.approx(expected.bound, abs=1e-9)
+    if backend in WITHOUT_BOUND:
+        assert (found.status, found.bound) == (Status.FEASIBLE, -np.inf)
+        assert "no bound that proves it" in found.message
+    else:
+        assert found.bound <= objective + 1e-6 * max(abs(objective), 1)
+
+
+@pytest.mark.parametrize("backend", FREE)
+def test_every_free_backend_finds_what_enumeration_finds(make_problem, backend):
+    for seed in range(25):
+        assert_equals_enumeration(make_problem(seed), backend)
 
 
 @pytest.mark.slow
-def test_it_equals_milp_on_hundreds_of_problems(make_problem):
-    for seed in range(40, 400):
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_every_backend_equals_enumeration_on_hundreds_of_problems(make_problem, backend):
+    for seed in range(25, 325):
+        assert_equals_enumeration(make_problem(seed), backend)
+
+
+@pytest.mark.parametrize("backend", [None, "SCIPY"])
+def test_highs_and_scipy_prove_what_milp_proves(make_problem, backend):
+    for seed in range(30):
         problem = make_problem(seed)
-        expected, found = solve(problem, Milp()), solve(problem, Cvx())
+        expected, found = Milp()(problem), Cvx(backend)(problem)
         assert found.status is expected.status
-        if found.status.has_allocation:
-            assert found.allocation.objective == pytest.approx(expected.allocation.objective)
+        if found.choice is not None:
+            objective = problem.objective(expected.choice)
+            assert problem.objective(found.choice) == pytest.approx(objective)
+            assert found.bound == pytest.approx(objective, abs=1e-6)
+
+
+RULES = {
+    "not two clients at once": (
+        lambda v, p: [v.choice[0, -1] + v.choice[-1, 0] <= 1],
+        lambda choice, p: not (choice[0] == len(p.strategies) - 1 and choice[-1] == 0),
+    ),
+    "little data on ptq": (
+        lambda v, p: [p.example_shares @ v.strategy("ptq-w2a2") <= 0.3],
+        lambda choice, p: p.example_shares @ _does(p, choice, "ptq-w2a2") <= 0.3 + 1e-9,
+    ),
+    "an even number on qat": (
+        lambda v, p: [cp.sum(v.strategy("qat-w2a2")) == 2 * cp.Variable(integer=True)],
+        lambda choice, p: _does(p, choice, "qat-w2a2").sum() % 2 == 0,
+    ),
+    "neighbours differ by little": (
+        lambda v, p: [cp.abs(v.of("0", "qat-w2a2") - v.of("1", "qat-w2a2")) <= 0.5],
+        lambda choice, p: len(set(_does(p, choice, "qat-w2a2")[:2])) == 1,
+    ),
+    "little mean time of participants": (
+        lambda v, p: [cp.sum(cp.multiply((p.seconds - 1.5) * p.participates, v.choice)) <= 0],
+        lambda choice, p: _times(p, choice).mean() <= 1.5 + 1e-9,
+    ),
+    "little loss and a short round": (
+        lambda v, p: [v.loss <= 0.4, v.round_seconds <= 4],
+        lambda choice, p: p.total_loss(choice) <= 0.4 + 1e-9 and p.round_seconds(choice) <= 4,
+    ),
+}
+
+
+def _does(problem, choice, strategy):
+    return np.array([str(problem.strategies[s]) == strategy for s in choice])
+
+
+def _times(problem, choice):
+    return problem.seconds[np.arange(len(choice)), choice][problem.participates[choice]]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_own_constraints_equal_enumeration_with_a_plain_rule(make_problem, rule):
+    constrain, holds = RULES[rule]
+    seen = set()
+    for seed in range(40):
+        problem = make_problem(seed)
+        if problem.num_clients < 2:
+            continue
+        kept = [c for c in enumerate_choices(problem, 10**6) if not violations(problem, c)]
+        best = min((problem.objective(c) for c in kept if holds(c, problem)), default=None)
+        free = min(map(problem.objective, kept), default=None)
+        answer = Cvx(constraints=functools.partial(constrain, p=problem))(problem)
+        seen.add("cannot" if best is None else "costs" if best > free else "free")
+        if best is None:
+            assert answer.status is Status.INFEASIBLE
+            assert ("constraints=" in answer.message) == (free is not None)
+        else:
+            assert answer.status is Status.OPTIMAL
+            assert holds(answer.choice, problem)
+            assert problem.objective(answer.choice) == pytest.approx(best, abs=1e-6)
+    assert seen == {"cannot", "costs", "free"}
 
 
 @pytest.fixture
@@ -130,12 +228,54 @@ def hard():
     return AllocationProblem(MENU, seconds, loss, 1.0, budgets=budgets)
 
 
-@pytest.mark.parametrize("backend", ["HIGHS", "SCIPY"])
+@pytest.mark.parametrize("backend", FREE)
 def test_a_time_limit_without_an_answer_yields_none(hard, backend):
     solution = solve(hard, Cvx(backend, time_limit_seconds=1e-4))
     assert solution.status is Status.UNKNOWN
     with pytest.raises(SolverError, match="found no allocation"):
         solution.allocation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_what_a_time_limit_leaves_keeps_the_limits(hard, backend):
+    answer = Cvx(backend, time_limit_seconds=1.0)(hard)
+    assert answer.status is not Status.INFEASIBLE
+    if answer.choice is not None:
+        assert not violations(hard, answer.choice)
+        assert answer.bound <= hard.objective(answer.choice) * (1 + 1e-6)
+
+
+def test_a_process_of_its_own_gives_the_same_answer(make_problem):
+    own = {"constraints": even_number_on_qat}
+    for seed in (3, 8):
+        problem = make_problem(seed)
+        here = Cvx("SCIPY", **own)(problem)
+        apart = Cvx("SCIPY", time_limit_seconds=60, **own)(problem)
+        assert (apart.status, apart.bound) == (here.status, pytest.approx(here.bound))
+        assert apart.choice.tolist() == here.choice.tolist()
+
+
+def even_number_on_qat(variables):
+    half = cp.Variable(integer=True)
+    return [cp.sum(variables.strategy("qat-w2a2")) == 2 * half]
+
+
+def test_a_process_that_does_not_end_is_ended(hard, monkeypatch):
+    monkeypatch.setattr(cvx_apart, "_LATEST", 0.0)
+    monkeypatch.setattr(cvx_apart, "_AND_SECONDS", 0.2)
+    answer = Cvx("SCIPY", time_limit_seconds=60)(hard)
+    assert answer.status is Status.UNKNOWN
+    assert "did not stop at its time limit" in answer.message
+    with pytest.raises(ChildProcessError):  # there is none
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_process_that_breaks_down_is_no_answer(pair, monkeypatch):
+    monkeypatch.setattr(cvx, "solve_apart", lambda p, n, s: cvx_apart.solve_apart(p, "NONE", s))
+    answer = Cvx("SCIPY", time_limit_seconds=60)(pair)
+    assert answer.status is Status.UNKNOWN
+    assert "failed with exit status 1: KeyError: 'NONE'" in answer.message
 
 
 def test_a_gap_is_enough_for_an_answer_but_not_for_an_optimum(hard):
@@ -144,41 +284,181 @@ def test_a_gap_is_enough_for_an_answer_but_not_for_an_optimum(hard):
     assert 0 <= solution.gap <= 0.2
 
 
-@pytest.mark.parametrize("values", [np.zeros((2, 2)), np.full((2, 2), 0.5), np.ones((2, 2)), None])
-def test_values_that_are_no_allocation_are_refused(pair, values, monkeypatch):
-    def pretend(program, **settings):
-        program.variables()[0].value = None
-        for variable in program.variables():
-            if variable.shape == (2, 2):
-                variable.save_value(values)
-            else:
-                variable.save_value(np.zeros(variable.shape))
-        program._status = cp.USER_LIMIT
+@pytest.mark.parametrize("backend", [name for name in FREE if BACKENDS[name].threads])
+def test_the_number_of_threads_may_change_from_run_to_run(pair, backend):
+    for threads in (1, 2, None, 1):
+        assert Cvx(backend, threads=threads)(pair).choice.tolist() == [1, 0]
+        assert Milp()(pair).choice.tolist() == [1, 0]  # HiGHS too, on one thread
 
-    monkeypatch.setattr(cp.Problem, "solve", pretend)
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_is_told_every_setting_once(name):
+    backend = BACKENDS[name]
+    options = backend.options(Settings(0.1, 1e-9, 3 if backend.threads else None))
+    named = options[backend.group] if backend.group else options
+    assert named[backend.gap] == 0.1
+    assert named[backend.seconds] > 0  # some read 0 as no limit
+    assert named.get(backend.threads) == (3 if backend.threads else None)
+    assert backend.seconds not in backend.options(Settings(0.1, None, None))
+    assert len(named) == 2 + bool(backend.threads) + len(backend.fixed)
+
+
+def pretending(values, status="optimal", bound=-np.inf):
+    """A backend that puts values into the choice, and claims something of them."""
+
+    def pretend(program, name, settings):
+        for variable in program.variables():
+            matrix = variable.shape == (2, 2)
+            variable.save_value(values if matrix else np.zeros(variable.shape))
+        return Found(status, bound)
+
+    return pretend
+
+
+NO_ALLOCATION = [*(np.full((2, 2), value) for value in (0, 0.5, 1, np.nan)), None]
+
+
+@pytest.mark.parametrize("status", ["optimal", "user_limit", "optimal_inaccurate"])
+@pytest.mark.parametrize("values", NO_ALLOCATION)
+def test_values_that_are_no_allocation_are_refused(pair, values, status, monkeypatch):
+    monkeypatch.setattr(cvx, "solve_here", pretending(values, status))
     answer = Cvx()(pair)
-    assert answer.status is Status.UNKNOWN
-    assert answer.choice is None
-    assert "without a whole allocation" in answer.message
+    assert (answer.status, answer.choice) == (Status.UNKNOWN, None)
+    assert f"({status}) without a whole allocation" in answer.message
+
+
+BEST, WORSE = np.array([[0.0, 1], [1, 0]]), np.array([[1.0, 0], [1, 0]])  # 4 and 5 s
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "bound", "expected"),
+    [
+        (BEST, "optimal", 4.0, Status.OPTIMAL),
+        (BEST + 1e-7, "optimal", 4.0, Status.OPTIMAL),
+        (BEST, "optimal", 3.99, Status.FEASIBLE),
+        (WORSE, "optimal", 4.0, Status.FEASIBLE),
+        (BEST, "optimal", -np.inf, Status.FEASIBLE),
+        (BEST, "optimal_inaccurate", 4.0, Status.FEASIBLE),
+        (BEST, "user_limit", 4.0, Status.FEASIBLE),
+        (BEST, "infeasible_inaccurate", 4.0, Status.FEASIBLE),
+    ],
+)
+def test_an_optimum_is_claimed_only_if_a_bound_proves_it(
+    pair, values, status, bound, expected, monkeypatch
+):
+    unit = 5 / 1e3  # of the objective: a thousandth of its largest term
+    monkeypatch.setattr(cvx, "solve_here", pretending(values, status, bound / unit))
+    solution = solve(pair, Cvx())
+    assert solution.status is expected
+    assert solution.bound == pytest.approx(bound)
+
+
+def test_a_bound_above_the_answer_is_a_fault_of_the_backend(pair, monkeypatch):
+    monkeypatch.setattr(cvx, "solve_here", pretending(BEST, "optimal", 1e6))
+    with pytest.raises(SolverError, match="claims that no allocation is below"):
+        solve(pair, Cvx())
+
+
+def test_infeasibility_of_a_feasible_problem_is_a_fault_of_the_backend(pair, monkeypatch):
+    monkeypatch.setattr(cvx, "solve_here", pretending(None, "infeasible"))
+    with pytest.raises(SolverError, match="claims that no allocation exists"):
+        solve(pair, Cvx())
+
+
+def test_a_choice_that_breaks_a_limit_is_refused_whatever_is_claimed(pair, monkeypatch):
+    limited = AllocationProblem(
+        pair.strategies, pair.seconds, pair.loss, 10.0, budgets=[Budget("x_bytes", [[0, 1]] * 2, 0)]
+    )
+    monkeypatch.setattr(cvx, "solve_here", pretending(BEST, "optimal", 4.0))
+    answer = Cvx()(limited)
+    assert (answer.status, answer.choice) == (Status.UNKNOWN, None)
+    assert "HIGHS's choice breaks a limit: x_bytes 1 exceeds" in answer.message
 
 
 def test_an_answer_that_breaks_an_own_constraint_is_refused(pair, monkeypatch):
-    def pretend(program, **settings):
-        for variable in program.variables():
-            whole = variable.shape == (2, 2)
-            variable.save_value(np.array([[1.0, 0], [1, 0]]) if whole else np.zeros(()))
-        program._status = cp.USER_LIMIT
-
-    monkeypatch.setattr(cp.Problem, "solve", pretend)
+    monkeypatch.setattr(cvx, "solve_here", pretending(WORSE))
     assert Cvx()(pair).choice.tolist() == [0, 0]
     assert Cvx(constraints=lambda v: [v.choice[1, 1] == 1])(pair).choice is None
 
 
-def test_a_backend_that_is_not_installed_names_those_that_are(pair):
-    with pytest.raises(
-        ValueError, match=r"installed mixed-integer solver, \['HIGHS', .*'CLARABEL'"
-    ):
-        Cvx("CLARABEL")(pair)
+def highs_that(monkeypatch, method, do):
+    interface = cp.reductions.solvers.conic_solvers.highs_conif.HIGHS
+    monkeypatch.setattr(interface, method, do)
+
+
+def test_a_backend_that_raises_is_no_answer(pair, monkeypatch):
+    def fail(*arguments):
+        raise cp.error.SolverError("out of licences")
+
+    highs_that(monkeypatch, "solve_via_data", fail)
+    answer = Cvx()(pair)
+    assert (answer.status, answer.choice) == (Status.UNKNOWN, None)
+    assert answer.message == "HIGHS failed or stopped without an answer: out of licences"
+
+
+def test_an_error_status_is_no_answer(pair, monkeypatch):
+    failure = cp.reductions.solution.failure_solution
+    highs_that(monkeypatch, "invert", lambda *arguments: failure("solver_error"))
+    assert "HIGHS failed" in Cvx()(pair).message
+
+
+@pytest.mark.parametrize("backend", ["MOSEK", "KNITRO"])
+def test_a_missing_licence_is_no_answer(pair, backend):
+    if not find_spec(backend.lower()):
+        pytest.skip("not installed")
+    answer = Cvx(backend)(pair)
+    assert answer.status in (Status.UNKNOWN, Status.OPTIMAL)  # with a licence
+
+
+@pytest.mark.parametrize(
+    ("constraints", "message"),
+    [
+        (lambda v: None, "returned `None`. End it with `return"),
+        (lambda v: v.loss <= 1, "returned `.*`. Put it into a list"),
+        (lambda v: True, "returned `True`. Put it into a list"),
+        (lambda v: v.loss, "Put it into a list"),
+        (lambda v: [v.loss <= 1, True], "number 1 of .*lambda.*, `True`, is a bool, not a const"),
+        (lambda v: [np.True_], "is a bool, not a constraint. Compare an expression"),
+        (lambda v: [v.loss], "not a constraint"),
+        (lambda v: [v.loss >= 0.1], "is not convex: its sides are constant and convex"),
+        (lambda v: [v.choice[0, 0] * v.choice[1, 0] <= 0], "is not convex: .*z >= x [+] y - 1"),
+        (lambda v: [cp.sum_squares(v.choice) <= 1], "is convex, but not linear by pieces"),
+        (lambda v: [cp.SOC(v.round_seconds, v.choice[0])], "is a SOC. Use `==`"),
+        (lambda v: [v.of("phone", "fp32") == 1], r"on the menu \['ptq-w2a2', 'qat-w2a2'\]"),
+        (lambda v: [v.client("fridge")[0] == 1], r"one of \['phone', 'watch'\] \(2 in all\)"),
+        (lambda v: [v.choice @ np.ones(3) <= 1], r"`choice` has shape .* = \(2, 2\)"),
+    ],
+)
+def test_what_is_no_mixed_integer_linear_constraint_is_explained(pair, constraints, message):
+    coverage = Coverage([[1], [2]], (0, 1), ((0, 0.5), (1, 0)))
+    problem = AllocationProblem(
+        pair.strategies, pair.seconds, pair.loss, 10.0, coverage=coverage, clients=pair.clients
+    )
+    with pytest.raises(ValueError, match=message):
+        Cvx(constraints=constraints)(problem)
+
+
+def test_clients_and_strategies_are_found_by_name(pair):
+    for client, strategy in itertools.product(pair.clients, pair.strategies):
+        for wanted in (strategy, str(strategy), f"{strategy}-u4"):  # the default, written out
+            answer = Cvx(constraints=lambda v, c=client, s=wanted: [v.of(c, s) == 1])(pair)
+            chosen = pair.strategies[answer.choice[pair.clients.index(client)]]
+            assert chosen == strategy
+    one = Cvx(constraints=lambda v: [v.client("phone")[0] == 1, v.strategy("qat-w2a2")[1] == 1])
+    assert one(pair).choice.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("backend", ["CLARABEL", "ECOS_BB", "highs"])
+def test_a_backend_that_cannot_be_used_names_those_that_can(pair, backend):
+    with pytest.raises(ValueError, match=r"installed mixed-integer solver, \['HIGHS', .*'CUOPT'"):
+        Cvx(backend)(pair)
+
+
+def test_threads_are_refused_where_they_cannot_be_set(pair):
+    with pytest.raises(ValueError, match=r"`threads=None` must hold for SCIPY.*'HIGHS'"):
+        Cvx("SCIPY", threads=1)(pair)
+    with pytest.raises(ValueError, match="`threads >= 1` must hold, but got 0"):
+        Cvx(threads=0)
 
 
 def test_a_missing_cvxpy_says_how_to_install_it(pair, monkeypatch):
@@ -196,7 +476,7 @@ def test_a_missing_cvxpy_says_how_to_install_it(pair, monkeypatch):
 
 
 def test_its_name_is_the_same_in_every_run():
-    assert repr(Cvx(gap=0.1)) == "Cvx(backend=None, gap=0.1, time_limit_seconds=None)"
+    assert repr(Cvx(gap=0.1)) == "Cvx(backend=None, gap=0.1, time_limit_seconds=None, threads=None)"
     assert repr(Cvx(constraints=limit_nothing)).endswith("constraints=limit_nothing)")
 
 
@@ -214,8 +494,3 @@ def test_a_constraint_may_be_any_callable(pair):
 class Nothing:
     def __call__(self, variables):
         return []
-
-
-def test_an_optimum_without_a_bound_is_not_claimed(pair, monkeypatch):
-    monkeypatch.setattr(CvxModel, "bound", lambda self: -np.inf)
-    assert Cvx()(pair).status is Status.FEASIBLE
