@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from .arrays import FloatArray, IntArray
 from .errors import InfeasibleError, SolverError
 from .problem import AllocationProblem
 from .strategy import Strategy
+
+if TYPE_CHECKING:
+    from .explain.explanation import Explanation
 
 _GAP_FLOOR = 1e-9
 
@@ -168,6 +171,7 @@ class Solution:
         solver: Name and settings of the solver.
         solve_seconds: Wall time that the solver took.
         message: Why there is no allocation, or what limited the search.
+        problem: What was solved.
     """
 
     status: Status
@@ -176,6 +180,7 @@ class Solution:
     solver: str
     solve_seconds: float
     message: str
+    problem: AllocationProblem
     _allocation: Allocation | None
 
     def __post_init__(self) -> None:
@@ -206,3 +211,18 @@ class Solution:
             return float("inf")
         objective = self._allocation.objective
         return max(0.0, objective - self.bound) / max(abs(objective), _GAP_FLOOR)
+
+    def explain(self) -> Explanation:
+        """The reasons: bottleneck, limits, prices, and for any client what else it could do.
+
+        Example:
+            >>> from fedhq.allocator import Sweep, solve
+            >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
+            ...     [[.1, 0], [.1, 0]], tradeoff=10.0, clients=["phone", "watch"])
+            >>> explanation = solve(problem, Sweep()).explain()
+            >>> print(explanation.client("watch").next_better.strategy)
+            qat-w2a2
+        """
+        from .explain.explanation import explain  # it stands above this module
+
+        return explain(self.problem, self)

@@ -8,8 +8,8 @@ import numpy as np
 
 from .check import violations
 from .errors import SolverError
-from .infeasible import explain_infeasibility
 from .groups import Merged
+from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Solution, Solver, Status
 
@@ -56,7 +56,9 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
     if allocation is not None and problem.has_goal:
         _check_bound(merged.problem, allocation, status, bound, solver)
         bound = min(bound, allocation.objective)
-    return Solution(status, bound, answer.prices, repr(solver), seconds, message, allocation)
+    return Solution(
+        status, bound, answer.prices, repr(solver), seconds, message, problem, allocation
+    )
 
 
 def _checked(

@@ -92,9 +92,9 @@ def test_reading_the_allocation_of_an_unsettled_problem_raises(pair):
         solution.allocation
 
 
-def test_a_solution_cannot_claim_a_status_without_its_allocation():
+def test_a_solution_cannot_claim_a_status_without_its_allocation(pair):
     with pytest.raises(ValueError, match="a solution that is optimal must hold an allocation"):
-        Solution(Status.OPTIMAL, 0.0, None, "x", 0.0, "", None)
+        Solution(Status.OPTIMAL, 0.0, None, "x", 0.0, "", pair, None)
 
 
 def test_an_optimum_that_breaks_a_limit_is_the_fault_of_the_solver(pair):
