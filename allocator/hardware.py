@@ -161,14 +161,15 @@ class HardwareTables:
     """What each choice costs each client.
 
     Args:
-        seconds: `(clients, strategies)` time of a round.
+        seconds: `(clients, strategies)` time of a round; NaN where it was never measured.
         uplink_bytes: `(clients, strategies)` bytes that a client sends.
         memory_bytes: `(clients, strategies)` memory of a training step.
         allowed: `(clients, strategies)` whether the memory suffices.
         strategies: The menu, in the order of the columns.
 
     Raises:
-        ValueError: If a table has another shape than `seconds`, or not a column a strategy.
+        ValueError: If a table has another shape than `seconds`, or not a column a strategy, or a
+            time is negative or infinite, or unknown for skip.
     """
 
     seconds: FloatArray
@@ -182,6 +183,14 @@ class HardwareTables:
         for name in ("seconds", "uplink_bytes", "memory_bytes", "allowed"):
             if (found := np.shape(getattr(self, name))) != shape:
                 raise ValueError(f"`{name}` must have shape {shape}, but got {found}.")
+        busy = np.array([not s.is_skip for s in self.strategies])
+        good = (self.seconds >= 0) & np.isfinite(self.seconds) | np.isnan(self.seconds) & busy
+        if not np.all(good):
+            i, k = np.argwhere(~good)[0]
+            raise ValueError(
+                f"`seconds` must be finite and >= 0, but seconds[{i}, {k}] = {self.seconds[i, k]} "
+                f"({self.strategies[k]}). Write NaN where a strategy's time is unknown, 0 for skip."
+            )
 
 
 def analyse_hardware(

@@ -147,7 +147,7 @@ class Trainer:
                 f"no client of round {number} returned a usable update. "
                 f"Lower `learning_rate` ({rate:.4g} in this round) if training diverged."
             )
-        seconds = max(reply.outcome.seconds for reply in replies)
+        seconds = max(reply.record.seconds for reply in replies)
         self._state = replace(
             self._state,
             round_number=number,

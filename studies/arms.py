@@ -82,6 +82,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
             min_participation=settings.min_participation,
         ),
         carry=settings.carry,
+        strict=True,  # a study must not answer limits that were relaxed
     )
 
 

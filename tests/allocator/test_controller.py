@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from fedhq.allocator import (
     AllocationProblem,
     Answer,
+    Count,
     DeviceProfile,
+    FastestWithin,
     FittedLoss,
+    FrontierPick,
     Goal,
     HybridAllocator,
     InfeasibleError,
@@ -24,7 +28,9 @@ from fedhq.allocator import (
     Uniform,
     analyse_hardware,
     parse_menu,
+    violations,
 )
+from fedhq.allocator.adjust import quantile_seconds
 
 MENU = parse_menu(["skip", "ptq-w2a2", "qat-w2a2"])
 COUNTS = np.array([[8, 0], [4, 4], [0, 12], [2, 2]])
@@ -37,6 +43,12 @@ def make(solver, menu=MENU, deployed="qat-w2a2", **changes) -> HybridAllocator:
     hardware = analyse_hardware(devices, COUNTS.sum(axis=1), profile, [0, 1e3, 1e3], 1e4)
     settings = {"num_examples": COUNTS.sum(axis=1), "label_counts": COUNTS, "fitted": FITTED}
     return HybridAllocator(menu, hardware, deployed, solver, **{**settings, **changes})
+
+
+def took(allocator: HybridAllocator, allocation, factor=1.0) -> list[Outcome]:
+    """What a round brings if everybody takes its table's time, times a factor."""
+    seconds = allocator.hardware.seconds[np.arange(4), allocation.choice] * factor
+    return [Outcome(i, allocation.strategy(i), float(seconds[i]), True) for i in range(4)]
 
 
 class Recording:
@@ -116,10 +128,10 @@ def test_without_labels_coverage_counts_examples_as_of_one_class() -> None:
 
 
 def test_limits_that_cannot_be_kept_are_told_with_the_clients() -> None:
-    allocator = make(Uniform(Strategy.parse("ptq-w2a2")), goal=Goal(deadline_seconds=1.0))
+    rule, limits = Uniform(Strategy.parse("ptq-w2a2")), Goal(deadline_seconds=1.0)
     with pytest.raises(SolverError, match="deadline"):
-        allocator.plan(1)
-    strict = make(Milp(), goal=Goal(tradeoff=1.0, max_loss=0.0, uplink_bytes=1.0))
+        make(rule, goal=limits, strict=True).plan(1)
+    strict = make(Milp(), goal=Goal(tradeoff=1.0, max_loss=0.0, uplink_bytes=1.0), strict=True)
     with pytest.raises(InfeasibleError, match="max_loss"):
         strict.plan(1)
 
@@ -196,7 +208,352 @@ def test_label_counts_of_another_shape_are_refused(counts) -> None:
 
 
 def test_a_cohort_without_any_example_is_named() -> None:
-    allocator = make(Recording(), num_examples=[0, 3, 0, 2])
+    allocator = make(Recording(), num_examples=[0, 3, 0, 2], strict=True)
     assert allocator.problem([0, 1]).num_clients == 2
     with pytest.raises(ValueError, match=r"its clients \[2, 0\] \(2 in all\) hold none"):
         allocator.plan(1, [2, 0])
+
+
+# What it learns.
+
+
+def test_rounds_that_go_as_predicted_leave_the_next_problem_as_it_is() -> None:
+    solver = Recording()
+    allocator = make(solver)
+    for number in range(1, 5):
+        allocator.observe(took(allocator, allocator.plan(number)))
+    assert len(solver.problems) == 1
+    assert allocator.problem().seconds.tobytes() == allocator.hardware.seconds.tobytes()
+
+
+def test_a_device_that_turns_out_slow_gets_something_faster() -> None:
+    allocator = make(Milp(), goal=Goal(tradeoff=20.0))
+    first = allocator.plan(1)
+    assert str(first.strategy(0)) == "qat-w2a2"
+    slow = np.array([20.0, 1.0, 1.0, 1.0])
+    for number in range(2, 8):
+        allocator.observe(took(allocator, allocator.plan(number), slow))
+    assert str(allocator.plan(8).strategy(0)) != "qat-w2a2"
+    unlearned = make(Milp(), goal=Goal(tradeoff=20.0), learn=False)
+    for number in range(2, 8):
+        unlearned.observe(took(unlearned, unlearned.plan(number), slow))
+    assert unlearned.plan(8).choice.tolist() == first.choice.tolist()
+
+
+def test_a_round_that_must_hold_is_planned_with_quantiles() -> None:
+    plain, held = make(Recording()), make(Recording(), goal=Goal(holds_with=0.9))
+    times = held.time_model.predict()
+    wanted = quantile_seconds(times.seconds[[0, 2]], times.log_spread[[0, 2]], 0.9, 2)
+    assert held.problem([0, 2]).seconds.tolist() == wanted.tolist()
+    assert (held.problem().seconds[:, 1:] > plain.problem().seconds[:, 1:]).all()
+    # More clients: each must be surer for the round to hold.
+    assert (held.problem().seconds[0, 1:] > held.problem([0]).seconds[0, 1:]).all()
+    with pytest.raises(ValueError, match="`0 < holds_with < 1` must hold"):
+        Goal(holds_with=1.0)
+
+
+def test_exploring_makes_what_was_not_tried_lately_look_faster() -> None:
+    allocator = make(Recording(), explore=1.0)
+    for number in range(1, 8):  # everybody does qat
+        allocator.observe(took(allocator, allocator.plan(number)))
+    discount = allocator.problem().seconds[:, 1:] / allocator.hardware.seconds[:, 1:]
+    assert (discount[:, 0] < discount[:, 1]).all()
+    assert (discount < 1).all()
+    assert (discount > 0.7).all()
+    with pytest.raises(ValueError, match="`explore` must be finite and >= 0"):
+        make(Recording(), explore=-1.0)
+
+
+def test_clients_of_a_class_learn_from_each_other() -> None:
+    classes = ["a", "a", "b", "b"]
+    allocator = make(Recording(), device_classes=classes)
+    for _ in range(5):
+        seconds = 3 * allocator.hardware.seconds[0, 2]
+        other = allocator.hardware.seconds[2, 2]
+        allocator.observe(
+            [Outcome(0, MENU[2], float(seconds), True), Outcome(2, MENU[2], float(other), True)]
+        )
+    ratio = allocator.problem().seconds[:, 2] / allocator.hardware.seconds[:, 2]
+    assert ratio[1] == pytest.approx(3, rel=0.15)
+    assert ratio[3] == pytest.approx(1, rel=0.15)
+
+
+# Switching, counts, groups.
+
+
+def test_changing_what_a_client_did_last_has_a_price() -> None:
+    allocator = make(Recording(), goal=Goal(tradeoff=1.0), switching_seconds=7.0)
+    assert not allocator.problem().switching_seconds.any()
+    allocator.observe([Outcome(0, MENU[2], 1.0, True), Outcome(1, MENU[1], None, False)])
+    allocator.observe([Outcome(0, MENU[0], 0.0, True)])  # who skips keeps its last strategy
+    table = allocator.problem([1, 0, 3]).switching_seconds
+    assert table.tolist() == [[0, 0, 7], [0, 7, 0], [0, 0, 0]]
+    for goal in (Goal(deadline_seconds=5.0), Goal(), Goal(max_loss=0.1, deadline_seconds=5.0)):
+        without = make(Recording(), goal=goal, switching_seconds=7.0)
+        assert without.problem().switching_seconds is None
+    assert make(Recording(), goal=Goal(tradeoff=1.0)).problem().switching_seconds is None
+    fast = make(Recording(), goal=Goal(max_loss=0.1), switching_seconds=1.0)
+    assert fast.problem().switching_seconds is not None
+
+
+def test_a_dear_switch_keeps_the_plan_and_a_cheap_one_does_not() -> None:
+    kept = {}
+    for price in (0.01, 100.0):
+        allocator = make(Milp(), goal=Goal(tradeoff=20.0), switching_seconds=price)
+        free = allocator.plan(1).choice
+        allocator.observe([Outcome(0, MENU[3 - free[0]], 1e-9 + 0.8, True)])
+        kept[price] = allocator.plan(2).choice[0] == 3 - free[0]
+    assert kept == {0.01: False, 100.0: True}
+
+
+def test_counts_and_groups_reach_the_problem_and_are_kept() -> None:
+    groups, counts = ["home", None, "home", "work"], [Count(["qat-w2a2"], at_least=3)]
+    allocator = make(Milp(), goal=Goal(tradeoff=0.1, counts=counts), groups=groups)
+    assert allocator.problem([2, 3, 0]).groups == ("home", "work", "home")
+    allocation = allocator.plan(1)
+    assert allocation.counts()[2] >= 3
+    assert allocation.choice[0] == allocation.choice[2]
+    assert allocator.note == ""
+    with pytest.raises(ValueError, match="`groups` must hold 4 names"):
+        make(Milp(), groups=["home"])
+    with pytest.raises(ValueError, match="`counts` must name strategies of the menu"):
+        make(Milp(), goal=Goal(counts=[Count(["fp32"], at_least=1)]))
+
+
+# It never fails a round.
+
+
+class Broken:
+    """A solver that always gives up, in one of two ways."""
+
+    def __init__(self, raises: bool) -> None:
+        self.raises = raises
+
+    def __call__(self, problem: AllocationProblem, /) -> Answer:
+        if self.raises:
+            raise SolverError("out of order.")
+        return Answer(Status.UNKNOWN, message="nothing in time.")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_without_an_answer_everybody_does_its_fastest(raises) -> None:
+    allocator = make(Broken(raises), goal=Goal(tradeoff=1.0))
+    assert allocator.plan(1).choice.tolist() == [1, 1, 1, 1]
+    assert re.search("fastest allowed strategy.*(out of order|nothing in time)", allocator.note)
+    with pytest.raises(SolverError):
+        make(Broken(raises), goal=Goal(tradeoff=1.0), strict=True).plan(1)
+
+
+def test_who_must_take_part_but_may_not_skips_in_the_end() -> None:
+    hardware = make(Milp()).hardware
+    allowed = hardware.allowed.copy()
+    allowed[2, 1:] = False
+    blocked = HybridAllocator(
+        MENU,
+        replace(hardware, allowed=allowed),
+        "qat-w2a2",
+        Broken(True),
+        num_examples=[1, 1, 1, 1],
+        groups=["g", "g", None, None],
+    )
+    assert blocked.plan(1).choice.tolist() == [1, 1, 0, 1]
+    nobody = HybridAllocator(
+        MENU,
+        hardware=replace(hardware, allowed=np.tile([True, False, False], (4, 1))),
+        deployed="qat-w2a2",
+        solver=Milp(),
+        goal=Goal(tradeoff=1.0),
+        num_examples=[1] * 4,
+    )
+    assert nobody.plan(1).choice.tolist() == [0, 0, 0, 0]
+    assert "every client skips" in nobody.note
+    with pytest.raises(ValueError, match="nothing is allowed"):
+        HybridAllocator(
+            MENU,
+            replace(hardware, allowed=np.zeros((4, 3), dtype=bool)),
+            "qat-w2a2",
+            Milp(),
+            num_examples=[1] * 4,
+        )
+
+
+LIMITS = {
+    "deadline below all": (Goal(tradeoff=1.0, deadline_seconds=1e-6), ["deadline_seconds"]),
+    "deadline against participation": (
+        Goal(tradeoff=1.0, deadline_seconds=0.9, min_participation=1.0),
+        ["deadline_seconds"],
+    ),
+    "no bytes at all": (Goal(tradeoff=1.0, uplink_bytes=1.0), ["uplink_bytes"]),
+    "bytes against participation": (
+        Goal(tradeoff=1.0, uplink_bytes=2000.0, min_participation=1.0),
+        ["min_participation"],
+    ),
+    "loss against bytes": (
+        Goal(tradeoff=1.0, deadline_seconds=1e3, max_loss=0.01, uplink_bytes=1000.0),
+        ["max_loss"],
+    ),
+    "two at once": (
+        Goal(tradeoff=1.0, deadline_seconds=1e-6, uplink_bytes=1.0),
+        ["deadline_seconds", "uplink_bytes"],
+    ),
+    "count": (
+        Goal(tradeoff=1.0, counts=[Count(["qat-w2a2", "ptq-w2a2"], at_least=9)]),
+        ["at_least"],
+    ),
+    "count against loss": (
+        Goal(max_loss=0.02, counts=[Count(["qat-w2a2"], at_most=0)]),
+        ["max_loss"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_that_cannot_be_kept_are_relaxed_as_little_as_needed(name) -> None:
+    goal, relaxed = LIMITS[name]
+    allocator = make(Milp(), goal=goal)
+    allocation = allocator.plan(1)
+    asked = allocator.problem()
+    with pytest.raises(InfeasibleError):
+        make(Milp(), goal=goal, strict=True).plan(1)
+    assert all(word in allocator.note for word in relaxed)
+    assert allocator.note.count("(now ") == len(relaxed)
+    broken = violations(asked, allocation.choice)
+    assert len(broken) == len(relaxed)
+    # The nearest deadline: no allocation that breaks no other limit is faster.
+    if relaxed == ["deadline_seconds"]:
+        every = np.stack(np.meshgrid(*[range(3)] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
+        free = replace(asked, deadline_seconds=None)
+        fastest = min(asked.round_seconds(c) for c in every if not violations(free, c))
+        assert allocation.round_seconds == pytest.approx(fastest, rel=1e-4)
+
+
+def test_a_rule_that_breaks_a_limit_is_replaced_by_the_fastest() -> None:
+    rule = Uniform(Strategy.parse("qat-w2a2"))
+    allocator = make(rule, goal=Goal(tradeoff=1.0, deadline_seconds=5.0))
+    assert allocator.plan(1).choice.tolist() == [1, 1, 1, 1]
+    assert "fastest allowed strategy" in allocator.note
+    assert allocator.plan(2, [0, 1]).choice.tolist() == [2, 2]
+    assert allocator.note == ""
+
+
+def test_a_fleet_without_a_single_example_is_planned() -> None:
+    nothing = {"num_examples": [0, 0, 0, 0], "label_counts": np.zeros((4, 2))}
+    for solver in (Milp(), FrontierPick(FastestWithin(0.01)), Uniform("qat-w2a2")):
+        allocator = make(solver, goal=Goal(tradeoff=1.0), **nothing)
+        assert allocator.plan(1).choice.any()
+        assert "holds an example" in allocator.note
+    partly = make(Milp(), goal=Goal(tradeoff=1.0), num_examples=[0, 3, 0, 2], label_counts=None)
+    assert partly.plan(1, [0, 2]).choice.any()
+    assert "holds an example" in partly.note
+    assert partly.plan(2, [0, 1]).choice.any()
+    assert partly.note == ""
+
+
+def test_a_single_client_takes_part() -> None:
+    for goal in (Goal(tradeoff=1.0), Goal(tradeoff=1.0, holds_with=0.99)):
+        allocator = make(Milp(), goal=goal)
+        assert allocator.plan(1, [3]).choice[0] > 0
+        assert allocator.note == ""
+
+
+def test_a_fleet_of_which_no_time_is_known_is_planned_and_learns() -> None:
+    hardware = make(Milp()).hardware
+    truth = hardware.seconds
+    unknown = replace(hardware, seconds=np.where(truth > 0, np.nan, 0.0))
+    allocator = HybridAllocator(
+        MENU, unknown, "qat-w2a2", Milp(), goal=Goal(tradeoff=5.0, holds_with=0.8),
+        num_examples=COUNTS.sum(axis=1), label_counts=COUNTS, fitted=FITTED,
+    )  # fmt: skip
+    for number in range(1, 9):
+        choice = allocator.plan(number).choice
+        allocator.observe(
+            [Outcome(i, MENU[s], float(truth[i, s]), True) for i, s in enumerate(choice)]
+        )
+    tried = choice > 0
+    seconds = allocator.time_model.predict().seconds[np.arange(4), choice]
+    assert seconds[tried] == pytest.approx(truth[np.arange(4), choice][tried], rel=0.1)
+
+
+@pytest.mark.parametrize(("place", "value"), [((1, 2), -1.0), ((0, 1), np.inf), ((3, 0), np.nan)])
+def test_times_that_are_neither_seconds_nor_unknown_are_refused(place, value) -> None:
+    hardware = make(Milp()).hardware
+    seconds = hardware.seconds.copy()
+    seconds[place] = value
+    with pytest.raises(ValueError, match=rf"seconds\[{place[0]}, {place[1]}\] = {value} .*NaN"):
+        replace(hardware, seconds=seconds)
+
+
+def test_everything_late_does_not_stop_the_next_round() -> None:
+    allocator = make(Milp(), goal=Goal(tradeoff=1.0, deadline_seconds=30.0))
+    for number in range(1, 7):
+        allocation = allocator.plan(number)
+        assert allocation.choice.any()
+        allocator.observe(
+            [Outcome(i, allocation.strategy(i), 30.0, False) for i in range(4)]
+            if number % 2
+            else [Outcome(i, allocation.strategy(i), None, False) for i in range(4)]
+        )
+    assert np.isfinite(allocator.problem().seconds).all()
+
+
+@pytest.mark.parametrize("seconds", [1e-300, 1e300])
+def test_absurd_times_do_not_stop_the_next_round(seconds) -> None:
+    allocator = make(Milp(), goal=Goal(tradeoff=1.0, holds_with=0.99), explore=2.0)
+    for number in range(1, 5):
+        allocation = allocator.plan(number)
+        outcomes = [Outcome(i, allocation.strategy(i), seconds, i < 2) for i in range(4)]
+        allocator.observe(outcomes)
+    assert allocator.plan(5).choice.any()
+
+
+# State.
+
+
+def test_a_restored_allocator_plans_the_same_byte_for_byte() -> None:
+    rng = np.random.default_rng(3)
+    settings = {
+        "goal": Goal(tradeoff=20.0, holds_with=0.7),
+        "carry": 0.5,
+        "switching_seconds": 0.3,
+        "explore": 0.5,
+        "device_classes": ["a", "b", "a", "b"],
+    }
+    mine, other = make(Milp(), **settings), make(Milp(), **settings)
+    for number in range(1, 9):
+        if number == 5:
+            saved = json.dumps(mine.state_dict(), allow_nan=False)
+            other.load_state_dict(json.loads(saved))
+        plan = mine.plan(number)
+        outcomes = took(mine, plan, np.exp(rng.normal(0, 0.3, 4)))
+        if number >= 5:
+            again = other.plan(number)
+            assert again.choice.tobytes() == plan.choice.tobytes()
+            assert again.round_seconds == plan.round_seconds
+            other.observe(outcomes[::-1])
+        mine.observe(outcomes)
+    assert mine.state_dict() == other.state_dict()
+    assert mine.problem().switching_seconds.any()
+
+
+def test_an_older_state_is_taken_up_and_forgets_the_rest() -> None:
+    allocator = make(Recording(), goal=Goal(tradeoff=1.0), switching_seconds=1.0)
+    allocator.observe(took(allocator, allocator.plan(1), 3.0))
+    allocator.load_state_dict({"carried": [0.25, 0.5]})
+    problem = allocator.problem()
+    assert problem.coverage.carried.tolist() == [0.25, 0.5]
+    assert problem.seconds.tolist() == allocator.hardware.seconds.tolist()
+    assert not problem.switching_seconds.any()
+
+
+def test_a_refused_state_changes_nothing() -> None:
+    allocator = make(Recording(), carry=0.5)
+    allocator.observe(took(allocator, allocator.plan(1), 3.0))
+    before = allocator.state_dict()
+    for wrong in (
+        {**before, "menu": ["skip", "fp32", "qat-w2a2"]},
+        {**before, "last": [0]},
+        {**before, "carried": [1.0] * 2, "times": {}},
+    ):
+        with pytest.raises(ValueError, match="state"):
+            allocator.load_state_dict(wrong)
+        assert allocator.state_dict() == before

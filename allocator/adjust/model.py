@@ -1,0 +1,286 @@
+"""Fine-grained adjustment: learns from observed rounds how long each client really takes.
+
+The prediction is `table * exp(effects)`, with effects (`fit_effects`) of the recent log ratios of
+observed to predicted seconds. Only these are kept: an estimate cannot drift away from its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import log_ndtr, ndtri
+
+from ..arrays import BoolArray, FloatArray, IntArray, freeze
+from ..goal import Outcome
+from ..strategy import Strategy
+from .effects import Effects, OwnValues, Values, fit_effects
+from .observations import ObservationLog
+from .spread import fit_variances
+
+FADING = 0.7
+"""What an observation of a client still counts after its next one: the newest three decide."""
+
+OWN_FADING = 0.8
+"""The same for what is special to one strategy of a client, counted in rounds of just that."""
+
+_HINDSIGHT = 3  # later observations until a client's level of that time is known
+_UNTRIED_SPREAD = 0.2  # log-seconds by which a client's strategy may differ from what it is like
+_LEAST_SPREAD = 0.01  # of a late client's time: the fleet may have had no scatter so far
+_LONGEST = 20.0  # log-seconds that a prediction may be off the table: numbers stay finite
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedTimes:
+    """What a time model expects.
+
+    Args:
+        seconds: `(clients, strategies)` typical time: half of the rounds take longer.
+        log_spread: `(clients, strategies)` standard deviation of log-seconds of one round.
+        log_error: `(clients, strategies)` the part of it that trying the strategy would remove.
+    """
+
+    seconds: FloatArray
+    log_spread: FloatArray
+    log_error: FloatArray
+
+
+def quantile_seconds(
+    seconds: ArrayLike, log_spread: ArrayLike, holds_with: float, num_clients: int
+) -> FloatArray:
+    """Seconds that a whole round keeps with a probability, as a table for `AllocationProblem`.
+
+    Each client's time is lognormal and taken at the quantile `1 - (1 - holds_with) / num_clients`:
+    the chances to be late add up to at most `1 - holds_with`, however the times hang together
+    (the union bound).
+
+    Args:
+        seconds: `(clients, strategies)` typical (median) times.
+        log_spread: `(clients, strategies)` standard deviation of log-seconds.
+        holds_with: Probability in (0, 1).
+        num_clients: Clients that take part in the round.
+
+    Returns:
+        `(clients, strategies)`; exactly `seconds` where the spread is 0.
+
+    Raises:
+        ValueError: If a value is out of its range, or the shapes differ.
+
+    Example:
+        >>> quantile_seconds([[10.0, 10.0]], [[0.0, 0.1]], holds_with=0.9, num_clients=10).round(2)
+        array([[10.  , 12.62]])
+    """
+    if not 0 < holds_with < 1 or num_clients < 1:
+        raise ValueError(
+            "`0 < holds_with < 1` and `num_clients >= 1` must hold, but got "
+            f"{holds_with} and {num_clients}."
+        )
+    typical = freeze("seconds", seconds, np.shape(seconds))
+    spread = freeze("log_spread", log_spread, typical.shape)
+    deviations = -ndtri((1 - holds_with) / num_clients)
+    return np.asarray(typical * np.exp(np.minimum(deviations * spread, _LONGEST)))
+
+
+class TimeModel:
+    """Learns the seconds of every client and strategy; deterministic, and robust.
+
+    A single far value moves an estimate by a few percent only (a second one is believed if there
+    are few others), a device that becomes slower or faster is followed within four of its rounds,
+    and what a client never did is predicted from its other strategies, its class and the fleet.
+
+    Args:
+        menu: The strategies.
+        seconds: `(clients, strategies)` predicted times; NaN where unknown: filled in from what is
+            known, 1 s where nothing is. A time of 0 stays 0.
+        device_classes: `(clients,)` names of classes that are alike; one class where None.
+
+    Raises:
+        ValueError: If a time is negative or infinite, or the classes are not one a client.
+
+    References:
+        P. Huber, "Robust estimation of a location parameter", Ann. Math. Statist., 1964; for
+        late clients J. Tobin, "Estimation of relationships for limited dependent variables",
+        Econometrica, 1958.
+
+    Example:
+        >>> menu = [Strategy.parse("ptq-w2a2"), Strategy.parse("qat-w2a2")]
+        >>> model = TimeModel(menu, [[1.0, 2.0], [1.0, 2.0]])
+        >>> for _ in range(8):  # both take half as long again; nobody tries ptq
+        ...     model.observe([Outcome(i, menu[1], 3.0, True) for i in range(2)])
+        >>> model.predict().seconds.round(1)
+        array([[1.5, 3. ],
+               [1.5, 3. ]])
+    """
+
+    def __init__(
+        self,
+        menu: Sequence[Strategy],
+        seconds: ArrayLike,
+        device_classes: Sequence[Hashable] | None = None,
+    ) -> None:
+        self._menu = tuple(menu)
+        self._busy = np.flatnonzero([not s.is_skip for s in self._menu])
+        table = np.array(seconds, dtype=np.float64)
+        _check_table(table, len(self._menu))
+        num_clients = len(table)
+        names = ["all"] * num_clients if device_classes is None else list(device_classes)
+        if len(names) != num_clients:
+            raise ValueError(
+                f"`device_classes` must hold {num_clients} names, one a client, "
+                f"but has {len(names)}."
+            )
+        number = {name: k for k, name in enumerate(dict.fromkeys(names))}
+        self._classes = np.array([number[name] for name in names], dtype=np.int64)
+        self._is_known = ~np.isnan(table[:, self._busy])
+        self._table = table
+        self._table[:, self._busy] = _filled(table[:, self._busy], self._is_known, self._classes)
+        self._seen: IntArray = np.zeros(num_clients, dtype=np.int64)
+        self._log = ObservationLog.empty()
+        self._fitted: tuple[Effects, PredictedTimes] | None = None
+
+    def predict(self) -> PredictedTimes:
+        """What to expect of the next round."""
+        return self._fit()[1]
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes in a round; the order of its outcomes does not matter.
+
+        A client that was late or failed counts as one that would have taken longer, if it was
+        waited for longer than it was expected to take; otherwise it says nothing about its speed.
+        """
+        new = self._observed(outcomes)
+        if len(new.client):
+            self._log = self._settled().with_new(new)
+            np.maximum.at(self._seen, new.client, new.stamp)
+            self._fitted = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep, ready for JSON."""
+        state: dict[str, Any] = {
+            f.name: getattr(self._log, f.name).tolist() for f in fields(self._log)
+        }
+        state["level"] = [None if np.isnan(v) else v for v in state["level"]]  # JSON has no NaN
+        return {**state, "seen": self._seen.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved state.
+
+        Raises:
+            ValueError: If it is no such state, or belongs to another fleet or menu.
+        """
+        names = [f.name for f in fields(ObservationLog)]
+        if missing := [name for name in (*names, "seen") if name not in state]:
+            raise ValueError(f"a state of times must hold all of its arrays, but not {missing}.")
+        log = ObservationLog(*(state[name] for name in names))
+        seen = np.array(state["seen"], dtype=np.int64)
+        shape = self._is_known.shape
+        is_inside = (0 <= log.client) & (log.client < shape[0])
+        is_inside &= (0 <= log.column) & (log.column < shape[1])
+        if seen.shape != shape[:1] or not is_inside.all():
+            raise ValueError(
+                f"a state of times must be of {shape[0]} clients and {shape[1]} strategies, "
+                f"but is of {len(seen)} clients. Load it into what saved it."
+            )
+        self._log, self._seen, self._fitted = log, seen, None
+
+    def _observed(self, outcomes: Sequence[Outcome]) -> ObservationLog:
+        """What a round says, in an order of its own."""
+        place = {self._menu[s]: k for k, s in enumerate(self._busy)}
+        rows = sorted(
+            (o.client, place[o.strategy], o.seconds, o.succeeded)
+            for o in outcomes
+            if o.strategy in place and o.seconds
+        )
+        client, column = (np.array([r[k] for r in rows], dtype=np.int64) for k in (0, 1))
+        late = ~np.array([r[3] for r in rows], dtype=bool)
+        table, times = self._table[:, self._busy][client, column], self.predict()
+        with np.errstate(divide="ignore", invalid="ignore"):  # where the table says 0 s
+            ratio = np.log([r[2] for r in rows]) - np.log(table)
+            expected = np.log(times.seconds[:, self._busy][client, column]) - np.log(table)
+        spread = times.log_spread[:, self._busy][client, column]
+        ratio = np.where(late, _beyond(ratio, expected, spread), ratio)
+        use = np.flatnonzero((table > 0) & ~(late & ~(ratio > expected)))
+        client, column = client[use], column[use]
+        ratio, expected = np.clip(ratio[use], -_LONGEST, _LONGEST), expected[use]
+        first = np.searchsorted(client, client)  # of a client that answered more than once
+        stamp = self._seen[client] + 1 + np.arange(len(client)) - first
+        unknown = np.full(len(client), np.nan)
+        return ObservationLog(client, column, stamp, ratio, ratio - expected, unknown)
+
+    def _settled(self) -> ObservationLog:
+        """The log with the levels of what lies far enough back to be judged."""
+        log = self._log
+        is_due = np.isnan(log.level) & (self._age() >= _HINDSIGHT)
+        return replace(log, level=np.where(is_due, self._fit()[0].level[log.client], log.level))
+
+    def _age(self) -> IntArray:
+        """`(values,)` how many observations of the same client are newer."""
+        return self._seen[self._log.client] - self._log.stamp
+
+    def _recency(self) -> FloatArray:
+        """`(values,)` what is left of each observation's weight."""
+        return np.asarray(FADING ** self._age(), dtype=np.float64)
+
+    def _own_weight(self) -> FloatArray:
+        return np.asarray(OWN_FADING ** self._log.rank(), dtype=np.float64)
+
+    def _fit(self) -> tuple[Effects, PredictedTimes]:
+        """Effects and prediction, once for every state."""
+        if self._fitted is None:
+            log = self._log
+            known = self._is_known[log.client, log.column].astype(float)
+            values = Values(log.client, log.column, log.ratio, self._recency(), known)
+            own = OwnValues(self._own_weight(), log.level)
+            effects = fit_effects(values, own, self._classes, len(self._busy))
+            self._fitted = effects, self._prediction(effects)
+        return self._fitted
+
+    def _prediction(self, effects: Effects) -> PredictedTimes:
+        shape, busy = self._table.shape, self._busy
+        total, variance, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        total[:, busy] = np.clip(effects.total, -_LONGEST, _LONGEST)
+        variance[:, busy], error[:, busy] = self._uncertainty()
+        return PredictedTimes(self._table * np.exp(total), np.sqrt(variance + error**2), error)
+
+    def _uncertainty(self) -> tuple[FloatArray, FloatArray]:
+        """`(clients, strategies)` variance of a round, and error of what was not tried lately."""
+        log, shape = self._log, self._is_known.shape
+        variance = fit_variances(
+            log.client, log.column, log.error, self._own_weight(), self._classes, shape
+        )
+        cell = log.client * shape[1] + log.column
+        weight = np.bincount(cell, self._recency(), shape[0] * shape[1]).reshape(shape)
+        prior = _UNTRIED_SPREAD**2
+        return variance, np.sqrt(prior * variance / (variance + weight * prior))
+
+
+def _beyond(waited: FloatArray, expected: FloatArray, spread: FloatArray) -> FloatArray:
+    """Mean of a normal value known to be beyond what was waited; -inf where that is no news."""
+    width = np.maximum(spread, _LEAST_SPREAD)
+    z = (waited - expected) / width
+    hazard = np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - log_ndtr(-z))
+    return np.where(z > 0, expected + width * hazard, -np.inf)
+
+
+def _check_table(seconds: FloatArray, num_strategies: int) -> None:
+    if seconds.ndim != 2 or seconds.shape[1] != num_strategies:
+        raise ValueError(
+            f"`seconds` must have shape (clients, {num_strategies}), but got {seconds.shape}."
+        )
+    if (seconds < 0).any() or np.isinf(seconds).any():
+        raise ValueError("`seconds` must be finite and >= 0, or NaN where unknown.")
+
+
+def _filled(seconds: FloatArray, known: BoolArray, classes: IntArray) -> FloatArray:
+    """Unknown times by what typically lies between strategies, classes and clients."""
+    if known.all():
+        return seconds
+    client, column = np.nonzero(known & (seconds > 0))
+    log_seconds = np.log(seconds[client, column])
+    weight, prior = np.ones(len(client)), np.zeros(len(client))
+    values = Values(client, column, log_seconds, weight, prior)
+    effects = fit_effects(values, None, classes, seconds.shape[1])
+    return np.where(known, seconds, np.exp(effects.total))

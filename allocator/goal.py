@@ -1,0 +1,81 @@
+"""What a round must keep, and what its clients did: the two values that `HybridAllocator` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .arrays import freeze
+from .strategy import Strategy
+from .terms import Count
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one client of a round did.
+
+    Args:
+        client: Its number in the fleet.
+        strategy: What it was told to do.
+        seconds: How long the round took it; of one that did not succeed, how long it was waited
+            for. None where that is not known.
+        succeeded: Whether its update arrived and was used.
+
+    Raises:
+        ValueError: If the client is negative, or the seconds are negative or not finite.
+
+    Example:
+        >>> late = Outcome(3, Strategy.parse("qat-w2a2"), 60.0, succeeded=False)
+        >>> silent = Outcome(4, Strategy.parse("qat-w2a2"), None, succeeded=False)
+    """
+
+    client: int
+    strategy: Strategy
+    seconds: float | None
+    succeeded: bool
+
+    def __post_init__(self) -> None:
+        if self.client < 0:
+            raise ValueError(f"`client >= 0` must hold for an outcome, but got {self.client}.")
+        if self.seconds is not None:
+            freeze("seconds", self.seconds, ())
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a round must keep, and what is minimised; see `AllocationProblem`.
+
+    Args:
+        tradeoff: Seconds per unit of loss.
+        deadline_seconds: Upper limit of the round time.
+        max_loss: Upper limit of the predicted loss.
+        uplink_bytes: Upper limit of what a round's clients send together.
+        min_participation: Least share of the cohort's examples that must not skip.
+        counts: How many clients must or may do some strategies.
+        holds_with: Probability with which the round keeps its planned time: every client is
+            planned with a quantile of its time (see `quantile_seconds`) instead of the typical one,
+            which half of its rounds exceed. The typical one where None.
+
+    Raises:
+        ValueError: If `0 < holds_with < 1` does not hold.
+    """
+
+    tradeoff: float | None = None
+    deadline_seconds: float | None = None
+    max_loss: float | None = None
+    uplink_bytes: float | None = None
+    min_participation: float | None = None
+    counts: Sequence[Count] = ()
+    holds_with: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.holds_with is not None and not 0 < self.holds_with < 1:
+            raise ValueError(
+                f"`0 < holds_with < 1` must hold (a probability), but got {self.holds_with}."
+            )
+
+    @property
+    def counts_time(self) -> bool:
+        """Whether the round time is part of what is minimised."""
+        only_loss_limited = self.max_loss is not None and self.deadline_seconds is None
+        return self.tradeoff is not None or only_loss_limited
