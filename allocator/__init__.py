@@ -1,5 +1,6 @@
 """Decides which client trains at which precision: the program, its solvers and certificates."""
 
+from .adjust import PredictedTimes, TimeModel, quantile_seconds
 from .check import violations
 from .controller import Goal, HybridAllocator, Outcome
 from .coverage import Coverage
@@ -15,6 +16,8 @@ from .solve import solve
 from .solvers.coarse import CoarseRule
 from .solvers.cvx import Cvx
 from .solvers.cvx_model import CvxVariables
+from .solvers.dual import Dual
+from .solvers.exact import Exact
 from .solvers.exhaustive import Exhaustive
 from .solvers.milp import Milp
 from .solvers.pick import FrontierPick
@@ -36,6 +39,8 @@ __all__ = [
     "CvxVariables",
     "DataOnly",
     "DeviceProfile",
+    "Dual",
+    "Exact",
     "Exhaustive",
     "FastestWithin",
     "FedHQError",
@@ -53,6 +58,7 @@ __all__ = [
     "MostAccurateWithin",
     "Outcome",
     "PickRule",
+    "PredictedTimes",
     "Prices",
     "Random",
     "Solution",
@@ -62,6 +68,7 @@ __all__ = [
     "StepProfile",
     "Strategy",
     "Sweep",
+    "TimeModel",
     "Tradeoff",
     "Uniform",
     "WireError",
@@ -70,6 +77,7 @@ __all__ = [
     "fitted_loss",
     "pareto_frontier",
     "parse_menu",
+    "quantile_seconds",
     "solve",
     "teaches",
     "violations",

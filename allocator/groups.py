@@ -1,7 +1,7 @@
 """Clients that must do the same are merged into one, and an answer is spread out again.
 
-The merged program is exact: a group takes the slowest of its members' times and the sum of what else
-they bring, so no solver has to know about groups.
+The merged program is exact: a group takes the slowest of its members' times and the sum of what
+else they bring, so no solver has to know about groups.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ..errors import SolverError
 
 
 class Outcome(Enum):
-    """How HiGHS ended."""
+    """How HiGHS ended; with a cutoff, "infeasible" means nothing below it."""
 
     OPTIMAL = "optimal"
     INFEASIBLE = "infeasible"
@@ -28,15 +28,19 @@ class HighsSettings:
 
     Args:
         gap: Relative gap.
+        absolute_gap: In units of the cost.
         time_limit_seconds: Wall time; HiGHS checks it rarely in some phases.
         node_limit: Nodes of the search, which do not depend on the clock.
-        effort: Share of the work that may go into its own heuristics; its default where None.
+        tolerance: By how much a row or a whole number may be missed; its default where None.
+        cutoff: Of the cost: answers that are no better are not looked for.
     """
 
     gap: float = 0.0
+    absolute_gap: float = 0.0
     time_limit_seconds: float | None = None
     node_limit: int | None = None
-    effort: float | None = None
+    cutoff: float = np.inf
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +102,15 @@ def minimise(
     Raises:
         SolverError: If HiGHS refuses the program or breaks down.
     """
+    # One scheduler serves the whole process, with as many threads as its first user asked for.
+    _core().Highs.resetGlobalScheduler(True)
     highs = _load(program, settings)
     if start is not None:
         places = np.flatnonzero(program.whole).astype(np.int32)
         highs.setSolution(len(places), places, np.round(start[places]))
     if highs.run() == _core().HighsStatus.kError:
         raise SolverError("HiGHS broke down: scale the problem's tables to similar magnitudes.")
-    return _read(highs, program)
+    return _read(highs, program, settings.cutoff)
 
 
 def _core() -> Any:  # a module without types
@@ -119,13 +125,19 @@ def _load(program: LinearProgram, settings: HighsSettings) -> Any:
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)
     highs.setOptionValue("mip_rel_gap", settings.gap)
-    highs.setOptionValue("mip_abs_gap", 0.0)
+    highs.setOptionValue("mip_abs_gap", settings.absolute_gap)
     if settings.time_limit_seconds is not None:
         highs.setOptionValue("time_limit", float(settings.time_limit_seconds))
     if settings.node_limit is not None:
         highs.setOptionValue("mip_max_nodes", int(settings.node_limit))
-    if settings.effort is not None:
-        highs.setOptionValue("mip_heuristic_effort", settings.effort)
+    if np.isfinite(settings.cutoff):
+        # Whoever has a cutoff has an answer: what finds first answers is wasted on it.
+        highs.setOptionValue("objective_bound", settings.cutoff)
+        highs.setOptionValue("mip_heuristic_effort", 0.01)
+        highs.setOptionValue("mip_heuristic_run_feasibility_jump", False)
+    if settings.tolerance is not None:
+        highs.setOptionValue("mip_feasibility_tolerance", settings.tolerance)
+        highs.setOptionValue("primal_feasibility_tolerance", settings.tolerance)
     matrix = sparse.csr_array(sparse.vstack([program.rows, program.equalities]))
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(program.cost), matrix.shape[0]
@@ -143,7 +155,7 @@ def _load(program: LinearProgram, settings: HighsSettings) -> Any:
     return highs
 
 
-def _read(highs: Any, program: LinearProgram) -> Found:
+def _read(highs: Any, program: LinearProgram, cutoff: float) -> Found:
     highspy = _core()
     status, info = highs.getModelStatus(), highs.getInfo()
     statuses = highspy.HighsModelStatus
@@ -151,13 +163,15 @@ def _read(highs: Any, program: LinearProgram) -> Found:
         statuses.kOptimal: Outcome.OPTIMAL,
         statuses.kInfeasible: Outcome.INFEASIBLE,
         statuses.kUnboundedOrInfeasible: Outcome.INFEASIBLE,  # no cost here is unbounded
+        statuses.kObjectiveBound: Outcome.INFEASIBLE,
     }.get(status, Outcome.STOPPED)
     solution = highs.getSolution()
     # 2: a feasible point. Anything less is no answer, whatever values stand there.
     has_answer = outcome is not Outcome.INFEASIBLE and info.primal_solution_status == 2
     is_whole = bool(program.whole.any())
     if is_whole:
-        bound = float(info.mip_dual_bound)
+        # What is not below the cutoff was pruned: the bound says nothing of it.
+        bound = min(float(info.mip_dual_bound), cutoff)
     else:
         bound = float(info.objective_function_value) if outcome is Outcome.OPTIMAL else -np.inf
     duals = np.zeros(0) if is_whole else np.array(solution.row_dual)

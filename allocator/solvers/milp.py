@@ -53,7 +53,9 @@ class Milp:
         program = Program.of(problem)
         if program is None:
             return Answer(Status.INFEASIBLE)
-        settings = HighsSettings(self.gap, self.time_limit_seconds, self.node_limit)
+        settings = HighsSettings(
+            self.gap, time_limit_seconds=self.time_limit_seconds, node_limit=self.node_limit
+        )
         found = program.minimise(settings)
         if found.outcome is Outcome.INFEASIBLE:
             return Answer(Status.INFEASIBLE)

@@ -1,0 +1,322 @@
+"""The Lagrangian relaxation of the whole program: with every limit priced, it separates.
+
+For prices p >= 0, one a limit, and a round time T, the program falls apart into one small choice a
+client and one a class of the coverage term (design section 3):
+
+    D(p, T) = w T + sum_i min_s r[i, s] + sum_c min_k r[c, k] - p . limits
+
+`s` over what client i can do within T, `k` over the breakpoints of phi, r the priced costs. D is a
+lower bound of every allocation that ends by T, and concave in p. Its smooth twin replaces each
+minimum by `-eps log sum exp(-./eps)` (Nesterov, "Smooth minimization of non-smooth functions",
+2005) and has a gradient and a Hessian; the weights of the sum are a fractional allocation.
+
+Everything is measured in `unit`, the range of the objective, so that magnitudes do not matter; a
+limit is measured in what all clients could take of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..check import with_tolerance, within_deadline
+from ..problem import AllocationProblem
+from ..rows import Rows
+from ..solution import Prices
+
+_BLOCK = 16_384  # clients worked on at a time: their tables stay in a core's cache
+_LEAST_EXPONENT = -60.0  # below, a weight is nothing; far below it would be denormal, and slow
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth:
+    """The smooth dual at some prices.
+
+    Args:
+        value: Of the smooth dual, below `bound`.
+        bound: D itself, in units, without the time term.
+        gradient: `(prices,)`.
+        curvature: `(prices, prices)` the negative Hessian.
+    """
+
+    value: float
+    bound: float
+    gradient: FloatArray
+    curvature: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """A problem in the form that is priced; prices are of the rows, then classes, then max_loss.
+
+    Args:
+        problem: Without groups.
+        rows: Its linear limits.
+        seconds: `(clients, strategies)`.
+        usable: `(clients, strategies)` what may be chosen at all.
+        base: `(clients, strategies)` cost without prices, in units.
+        tables: `(linear, clients, strategies)` of the rows and, where given, of max_loss.
+        limits: `(prices,)`.
+        teaches: `(strategies,)`; empty without coverage, as are the next two.
+        share: `(clients, classes)`.
+        class_base: `(classes, points)` cost of ending at a breakpoint, in units.
+        class_loss: `(classes, points)` what max_loss counts there.
+        points: `(points,)` breakpoints of phi.
+        scales: `(linear,)` what the tables were divided by.
+        unit: Objective units per unit.
+    """
+
+    problem: AllocationProblem
+    rows: Rows
+    seconds: FloatArray
+    usable: BoolArray
+    base: FloatArray
+    tables: FloatArray
+    limits: FloatArray
+    teaches: FloatArray
+    share: FloatArray
+    class_base: FloatArray
+    class_loss: FloatArray
+    points: FloatArray
+    scales: FloatArray
+    unit: float
+
+    @classmethod
+    def of(cls, problem: AllocationProblem) -> Relaxation:
+        """Prepares a problem.
+
+        Raises:
+            ValueError: If the problem does not say what to minimise.
+        """
+        rows, term = Rows.of(problem), problem.coverage
+        usable, weight = within_deadline(problem), problem.loss_weight
+        base = weight * problem.loss
+        if problem.switching_seconds is not None:
+            base = base + problem.switching_seconds
+        if term is None:
+            classes, phi = np.zeros((0, 1)), np.zeros(1)
+            teaches, share = np.zeros(problem.seconds.shape[1]), np.zeros((problem.num_clients, 0))
+            points, carried = np.zeros(1), np.zeros(0)
+        else:
+            classes, (points, phi) = term.class_weights[:, None], term.loss_curve.T
+            teaches, share, carried = term.teaches, term.share, term.carried
+        tables, limits, scales = _scaled(problem, rows)
+        unit = _range(problem, usable, base, weight * float(phi[0]))
+        has_cap = problem.max_loss is not None
+        return cls(
+            problem=problem,
+            rows=rows,
+            seconds=problem.seconds,
+            usable=usable,
+            base=base / unit,
+            tables=tables,
+            limits=np.concatenate([limits[: len(rows.all)], carried, limits[len(rows.all) :]]),
+            teaches=teaches,
+            share=share,
+            class_base=classes * phi * (weight / unit),
+            class_loss=classes * phi / scales[-1] if has_cap else classes * phi * 0.0,
+            points=points,
+            scales=scales,
+            unit=unit,
+        )
+
+    def sampled(self, rows: IntArray) -> Relaxation:
+        """The same with some of the clients, each standing for as many as are left out.
+
+        Its dual is near the whole one's, and so are the prices at its maximum.
+        """
+        weight = len(self.base) / len(rows)
+        return replace(
+            self,
+            seconds=self.seconds[rows],
+            usable=self.usable[rows],
+            base=self.base[rows] * weight,
+            tables=self.tables[:, rows] * weight,
+            share=self.share[rows] * weight,
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """How many prices are of rows."""
+        return len(self.rows.all)
+
+    @property
+    def num_classes(self) -> int:
+        """How many prices are of classes; they follow the rows'."""
+        return int(self.share.shape[1])
+
+    @property
+    def num_prices(self) -> int:
+        """How many prices there are."""
+        return len(self.limits)
+
+    @property
+    def has_cap(self) -> bool:
+        """Whether the last price is that of max_loss."""
+        return self.problem.max_loss is not None
+
+    def time_cost(self, threshold: float) -> float:
+        """What a round time costs, in units."""
+        return self.problem.time_weight * threshold / self.unit
+
+    def within(self, threshold: float) -> BoolArray:
+        """`(clients, strategies)` what is usable within a round time."""
+        return self.usable & (self.seconds <= threshold)
+
+    def _split(self, prices: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Prices of the tables, of the classes, and of max_loss."""
+        r, c = self.num_rows, self.num_classes
+        cap = prices[r + c :]
+        return np.append(prices[:r], cap), prices[r : r + c], float(cap.sum())
+
+    def priced(self, prices: FloatArray, rows: slice = slice(None)) -> FloatArray:
+        """`(clients, strategies)` costs with the prices, in units, of some clients."""
+        of_tables, of_classes, _ = self._split(prices)
+        cost = self.base[rows].copy()
+        if len(of_tables):
+            cost += np.tensordot(of_tables, self.tables[:, rows], 1)
+        if self.num_classes:
+            cost -= np.multiply.outer(self.share[rows] @ of_classes, self.teaches)
+        return cost
+
+    def class_priced(self, prices: FloatArray) -> FloatArray:
+        """`(classes, points)` costs of the classes' breakpoints with the prices, in units."""
+        _, of_classes, cap = self._split(prices)
+        return np.asarray(
+            self.class_base + cap * self.class_loss + np.multiply.outer(of_classes, self.points)
+        )
+
+    def constant(self, prices: FloatArray) -> float:
+        """What the prices cost at the limits and gain in the classes: all of D but the clients."""
+        classes = self.class_priced(prices)
+        return float(classes.min(axis=1).sum() if classes.size else 0.0) - float(
+            prices @ self.limits
+        )
+
+    @property
+    def big_parts(self) -> int:
+        """Classes and prices: few, and each as weighty as very many clients."""
+        return self.num_classes + self.num_prices
+
+    def smooth(self, prices: FloatArray, mask: BoolArray, width: float) -> Smooth:
+        """The smooth dual, without the time term.
+
+        Args:
+            prices: `(prices,)`, >= 0.
+            mask: `(clients, strategies)` what may be chosen; at least one a client.
+            width: Of the smoothing, in units: clients share it, and so do classes.
+        """
+        total = np.zeros(self.num_prices)
+        curvature = np.zeros((self.num_prices, self.num_prices))
+        bound = softness = 0.0
+        eps = width / len(self.base)
+        for rows in _blocks(len(self.base)):
+            cost = np.where(mask[rows], self.priced(prices, rows), np.inf)
+            weights, least, log_sum = _soft_minimum(cost, eps)
+            bound += least
+            softness += eps * log_sum
+            self._add_clients(weights, rows, total, curvature)
+        curvature /= eps
+        if self.num_classes:
+            eps = width / self.big_parts
+            weights, least, log_sum = _soft_minimum(self.class_priced(prices), eps)
+            bound += least
+            softness += eps * log_sum
+            self._add_classes(weights, eps, total, curvature)
+        bound -= float(prices @ self.limits)
+        return Smooth(bound - softness, bound, total - self.limits, curvature)
+
+    def _add_clients(
+        self, weights: FloatArray, rows: slice, total: FloatArray, curvature: FloatArray
+    ) -> None:
+        """Adds the mean and the covariance of what the clients' choices take."""
+        r, c = self.num_rows, self.num_classes
+        linear = [*range(r), *range(r + c, len(total))]
+        classes = slice(r, r + c)
+        share = self.share[rows]
+        taught = weights @ self.teaches
+        total[classes] -= share.T @ taught
+        spread = np.maximum(weights @ self.teaches**2 - taught**2, 0.0)
+        curvature[classes, classes] += (share * spread[:, None]).T @ share
+        if not linear:
+            return
+        tables = self.tables[:, rows]
+        taken = weights * tables
+        means = taken.sum(axis=2)
+        flat = (len(linear), weights.size)
+        total[linear] += means.sum(axis=1)
+        second = taken.reshape(flat) @ tables.reshape(flat).T - means @ means.T
+        curvature[np.ix_(linear, linear)] += second
+        cross = -(taken @ self.teaches - means * taught) @ share
+        curvature[linear, classes] += cross
+        curvature[classes, linear] += cross.T
+
+    def _add_classes(
+        self, weights: FloatArray, eps: float, total: FloatArray, curvature: FloatArray
+    ) -> None:
+        """Adds the mean and the covariance, over eps, of where the classes' coverages end."""
+        places = np.arange(self.num_rows, self.num_rows + self.num_classes)
+        ends = weights @ self.points
+        total[places] += ends
+        curvature[places, places] += (weights @ self.points**2 - ends**2) / eps
+        if self.has_cap:
+            losses = (weights * self.class_loss).sum(axis=1)
+            total[-1] += losses.sum()
+            spread = (weights * self.class_loss**2).sum(axis=1) - losses**2
+            curvature[-1, -1] += spread.sum() / eps
+            cross = ((weights * self.class_loss) @ self.points - losses * ends) / eps
+            curvature[-1, places] += cross
+            curvature[places, -1] += cross
+
+    def named(self, prices: FloatArray) -> Prices:
+        """The prices in objective units per unit of each limit."""
+        of_tables, of_classes, _ = self._split(prices * self.unit)
+        of_tables = of_tables / self.scales
+        return self.rows.prices(
+            of_tables[: self.num_rows],
+            of_classes,
+            float(of_tables[self.num_rows :].sum()),
+        )
+
+
+def _scaled(problem: AllocationProblem, rows: Rows) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Tables and limits of the rows, and of max_loss at last, divided by their scales."""
+    tables = [row.table for row in rows.all]
+    limits = [row.limit for row in rows.all]
+    if problem.max_loss is not None:
+        tables.append(problem.loss)
+        limits.append(with_tolerance(problem.max_loss))
+    scales = [float(np.abs(table).max(axis=1).sum()) or 1.0 for table in tables]
+    divided = np.empty((len(tables), *problem.seconds.shape))
+    for k, table in enumerate(tables):
+        np.divide(table, scales[k], out=divided[k])
+    return divided, np.array(limits) / np.array(scales), np.array(scales)
+
+
+def _range(
+    problem: AllocationProblem, usable: BoolArray, base: FloatArray, coverage: float
+) -> float:
+    """Largest possible difference of two objectives, or 1 where there is none."""
+    spread = np.where(usable, base, -np.inf).max(axis=1) - np.where(usable, base, np.inf).min(
+        axis=1
+    )
+    slowest = np.where(usable, problem.seconds, 0.0).max()
+    return float(spread.sum() + problem.time_weight * slowest + coverage) or 1.0
+
+
+def _blocks(clients: int) -> Iterator[slice]:
+    return (slice(k, k + _BLOCK) for k in range(0, clients, _BLOCK))
+
+
+def _soft_minimum(cost: FloatArray, eps: float) -> tuple[FloatArray, float, float]:
+    """Weights of each row's entries, the sum of the minima, and that of `log sum exp`."""
+    if not cost.size:
+        return cost, 0.0, 0.0
+    least = cost.min(axis=1, keepdims=True)
+    weights = np.exp(np.maximum((least - cost) / eps, _LEAST_EXPONENT))
+    sums = weights.sum(axis=1, keepdims=True)
+    weights /= sums
+    return weights, float(least.sum()), float(np.log(sums).sum())

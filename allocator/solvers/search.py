@@ -1,0 +1,214 @@
+"""The search over round times that `Dual` and `Exact` share.
+
+Every price vector bounds every threshold (`Thresholds.bounds`), so one climb at a good threshold
+settles nearly all others. The open threshold with the least bound is climbed next; its prices raise
+the bounds around it, and its recovered allocation lowers the upper bound, until the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arrays import IntArray
+from ..check import violations
+from ..problem import AllocationProblem
+from ..solution import Answer, Status
+from .ascent import Peak, ascend
+from .recovery import Recovery
+from .relaxation import Relaxation
+from .thresholds import Thresholds
+
+_SMALL = 4_000  # clients up to which the search does not start from a sample
+_THINNING = 16  # a sample holds one of so many clients
+_ROUNDING = 1e-12  # of sums, in units
+_COARSE = 0.02  # of what is open: no climb needs to be more precise
+_FINEST = 2e-6  # of the bound: below, allocations differ by more than the bound may gain
+_SAMPLE_GAP = 1e-4
+_MOST_CLIMBS = 40
+_AROUND = 8  # thresholds at which an allocation is sought at last
+_FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
+_PROVEN = 1e-9  # relative
+
+
+class Bounds:
+    """What is known of a relaxation: a bound for every threshold, and the prices behind it.
+
+    Args:
+        relaxation: The priced problem; every client can do something.
+        gap: Relative gap that is asked for; climbs are as precise as that needs.
+    """
+
+    def __init__(self, relaxation: Relaxation, gap: float) -> None:
+        self.relaxation = relaxation
+        self.thresholds = Thresholds.of(relaxation)
+        self.upper = np.inf
+        self.peaks: dict[int, Peak] = {}
+        self._gap = gap
+        self._climbs = 0
+        self.lower = self.thresholds.bounds(np.zeros(relaxation.num_prices))
+        # No allocation costs more: a bound above it proves that there is none.
+        self.ceiling = float(self.lower.min()) + 1.0 + 1e-6
+        self._first = self._sampled() if len(relaxation.base) > _SMALL else None
+
+    @property
+    def bound(self) -> float:
+        """What is proven, in units."""
+        return float(self.lower.min())
+
+    @property
+    def slack(self) -> float:
+        """By how much, in units, the bound may stay below the upper one."""
+        size = self.upper if np.isfinite(self.upper) else abs(self.bound)
+        return self._gap * abs(size) + _ROUNDING
+
+    @property
+    def goal(self) -> float:
+        """A threshold with a bound up to here is done with."""
+        return min(self.upper - self.slack, self.ceiling)
+
+    def next_threshold(self) -> int | None:
+        """The open threshold to climb next; None where no climb can raise the bound."""
+        if self.bound >= self.goal or self._climbs >= _MOST_CLIMBS:
+            return None
+        if self._first is not None and not self.peaks:
+            return int(np.searchsorted(self.thresholds.times[:-1], self._first[0]))
+        least = int(self.lower.argmin())
+        if least in self.peaks:
+            finer = max(self._finest, _COARSE * (self.upper - self.bound))
+            return least if self.peaks[least].precision > finer else None
+        return self._between(least)
+
+    def _between(self, least: int) -> int:
+        """Half-way to the nearest peak while much is open: far from a peak its bounds are loose."""
+        if not self.peaks:
+            return len(self.lower) // 2
+        near = min(self.peaks, key=lambda k: (abs(k - least), k))
+        if self.peaks[near].bound - self.bound < _FAR * abs(self.peaks[near].bound):
+            return least
+        middle = (near + least) // 2
+        return least if middle in self.peaks else middle
+
+    @property
+    def _finest(self) -> float:
+        return max(self.slack / 4, _FINEST * abs(self.bound))
+
+    def climb(self, k: int) -> Peak:
+        """Finds the best prices for a threshold and what they say of all."""
+        time = float(self.thresholds.times[k])
+        open_yet = min(self.upper, self.ceiling) - self.bound
+        precision = max(self._finest, _COARSE * min(open_yet, 0.1 * abs(self.bound)))
+        if k in self.peaks:
+            precision = max(self._finest, self.peaks[k].precision / 20)
+        peak = ascend(
+            self.relaxation,
+            time,
+            self._start(k),
+            precision,
+            min(self.upper, self.ceiling),
+        )
+        self._climbs += 1
+        self.peaks[k] = peak
+        self.lower = np.maximum(self.lower, self.thresholds.bounds(peak.prices) - _ROUNDING)
+        return peak
+
+    def _start(self, k: int) -> Peak | None:
+        if not self.peaks:
+            return None if self._first is None else self._first[1]
+        return self.nearest_peak(k)
+
+    def nearest_peak(self, k: int) -> Peak:
+        """The peak of the nearest threshold that was climbed."""
+        return self.peaks[min(self.peaks, key=lambda other: (abs(other - k), other))]
+
+    def _sampled(self) -> tuple[float, Peak]:
+        """The best round time and its prices for a sample of the clients, itself sampled so."""
+        rows = np.arange(0, len(self.relaxation.base), _THINNING)
+        sample = Bounds(self.relaxation.sampled(rows), _SAMPLE_GAP)
+        while (k := sample.next_threshold()) is not None:
+            sample.climb(k)
+        k = min(sample.peaks, key=lambda k: (sample.peaks[k].bound, k))
+        peak = sample.peaks[k]
+        first = Peak(peak.prices, peak.bound, peak.width, np.inf)
+        return float(sample.thresholds.times[k]), first
+
+
+class Search:
+    """Bounds, and the best allocation so far.
+
+    Args:
+        problem: Without groups, with a goal.
+        gap: Relative gap that is asked for.
+
+    Raises:
+        ValueError: If the problem does not say what to minimise.
+    """
+
+    def __init__(self, problem: AllocationProblem, gap: float) -> None:
+        self.problem = problem
+        self.choice: IntArray | None = None
+        relaxation = Relaxation.of(problem)
+        self.is_stuck = not relaxation.usable.any(axis=1).all()
+        if not self.is_stuck:
+            self.bounds = Bounds(relaxation, gap)
+
+    def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
+        """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
+        while not self.is_infeasible and not is_late():
+            if (k := self.bounds.next_threshold()) is None:
+                break
+            self.recover(k, self.bounds.climb(k))
+        if not self.is_infeasible and self.bounds.peaks:
+            self._recover_around()
+
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether it is proven that no allocation keeps every limit."""
+        if self.is_stuck:
+            return True
+        return self.choice is None and self.bounds.bound >= self.bounds.ceiling
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the best allocation is optimal."""
+        missing = self.bounds.upper - self.bounds.bound
+        return missing <= _PROVEN * max(abs(self.bounds.upper), 1e-3)
+
+    def recover(self, k: int, peak: Peak, kicks: int = 0) -> None:
+        """Looks for an allocation within a threshold, from prices of it or of one nearby."""
+        bounds = self.bounds
+        if bounds.lower[k] >= bounds.upper - bounds.slack:
+            return
+        mask = bounds.relaxation.within(float(bounds.thresholds.times[k]))
+        recovery = Recovery(bounds.relaxation, peak.prices, mask)
+        recovery.improve()
+        recovery.kick(kicks)
+        self.offer(recovery.choice)
+
+    def _recover_around(self) -> None:
+        """Tries the thresholds of least bound: rounding is luck, and they are many tickets."""
+        bounds = self.bounds
+        for k in np.argsort(bounds.lower, kind="stable")[:_AROUND]:
+            self.recover(int(k), bounds.nearest_peak(int(k)))
+
+    def offer(self, choice: IntArray) -> None:
+        """Takes a choice if it keeps all limits and is better than the present one."""
+        value = self.problem.objective(choice) / self.bounds.relaxation.unit
+        if value < self.bounds.upper and not violations(self.problem, choice):
+            self.choice, self.bounds.upper = choice.copy(), value
+
+    def answer(self, message: str) -> Answer:
+        """What is known, as a claim."""
+        if self.is_infeasible:
+            return Answer(Status.INFEASIBLE)
+        bounds, unit = self.bounds, self.bounds.relaxation.unit
+        bound = min(bounds.bound, bounds.upper) * unit
+        least = int(bounds.lower.argmin())
+        prices = None
+        if bounds.peaks:
+            prices = bounds.relaxation.named(bounds.nearest_peak(least).prices)
+        if self.choice is None:
+            return Answer(Status.UNKNOWN, None, bound, prices, message)
+        status = Status.OPTIMAL if self.is_proven else Status.FEASIBLE
+        return Answer(status, self.choice, bound, prices, message)
