@@ -1,4 +1,4 @@
-"""`pareto_frontier`: every best trade of round time against loss, exact; `picks` picks one."""
+"""`pareto_frontier`: the best trades of round time against loss; `picks` picks one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
-from .check import within_deadline
+from .check import exceeds, within_deadline
 from .errors import InfeasibleError, SolverError
 from .groups import Merged
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
-from .solution import Allocation
-from .solvers.highs import HighsSettings, Outcome
-from .solvers.program import Program
+from .solution import Allocation, Solver, Status
+from .solvers.exact import Exact
 from .solvers.steps import Steps
 from .solvers.sweep import is_separable
 
-_HIGHS_GAP = 1e-6  # absolute, in a program whose largest cost is `program.COST_RANGE`
+_EQUAL = 1e-9  # of the largest loss: losses as near as this are taken for equal
 
 
 class PickRule(Protocol):
@@ -37,7 +36,8 @@ class Frontier:
 
     Args:
         round_seconds: `(points,)` rising.
-        loss: `(points,)` strictly falling; the least loss of any allocation in that time.
+        loss: `(points,)` strictly falling.
+        gap: In no time has any allocation a loss lower than the frontier's there by more than this.
 
     Example:
         >>> from fedhq.allocator import MostAccurateWithin
@@ -52,6 +52,7 @@ class Frontier:
 
     round_seconds: FloatArray
     loss: FloatArray
+    gap: float
     _problem: AllocationProblem
     _choose: Callable[[int], IntArray]
 
@@ -77,19 +78,25 @@ class Frontier:
         return rule(self.round_seconds, self.loss)
 
 
-def pareto_frontier(problem: AllocationProblem) -> Frontier:
+def pareto_frontier(
+    problem: AllocationProblem, gap: float = 0.0, solver: Solver | None = None
+) -> Frontier:
     """All allocations that are best in round time for their loss and in loss for their time.
 
-    Keeps masks, deadline, maximum loss, budgets, coverage and participation; the trade-off and
-    `switching_seconds` do not count, and the problem needs no goal. One sweep where the problem is
-    separable (100 000 clients in a second); otherwise the epsilon-constraint method: least loss
-    within a time, one mixed-integer program a time, bisecting the times until neighbours are
-    settled. Losses that differ by less than HiGHS' gap, 1e-9 of the largest, are taken for equal.
+    Keeps masks, deadline, maximum loss, budgets, counts, coverage, participation and groups; the
+    trade-off and `switching_seconds` do not count, and the problem needs no goal. One exact sweep
+    where the problem is separable; otherwise the epsilon-constraint method: least loss within a
+    time by `Exact`, bisecting the times until neighbours are settled.
 
     Args:
         problem: The program of design section 3.
+        gap: Loss, as a fraction of accuracy, that one need not tell apart: fewer points are solved.
+        solver: Who finds the points of a program that is not separable: `Exact()` where None, some
+            milliseconds a point up to 30 clients, far more beyond 50; `Dual()` takes milliseconds
+            at any size. What is not proven then is in the frontier's own `gap`.
 
     Raises:
+        ValueError: If `gap` is negative or not finite.
         InfeasibleError: If no allocation keeps every limit.
         SolverError: If HiGHS fails.
 
@@ -102,9 +109,12 @@ def pareto_frontier(problem: AllocationProblem) -> Frontier:
         >>> pareto_frontier(problem).loss
         array([0.5, 0. ])
     """
+    freeze("gap", gap, ())
     merged = Merged.of(problem)
-    found = _swept if is_separable(merged.problem) else _enumerated
-    frontier = found(merged.problem)
+    if is_separable(merged.problem):
+        frontier = _swept(merged.problem)
+    else:
+        frontier = _Bisection(merged.problem, gap, solver or Exact()).frontier()
     if problem.groups is None:
         return frontier
     return replace(frontier, _problem=problem, _choose=lambda k: merged.spread(frontier._choose(k)))
@@ -120,85 +130,107 @@ def _swept(problem: AllocationProblem) -> Frontier:
     if not keep.any():
         raise InfeasibleError(explain_infeasibility(problem))
     times = _frozen(steps.thresholds[keep])
-    return Frontier(times, _frozen(steps.costs[keep]), problem, lambda k: steps.choose(times[k]))
+    losses = _frozen(steps.costs[keep])
+    return Frontier(times, losses, 0.0, problem, lambda k: steps.choose(times[k]))
 
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """The least loss within a time, and an allocation that has it."""
+    """The least loss within a time, what is proven of it, and an allocation that has it."""
 
     seconds: float
     loss: float
+    bound: float
     choice: IntArray
 
 
-def _enumerated(problem: AllocationProblem) -> Frontier:
-    program = Program.feasible_set(problem)
-    fastest = None if program is None else _best(program.minimising(program.round_seconds()))
-    if program is None or fastest is None:
-        raise InfeasibleError(explain_infeasibility(problem))
-    times = np.unique(problem.seconds[within_deadline(problem)])
-    times = times[times >= problem.round_seconds(fastest)]
-    program = program.minimising(program.loss(problem))
-    tolerance = _HIGHS_GAP * program.unit
+class _Bisection:
+    """The least loss within some of the times, until no other time can be better by the gap."""
 
-    def least_loss(k: int) -> _Point:
-        choice = _best(program.restricted_to(problem.seconds <= times[k]))
-        if choice is None:
-            raise SolverError(
-                f"HiGHS found an allocation within {times[0]:.6g} s, but none within "
-                f"{times[k]:.6g} s: scale the problem's tables to similar magnitudes."
-            )
-        return _Point(problem.round_seconds(choice), problem.total_loss(choice), choice)
+    def __init__(self, problem: AllocationProblem, gap: float, solver: Solver) -> None:
+        self._problem = problem
+        largest = problem.loss[problem.allowed].max() * problem.num_clients
+        if problem.coverage is not None:
+            largest += problem.coverage.unit
+        self._tolerance = max(gap, _EQUAL * float(largest))
+        self._gap, self._solver = gap, solver
+        self._times = np.unique(problem.seconds[within_deadline(problem)])
+        self._found: dict[int, _Point | None] = {-1: None}
 
-    found = {0: least_loss(0)}
-    if len(times) > 1:
-        found[len(times) - 1] = least_loss(len(times) - 1)
-        _settle(found, times, least_loss, tolerance)
-    points = _not_dominated(list(found.values()), tolerance)
-    return Frontier(
-        _frozen(np.array([p.seconds for p in points])),
-        _frozen(np.array([p.loss for p in points])),
-        problem,
-        lambda k: points[k].choice,
-    )
+    def frontier(self) -> Frontier:
+        last = len(self._times) - 1
+        if last < 0 or self._solve(last) is None:
+            raise InfeasibleError(explain_infeasibility(self._problem))
+        spans = [(-1, last)]
+        while spans:
+            low, high = spans.pop()
+            reached = self._reached(high)
+            if reached - low > 1 and self._is_open(low, high):
+                middle = (low + reached) // 2
+                self._solve(middle)
+                spans += [(low, middle), (middle, reached)]
+        points = self._not_dominated()
+        solved = [p for p in self._found.values() if p is not None]
+        proven = max(p.loss - p.bound for p in solved)
+        return Frontier(
+            _frozen(np.array([p.seconds for p in points])),
+            _frozen(np.array([p.loss for p in points])),
+            max(proven, 0.0) + self._gap,
+            self._problem,
+            lambda k: points[k].choice,
+        )
+
+    def _solve(self, k: int) -> _Point | None:
+        """The least loss within a time; None if there is no allocation."""
+        if k not in self._found:
+            self._found[k] = _least_loss(self._problem, float(self._times[k]), self._solver)
+        return self._found[k]
+
+    def _reached(self, high: int) -> int:
+        """The first time with the allocation found within a time: nothing changes in between."""
+        point = self._found[high]
+        if point is None:
+            return high
+        reached = int(np.searchsorted(self._times, point.seconds))
+        self._found[reached] = point
+        return reached
+
+    def _is_open(self, low: int, high: int) -> bool:
+        """Whether a time in between may be better than the lower end by more than the tolerance."""
+        slow, fast = self._found[high], self._found[low]
+        return slow is not None and (fast is None or fast.loss > slow.loss + self._tolerance)
+
+    def _not_dominated(self) -> list[_Point]:
+        """The points whose loss falls as the time rises."""
+        kept: list[_Point] = []
+        solved = [p for p in self._found.values() if p is not None]
+        for point in sorted(solved, key=lambda p: (p.seconds, p.loss)):
+            if not kept or point.loss < kept[-1].loss - _EQUAL * abs(kept[-1].loss):
+                kept.append(point)
+        return kept
 
 
-def _best(program: Program) -> IntArray | None:
-    """An optimal choice; None if there is none at all."""
-    found = program.minimise(HighsSettings())
-    if found.outcome is Outcome.INFEASIBLE:
+def _least_loss(problem: AllocationProblem, time: float, solver: Solver) -> _Point | None:
+    allowed = problem.allowed & (problem.seconds <= time)
+    if not allowed.any(axis=1).all():
         return None
-    if found.outcome is not Outcome.OPTIMAL or found.values is None:
-        raise SolverError(f"HiGHS settled nothing: {found.message}")
-    return program.decode(found.values)
-
-
-def _settle(
-    found: dict[int, _Point],
-    times: FloatArray,
-    least_loss: Callable[[int], _Point],
-    tolerance: float,
-) -> None:
-    """Bisects until between any two solved times lies none, or none that could be better."""
-    spans = [(0, len(times) - 1)]
-    while spans:
-        low, high = spans.pop()
-        if found[low].loss <= found[high].loss + tolerance:
-            continue
-        # The least loss does not change from the round time of the upper end's choice up to it.
-        reached = int(np.searchsorted(times, found[high].seconds))
-        found[reached] = found[high]
-        if reached - low > 1:
-            middle = (low + reached) // 2
-            found[middle] = least_loss(middle)
-            spans += [(low, middle), (middle, reached)]
-
-
-def _not_dominated(points: list[_Point], tolerance: float) -> list[_Point]:
-    """The points whose loss falls as the time rises."""
-    kept: list[_Point] = []
-    for point in sorted(points, key=lambda p: (p.seconds, p.loss)):
-        if not kept or point.loss < kept[-1].loss - tolerance:
-            kept.append(point)
-    return kept
+    within = replace(
+        problem,
+        tradeoff=None,
+        max_loss=None,
+        switching_seconds=None,
+        deadline_seconds=time,
+        allowed=allowed,
+    )
+    answer = solver(within)
+    if answer.status is Status.INFEASIBLE:
+        return None
+    if answer.choice is None:
+        raise SolverError(
+            f"no allocation was found within {time:.6g} s, nor proof that there is none: "
+            f"{answer.message}."
+        )
+    loss = problem.total_loss(answer.choice)
+    if problem.max_loss is not None and exceeds(loss, problem.max_loss):
+        return None
+    return _Point(problem.round_seconds(answer.choice), loss, answer.bound, answer.choice)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .check import violations
-from .errors import SolverError
+from .errors import FedHQError, SolverError
 from .groups import Merged
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
@@ -20,21 +22,23 @@ _SMALL = 1e-2
 """... or to this part of the largest terms, where these nearly cancel out of the objective."""
 
 
-def solve(problem: AllocationProblem, solver: Solver) -> Solution:
+def solve(problem: AllocationProblem, solver: Solver, fallbacks: Sequence[Solver] = ()) -> Solution:
     """Solves an allocation problem and re-checks the answer, whoever found it.
 
     Clients of a group are merged before the solver sees them, so that every solver takes groups.
 
     Args:
         problem: The program of design section 3.
-        solver: A solver object, for instance `Sweep()` or `Milp(time_limit_seconds=10)`.
+        solver: A solver object, for instance `Exact()` or `Milp(time_limit_seconds=10)`.
+        fallbacks: Solvers that are asked, one after the other, where those before crashed, found
+            nothing or were caught at a wrong answer; the solution says who answered, and why.
 
     Returns:
         The solution; reading `.allocation` raises if there is none.
 
     Raises:
         ValueError: If the solver cannot express a term of the problem (it names the term).
-        SolverError: If the answer contradicts itself or the problem, a fault of the solver: an
+        SolverError: If the solver crashes, or its answer contradicts itself or the problem: an
             optimum that breaks a limit or whose bound does not prove it, a bound above the
             objective, a choice too many or missing, or infeasibility of a feasible problem.
 
@@ -46,9 +50,39 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
         >>> solution.status, solution.allocation.choice, solution.allocation.objective
         (<Status.OPTIMAL: 'optimal'>, array([1, 0]), 4.0)
     """
+    solution, failures = _attempt(problem, solver, is_last=not fallbacks), [repr(solver)]
+    for place, fallback in enumerate(fallbacks, start=1):
+        if isinstance(solution, Solution) and solution.status is not Status.UNKNOWN:
+            break
+        failures[-1] += f" failed: {_reason(solution)}"
+        failures.append(f"{fallback!r} answers")
+        solution = _attempt(problem, fallback, is_last=place == len(fallbacks))
+    assert isinstance(solution, Solution)  # the last attempt raises what it meets
+    if len(failures) == 1:
+        return solution
+    return replace(solution, message="; ".join(filter(None, [*failures, solution.message])))
+
+
+def _attempt(
+    problem: AllocationProblem, solver: Solver, is_last: bool
+) -> Solution | SolverError | ValueError:
+    """One solver's solution, or what is wrong with it if others are to follow."""
+    try:
+        return _solve(problem, solver)
+    except (SolverError, ValueError) as error:
+        if is_last:
+            raise
+        return error
+
+
+def _reason(failure: Solution | SolverError | ValueError) -> str:
+    return failure.message if isinstance(failure, Solution) else str(failure)
+
+
+def _solve(problem: AllocationProblem, solver: Solver) -> Solution:
     merged = Merged.of(problem)
     start = time.perf_counter()
-    answer = solver(merged.problem)
+    answer = _ask(merged.problem, solver)
     seconds = time.perf_counter() - start
     _check_claim(answer, solver)
     status, message, allocation = _checked(problem, merged, answer, solver)
@@ -59,6 +93,19 @@ def solve(problem: AllocationProblem, solver: Solver) -> Solution:
     return Solution(
         status, bound, answer.prices, repr(solver), seconds, message, problem, allocation
     )
+
+
+def _ask(problem: AllocationProblem, solver: Solver) -> Answer:
+    """The answer; whatever a solver of somebody else's raises becomes an error of this package."""
+    try:
+        return solver(problem)
+    except (ValueError, FedHQError):
+        raise
+    except Exception as error:
+        raise SolverError(
+            f"{solver!r} crashed: {type(error).__name__}: {error}. Use another solver, or give "
+            "`fallbacks`."
+        ) from error
 
 
 def _checked(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save_file
 
-from ..allocator import FedHQError
 from ..fl_core.records import RoundRecord
 from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
@@ -28,6 +26,8 @@ from .config import (
     parse_run,
     run_text,
 )
+from .entry import run_command
+from .plan import HELP, add_arguments
 from .profile import measure_profile
 from .progress import Meter
 from .report import write_report
@@ -40,28 +40,13 @@ _EXAMPLES = """examples:
   fedhq run my.toml --out runs/mine         one federation; run it again to resume it
   fedhq run demo --arm all-QAT              one arm of a comparison
   fedhq profile --data digits --out digits-cnn.json
+  fedhq plan demo                           your own tables of clients: `fedhq plan --help`
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, or 2 after a fault of the user's or the run's."""
-    given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(given)
-    options.given = shlex.join(["fedhq", *given])
-    try:
-        options.command(options)
-    except (ValueError, FedHQError) as error:
-        print(f"fedhq: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"fedhq: error: {place}{error.strerror or error}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        resumes = "; the same command resumes where it was" if options.resumes else ""
-        print(f"fedhq: stopped{resumes}.", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(_parser(), list(sys.argv[1:] if arguments is None else arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
             "profile", help="measure this machine's training step for every strategy of a menu"
         )
     )
+    add_arguments(commands.add_parser("plan", help=HELP))
     return parser
 
 

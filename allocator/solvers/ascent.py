@@ -16,7 +16,7 @@ from ..arrays import BoolArray, FloatArray
 from .relaxation import Relaxation, Smooth
 
 _SHRINK = 0.3  # of the width between stages
-_CLOSE = 0.3  # a stage ends at this decrement over the barrier's weight
+_CLOSE = 1.0  # a stage ends at this decrement over the barrier's weight
 _MOST_STEPS = 60  # of a stage
 _FIRST, _LAST = 1.0, 1e-9  # width
 _FIRST_PRICE = 0.1
@@ -63,10 +63,13 @@ class _Slope:
         """Everything at some prices."""
         smooth = self._relaxation.smooth(prices, self._mask, self._width)
         slope = smooth.gradient + self.barrier / prices
-        matrix = smooth.curvature + np.diag(self.barrier / prices**2)
+        bend = self.barrier / prices**2
+        matrix, diagonal = smooth.curvature, slice(None, None, len(prices) + 1)
+        matrix.flat[diagonal] += bend
         # Of a variance that is nothing, rounding may leave less.
-        scale = 1.0 / np.sqrt(np.maximum(np.diag(matrix), self.barrier / prices**2))
-        scaled = matrix * scale[:, None] * scale + 1e-12 * np.eye(len(prices))
+        scale = 1.0 / np.sqrt(np.maximum(matrix.flat[diagonal], bend))
+        scaled = matrix * scale[:, None] * scale
+        scaled.flat[diagonal] += 1e-12
         step = scale * np.linalg.solve(scaled, scale * slope)
         merit = smooth.value + self.barrier * float(np.log(prices).sum())
         return _Point(prices, smooth, merit, step, float(slope @ step))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
+from ..errors import SolverError
 from ..problem import AllocationProblem
 from ..solution import Answer
 from .fastest import fastest, is_fastest
@@ -81,6 +82,7 @@ class _Finish:
     def __init__(self, search: Search, settings: Exact, start: float) -> None:
         self._search, self._settings, self._start = search, settings, start
         self._given_up: set[int] = set()
+        self._failure = ""
 
     @property
     def _seconds_left(self) -> float | None:
@@ -99,7 +101,7 @@ class _Finish:
             if self._is_late:
                 return search.answer("time limit")
             self._settle(k)
-        return search.answer("node limit" if self._given_up else "")
+        return search.answer(self._failure or ("node limit" if self._given_up else ""))
 
     def _next(self) -> int | None:
         """The threshold of least bound that is neither closed nor given up."""
@@ -124,7 +126,7 @@ class _Finish:
         best = np.asarray(cost.argmin(axis=1), dtype=np.int64)
         bound = float(cost.min(axis=1).sum()) + relaxation.constant(peak.prices) + spend
         if self._count_open(regret, bound) > _LARGE:
-            search.recover(k, peak, _KICKS)
+            search.recover(k, peak, kicks=_KICKS)
         if self._count_open(regret, bound) > _MIDDLE:
             self._try_core(best, regret, spend)
         if bounds.lower[k] >= bounds.goal:
@@ -166,12 +168,16 @@ class _Finish:
         if not residual.num_open:
             search.offer(residual.choice)
             return cutoff
-        found, choice = residual.solve(
-            cutoff - spend,
-            search.bounds.slack / 2,
-            self._seconds_left,
-            node_limit or settings.node_limit,
-        )
+        try:
+            found, choice = residual.solve(
+                cutoff - spend,
+                search.bounds.slack / 2,
+                self._seconds_left,
+                node_limit or settings.node_limit,
+            )
+        except SolverError as error:
+            self._failure = f"{error} What the prices give stands."
+            return -np.inf
         if choice is not None:
             search.offer(choice)
         if found.outcome is Outcome.INFEASIBLE:

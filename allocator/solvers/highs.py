@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -113,10 +119,36 @@ def minimise(
     return _read(highs, program, settings.cutoff)
 
 
+@cache
 def _core() -> Any:  # a module without types
     import highspy
 
-    return highspy
+    core: Any = highspy
+    with _no_output():
+        core.Highs()  # the first one of a process prints a banner that no option prevents
+    return core
+
+
+@contextmanager
+def _no_output() -> Iterator[None]:
+    """Shuts the standard output, for C code too."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+        _flush_c_streams()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _flush_c_streams() -> None:
+    try:
+        ctypes.CDLL(None).fflush(None)
+    except (OSError, TypeError):  # where C's library has no such name the banner may show
+        return
 
 
 def _load(program: LinearProgram, settings: HighsSettings) -> Any:

@@ -16,8 +16,9 @@ from ..arrays import BoolArray, FloatArray, IntArray
 from .relaxation import Relaxation
 
 _CORE = 128  # clients that may move at first
-_WIDEN = 8  # times as many, where these do not suffice to keep the limits
-_PAIRED = 80  # moves that are tried two by two
+_WIDEN, _HARDER = 4, 30.0  # more clients, a larger penalty, where limits are still missed
+_MOST_HARDER = 4
+_PAIRED = 40  # moves that are tried two by two
 _MOST_MOVES = 2_000
 _KICKED, _KICK_AMONG = 3, 40
 _PENALTY = 10.0  # times the largest price
@@ -113,14 +114,17 @@ class Recovery:
         """By how much limits are missed, in their units; 0 if all are kept."""
         return float(self._missed(self._taken[None].copy(), self._covered[None])[0])
 
-    def improve(self) -> None:
+    def improve(self, in_pairs: bool) -> None:
         """Moves clients until nothing improves; more of them if these cannot keep the limits."""
-        self._descend()
+        self._descend(in_pairs)
         size = _CORE
-        while self.missed > 0 and size < len(self.choice):
-            size *= _WIDEN
+        for _ in range(_MOST_HARDER):
+            if self.missed <= 0:
+                return
+            self._penalty *= _HARDER
+            size = min(size * _WIDEN, len(self.choice))
             self._use_core(size)
-            self._descend()
+            self._descend(in_pairs=True)
 
     def kick(self, kicks: int) -> None:
         """Looks around the choice found; keeps the best.
@@ -139,7 +143,7 @@ class Recovery:
                 others = options[row].copy()
                 others[self._now[row]] = False
                 self._make(int(row), int(rng.choice(np.flatnonzero(others))))
-            self._descend()
+            self._descend(in_pairs=True)
             if self._merit_now() < best[0] - _LEAST_GAIN:
                 best = self._state()
             else:
@@ -153,7 +157,7 @@ class Recovery:
         self._now = now.copy()
         self.choice[self._core.clients] = now
 
-    def _descend(self) -> None:
+    def _descend(self, in_pairs: bool) -> None:
         for _ in range(_MOST_MOVES):
             moves = self._moves()
             if not len(moves.rows):
@@ -163,6 +167,8 @@ class Recovery:
             if merit[best] < now - _LEAST_GAIN:
                 self._make(int(moves.rows[best]), int(moves.strategies[best]))
                 continue
+            if not in_pairs:
+                return
             first, second = np.triu_indices(min(_PAIRED, len(moves.rows)), 1)
             apart = moves.rows[first] != moves.rows[second]
             first, second = first[apart], second[apart]

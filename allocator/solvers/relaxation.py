@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class Relaxation:
             share=self.share[rows] * weight,
         )
 
-    @property
+    @cached_property
     def num_rows(self) -> int:
         """How many prices are of rows."""
         return len(self.rows.all)
@@ -158,6 +159,17 @@ class Relaxation:
         """Whether the last price is that of max_loss."""
         return self.problem.max_loss is not None
 
+    @cached_property
+    def _linear(self) -> IntArray:
+        """Where the prices of the tables stand."""
+        places = np.arange(self.num_prices)
+        return np.delete(places, self._classes)
+
+    @property
+    def _classes(self) -> slice:
+        """Where the prices of the classes stand."""
+        return slice(self.num_rows, self.num_rows + self.num_classes)
+
     def time_cost(self, threshold: float) -> float:
         """What a round time costs, in units."""
         return self.problem.time_weight * threshold / self.unit
@@ -168,16 +180,16 @@ class Relaxation:
 
     def _split(self, prices: FloatArray) -> tuple[FloatArray, FloatArray, float]:
         """Prices of the tables, of the classes, and of max_loss."""
-        r, c = self.num_rows, self.num_classes
-        cap = prices[r + c :]
-        return np.append(prices[:r], cap), prices[r : r + c], float(cap.sum())
+        cap = float(prices[-1]) if self.has_cap else 0.0
+        return prices[self._linear], prices[self._classes], cap
 
     def priced(self, prices: FloatArray, rows: slice = slice(None)) -> FloatArray:
         """`(clients, strategies)` costs with the prices, in units, of some clients."""
         of_tables, of_classes, _ = self._split(prices)
         cost = self.base[rows].copy()
         if len(of_tables):
-            cost += np.tensordot(of_tables, self.tables[:, rows], 1)
+            tables = self.tables[:, rows]
+            cost += (of_tables @ tables.reshape(len(of_tables), -1)).reshape(cost.shape)
         if self.num_classes:
             cost -= np.multiply.outer(self.share[rows] @ of_classes, self.teaches)
         return cost
@@ -233,15 +245,14 @@ class Relaxation:
         self, weights: FloatArray, rows: slice, total: FloatArray, curvature: FloatArray
     ) -> None:
         """Adds the mean and the covariance of what the clients' choices take."""
-        r, c = self.num_rows, self.num_classes
-        linear = [*range(r), *range(r + c, len(total))]
-        classes = slice(r, r + c)
+        linear, classes = self._linear, self._classes
         share = self.share[rows]
         taught = weights @ self.teaches
-        total[classes] -= share.T @ taught
-        spread = np.maximum(weights @ self.teaches**2 - taught**2, 0.0)
-        curvature[classes, classes] += (share * spread[:, None]).T @ share
-        if not linear:
+        if self.num_classes:
+            total[classes] -= taught @ share
+            spread = np.maximum(weights @ self.teaches**2 - taught**2, 0.0)
+            curvature[classes, classes] += (share * spread[:, None]).T @ share
+        if not len(linear):
             return
         tables = self.tables[:, rows]
         taken = weights * tables
@@ -249,10 +260,11 @@ class Relaxation:
         flat = (len(linear), weights.size)
         total[linear] += means.sum(axis=1)
         second = taken.reshape(flat) @ tables.reshape(flat).T - means @ means.T
-        curvature[np.ix_(linear, linear)] += second
-        cross = -(taken @ self.teaches - means * taught) @ share
-        curvature[linear, classes] += cross
-        curvature[classes, linear] += cross.T
+        curvature[linear[:, None], linear] += second
+        if self.num_classes:
+            cross = -(taken @ self.teaches - means * taught) @ share
+            curvature[linear, classes] += cross
+            curvature[classes, linear] += cross.T
 
     def _add_classes(
         self, weights: FloatArray, eps: float, total: FloatArray, curvature: FloatArray
@@ -272,8 +284,16 @@ class Relaxation:
             curvature[places, -1] += cross
 
     def named(self, prices: FloatArray) -> Prices:
-        """The prices in objective units per unit of each limit."""
-        of_tables, of_classes, _ = self._split(prices * self.unit)
+        """The prices in objective units per unit of each limit.
+
+        A class's is no more than phi's steepest slope is worth: beyond, the bound does not change.
+        """
+        of_tables, of_classes, cap = self._split(prices)
+        costs = self.class_base + cap * self.class_loss
+        steepest = np.zeros(self.num_classes)
+        if len(self.points) > 1:
+            steepest = (costs[:, 0] - costs[:, 1]) / (self.points[1] - self.points[0])
+        of_tables, of_classes = of_tables * self.unit, np.minimum(of_classes, steepest) * self.unit
         of_tables = of_tables / self.scales
         return self.rows.prices(
             of_tables[: self.num_rows],

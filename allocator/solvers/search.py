@@ -23,11 +23,11 @@ from .thresholds import Thresholds
 _SMALL = 4_000  # clients up to which the search does not start from a sample
 _THINNING = 16  # a sample holds one of so many clients
 _ROUNDING = 1e-12  # of sums, in units
-_COARSE = 0.02  # of what is open: no climb needs to be more precise
+_COARSE = 0.05  # of what is open: no climb needs to be more precise
 _FINEST = 2e-6  # of the bound: below, allocations differ by more than the bound may gain
 _SAMPLE_GAP = 1e-4
 _MOST_CLIMBS = 40
-_AROUND = 8  # thresholds at which an allocation is sought at last
+_AROUND = 6  # thresholds at which an allocation is sought at last
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
 _PROVEN = 1e-9  # relative
 
@@ -99,7 +99,7 @@ class Bounds:
         time = float(self.thresholds.times[k])
         open_yet = min(self.upper, self.ceiling) - self.bound
         precision = max(self._finest, _COARSE * min(open_yet, 0.1 * abs(self.bound)))
-        if k in self.peaks:
+        if k in self.peaks and np.isfinite(self.peaks[k].precision):
             precision = max(self._finest, self.peaks[k].precision / 20)
         peak = ascend(
             self.relaxation,
@@ -119,8 +119,9 @@ class Bounds:
         return self.nearest_peak(k)
 
     def nearest_peak(self, k: int) -> Peak:
-        """The peak of the nearest threshold that was climbed."""
-        return self.peaks[min(self.peaks, key=lambda other: (abs(other - k), other))]
+        """The peak of the nearest threshold that was climbed to the top, if any was."""
+        tops = [other for other, peak in self.peaks.items() if np.isfinite(peak.precision)]
+        return self.peaks[min(tops or self.peaks, key=lambda other: (abs(other - k), other))]
 
     def _sampled(self) -> tuple[float, Peak]:
         """The best round time and its prices for a sample of the clients, itself sampled so."""
@@ -158,7 +159,7 @@ class Search:
         while not self.is_infeasible and not is_late():
             if (k := self.bounds.next_threshold()) is None:
                 break
-            self.recover(k, self.bounds.climb(k))
+            self.recover(k, self.bounds.climb(k), in_pairs=False)
         if not self.is_infeasible and self.bounds.peaks:
             self._recover_around()
 
@@ -175,14 +176,14 @@ class Search:
         missing = self.bounds.upper - self.bounds.bound
         return missing <= _PROVEN * max(abs(self.bounds.upper), 1e-3)
 
-    def recover(self, k: int, peak: Peak, kicks: int = 0) -> None:
+    def recover(self, k: int, peak: Peak, in_pairs: bool = True, kicks: int = 0) -> None:
         """Looks for an allocation within a threshold, from prices of it or of one nearby."""
         bounds = self.bounds
         if bounds.lower[k] >= bounds.upper - bounds.slack:
             return
         mask = bounds.relaxation.within(float(bounds.thresholds.times[k]))
         recovery = Recovery(bounds.relaxation, peak.prices, mask)
-        recovery.improve()
+        recovery.improve(in_pairs)
         recovery.kick(kicks)
         self.offer(recovery.choice)
 
