@@ -14,6 +14,7 @@ from .limits import Kind, Limit, with_only
 from .problem import AllocationProblem
 from .solution import Allocation, Solver
 from .solve import solve
+from .solvers.dual import Dual
 from .solvers.highs import HighsSettings
 from .solvers.program import Program
 
@@ -47,8 +48,8 @@ class Relaxed:
 def settle(problem: AllocationProblem, solver: Solver) -> tuple[Allocation, str]:
     """An allocation in any case, and what was given up for it, in words.
 
-    The solver's answer; if there is none, its answer with relaxed limits (`relax`); if there is
-    still none, everybody's fastest strategy.
+    The solver's answer, or that of `Dual` where it fails; if there is none, its answer with relaxed
+    limits (`relax`); if there is still none, everybody's fastest strategy.
 
     Raises:
         ValueError: If the solver cannot express a term of the problem.
@@ -62,7 +63,9 @@ def settle(problem: AllocationProblem, solver: Solver) -> tuple[Allocation, str]
         (array([1, 0]), 'Not all limits can be kept; relaxed: deadline_seconds = 2 (now 3).')
     """
     try:
-        return solve(problem, solver).allocation, ""
+        solution = solve(problem, solver, (Dual(),) if problem.has_goal else ())
+        note = "" if solution.solver == repr(solver) else f"{solution.message}."
+        return solution.allocation, note
     except (InfeasibleError, SolverError) as error:
         reason = str(error)
     relaxed = relax(problem)

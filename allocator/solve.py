@@ -50,33 +50,19 @@ def solve(problem: AllocationProblem, solver: Solver, fallbacks: Sequence[Solver
         >>> solution.status, solution.allocation.choice, solution.allocation.objective
         (<Status.OPTIMAL: 'optimal'>, array([1, 0]), 4.0)
     """
-    solution, failures = _attempt(problem, solver, is_last=not fallbacks), [repr(solver)]
-    for place, fallback in enumerate(fallbacks, start=1):
-        if isinstance(solution, Solution) and solution.status is not Status.UNKNOWN:
-            break
-        failures[-1] += f" failed: {_reason(solution)}"
-        failures.append(f"{fallback!r} answers")
-        solution = _attempt(problem, fallback, is_last=place == len(fallbacks))
-    assert isinstance(solution, Solution)  # the last attempt raises what it meets
-    if len(failures) == 1:
-        return solution
-    return replace(solution, message="; ".join(filter(None, [*failures, solution.message])))
-
-
-def _attempt(
-    problem: AllocationProblem, solver: Solver, is_last: bool
-) -> Solution | SolverError | ValueError:
-    """One solver's solution, or what is wrong with it if others are to follow."""
-    try:
+    if not fallbacks:
         return _solve(problem, solver)
-    except (SolverError, ValueError) as error:
-        if is_last:
-            raise
-        return error
-
-
-def _reason(failure: Solution | SolverError | ValueError) -> str:
-    return failure.message if isinstance(failure, Solution) else str(failure)
+    next_one, *others = fallbacks
+    try:
+        solution = _solve(problem, solver)
+        if solution.status is not Status.UNKNOWN:
+            return solution
+        reason = solution.message
+    except SolverError as error:
+        reason = str(error)
+    found = solve(problem, next_one, others)
+    told = f"{solver!r} failed: {reason.rstrip('.')}. Answered by {found.solver}. {found.message}"
+    return replace(found, message=told.strip())
 
 
 def _solve(problem: AllocationProblem, solver: Solver) -> Solution:
@@ -99,8 +85,10 @@ def _ask(problem: AllocationProblem, solver: Solver) -> Answer:
     """The answer; whatever a solver of somebody else's raises becomes an error of this package."""
     try:
         return solver(problem)
-    except (ValueError, FedHQError):
-        raise
+    except (ValueError, FedHQError) as error:
+        if not isinstance(error, np.linalg.LinAlgError):  # a ValueError that refuses no term
+            raise
+        raise SolverError(f"{solver!r} crashed: {error}.") from error
     except Exception as error:
         raise SolverError(
             f"{solver!r} crashed: {type(error).__name__}: {error}. Use another solver, or give "
@@ -115,7 +103,10 @@ def _checked(
         return Status.INFEASIBLE, answer.message or _explained(merged.problem, solver), None
     if answer.choice is None:
         return answer.status, answer.message, None
-    Allocation.of(merged.problem, answer.choice)  # refuses what is no choice at all
+    try:
+        Allocation.of(merged.problem, answer.choice)
+    except ValueError as error:
+        raise SolverError(f"{solver!r} answers with what is no choice: {error}") from None
     allocation = Allocation.of(problem, merged.spread(answer.choice))
     broken = violations(problem, allocation.choice)
     if not broken:

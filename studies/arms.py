@@ -10,6 +10,8 @@ from ..allocator import (
     CoarseRule,
     Cvx,
     DataOnly,
+    Dual,
+    Exact,
     FastestWithin,
     FrontierPick,
     Goal,
@@ -54,6 +56,10 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return DataOnly(strategy, otherwise, share)
         case "coarse":
             return CoarseRule(strategy, otherwise)
+        case "exact":
+            return Exact()
+        case "dual":
+            return Dual()
         case "milp":
             return Milp()
         case "cvx":

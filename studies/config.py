@@ -36,7 +36,16 @@ def _check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 SolverName = Literal[
-    "fedhq", "uniform", "random", "hardware-only", "data-only", "coarse", "milp", "cvx"
+    "fedhq",
+    "uniform",
+    "random",
+    "hardware-only",
+    "data-only",
+    "coarse",
+    "exact",
+    "dual",
+    "milp",
+    "cvx",
 ]
 
 

@@ -126,8 +126,9 @@ def ascend(
                 break
             point = moved
         prices = point.prices
-        # What smoothing takes from the bound is lost half at most, the barrier's part in full.
-        likely = (point.smooth.value - best) / 2 + width / 2
+        # What smoothing takes from the bound is lost half at most, the barrier's part in full;
+        # where most clients are undecided it takes more than the width, and tells less.
+        likely = max((point.smooth.value - best) / 2 + width / 2, width / 10)
         is_precise = is_close and max(min(likely, width), best - before) < precision
         if is_precise or width < _LAST:
             return Peak(best_prices, best + time, width, precision)

@@ -29,6 +29,7 @@ from ..rows import Rows
 from ..solution import Prices
 
 _BLOCK = 16_384  # clients worked on at a time: their tables stay in a core's cache
+_LEVEL = 1e-9  # of the least objective: the unit is no smaller
 _LEAST_EXPONENT = -60.0  # below, a weight is nothing; far below it would be denormal, and slow
 
 
@@ -313,18 +314,24 @@ def _scaled(problem: AllocationProblem, rows: Rows) -> tuple[FloatArray, FloatAr
     divided = np.empty((len(tables), *problem.seconds.shape))
     for k, table in enumerate(tables):
         np.divide(table, scales[k], out=divided[k])
-    return divided, np.array(limits) / np.array(scales), np.array(scales)
+    most = 2 * np.array(scales)
+    if problem.max_loss is not None and problem.coverage is not None:
+        most[-1] += 2 * problem.coverage.unit
+    # A limit that all clients together stay far below is as good as none; dividing may overflow.
+    return divided, np.minimum(limits, most) / np.array(scales), np.array(scales)
 
 
 def _range(
     problem: AllocationProblem, usable: BoolArray, base: FloatArray, coverage: float
 ) -> float:
-    """Largest possible difference of two objectives, or 1 where there is none."""
+    """Largest possible difference of two objectives that can be told, or 1 where there is none."""
     spread = np.where(usable, base, -np.inf).max(axis=1) - np.where(usable, base, np.inf).min(
         axis=1
     )
     slowest = np.where(usable, problem.seconds, 0.0).max()
-    return float(spread.sum() + problem.time_weight * slowest + coverage) or 1.0
+    # Of a sum far larger than its range, rounding would leave nothing to compare.
+    level = _LEVEL * float(np.where(usable, base, np.inf).min(axis=1).sum())
+    return max(float(spread.sum() + problem.time_weight * slowest + coverage), level) or 1.0
 
 
 def _blocks(clients: int) -> Iterator[slice]:

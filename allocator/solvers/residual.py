@@ -8,11 +8,13 @@ import numpy as np
 from scipy import sparse
 
 from ..arrays import BoolArray, FloatArray, IntArray
+from ..errors import SolverError
 from .highs import Found, HighsSettings, LinearProgram, minimise
 from .relaxation import Relaxation
 
 _COST_RANGE = 1e3  # most that a column costs: HiGHS stops at an absolute gap of 1e-6
 _TOLERANCE = 1e-9
+_CONTRADICTION = 1e-3  # by so much a bound may not exceed what the answer costs
 _ROW_RANGE = 1e3  # what a row's limit is scaled to: HiGHS may miss a row by 1e-6
 
 
@@ -85,6 +87,9 @@ class Residual:
 
         Returns:
             What HiGHS found, its bound in units, and the choice of all clients, if any.
+
+        Raises:
+            SolverError: If HiGHS breaks down or contradicts itself.
         """
         settings = HighsSettings(
             absolute_gap=slack / self.unit,
@@ -96,6 +101,8 @@ class Residual:
         found = minimise(self.linear, settings)
         if found.values is None:
             return found, None
+        if found.bound > float(self.linear.cost @ found.values) + _CONTRADICTION:
+            raise SolverError("HiGHS claims a bound above the cost of its own answer.")
         choice = self.choice.copy()
         chosen = np.flatnonzero(found.values[: self.num_open] > 0.5)
         choice[self.clients[chosen]] = self.strategies[chosen]

@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import IntArray
 from ..check import violations
 from ..problem import AllocationProblem
-from ..solution import Answer, Status
+from ..solution import Answer, Prices, Status
 from .ascent import Peak, ascend
 from .recovery import Recovery
 from .relaxation import Relaxation
@@ -30,6 +30,7 @@ _MOST_CLIMBS = 40
 _AROUND = 6  # thresholds at which an allocation is sought at last
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
 _PROVEN = 1e-9  # relative
+_PRICED, _DUST = 1e-5, 30.0  # precision of reported prices, relative; least price over barrier
 
 
 class Bounds:
@@ -61,7 +62,7 @@ class Bounds:
     def slack(self) -> float:
         """By how much, in units, the bound may stay below the upper one."""
         size = self.upper if np.isfinite(self.upper) else abs(self.bound)
-        return self._gap * abs(size) + _ROUNDING
+        return self._gap * abs(size) + _ROUNDING * max(1.0, abs(size))
 
     @property
     def goal(self) -> float:
@@ -123,6 +124,18 @@ class Bounds:
         tops = [other for other, peak in self.peaks.items() if np.isfinite(peak.precision)]
         return self.peaks[min(tops or self.peaks, key=lambda other: (abs(other - k), other))]
 
+    def prices(self, k: int) -> Prices:
+        """Prices at a threshold, by what they are for; precise in all but large problems."""
+        near, peak = self.nearest_peak(k), self.peaks.get(k)
+        if peak is None or peak.precision > _PRICED * abs(self.bound):
+            peak = near
+            if len(self.relaxation.base) <= _SMALL:
+                time = float(self.thresholds.times[k])
+                peak = ascend(self.relaxation, time, near, _PRICED * abs(self.bound))
+        barrier = peak.width / max(self.relaxation.big_parts, 1)
+        # What the barrier alone keeps above 0 is the price of a limit that does not bind.
+        return self.relaxation.named(np.where(peak.prices > _DUST * barrier, peak.prices, 0.0))
+
     def _sampled(self) -> tuple[float, Peak]:
         """The best round time and its prices for a sample of the clients, itself sampled so."""
         rows = np.arange(0, len(self.relaxation.base), _THINNING)
@@ -156,10 +169,10 @@ class Search:
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
         """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
-        while not self.is_infeasible and not is_late():
-            if (k := self.bounds.next_threshold()) is None:
-                break
+        while not self.is_infeasible and (k := self.bounds.next_threshold()) is not None:
             self.recover(k, self.bounds.climb(k), in_pairs=False)
+            if is_late():
+                break
         if not self.is_infeasible and self.bounds.peaks:
             self._recover_around()
 
@@ -199,16 +212,23 @@ class Search:
         if value < self.bounds.upper and not violations(self.problem, choice):
             self.choice, self.bounds.upper = choice.copy(), value
 
+    def _best_threshold(self) -> int:
+        """Where the best allocation stands, or the bound if there is none."""
+        bounds = self.bounds
+        if self.choice is None:
+            return int(bounds.lower.argmin())
+        times = bounds.thresholds.times
+        return int(np.searchsorted(times[:-1], self.problem.round_seconds(self.choice)))
+
     def answer(self, message: str) -> Answer:
         """What is known, as a claim."""
         if self.is_infeasible:
             return Answer(Status.INFEASIBLE)
         bounds, unit = self.bounds, self.bounds.relaxation.unit
-        bound = min(bounds.bound, bounds.upper) * unit
-        least = int(bounds.lower.argmin())
-        prices = None
-        if bounds.peaks:
-            prices = bounds.relaxation.named(bounds.nearest_peak(least).prices)
+        bound = bounds.bound * unit
+        if self.choice is not None and bounds.bound >= bounds.upper:
+            bound = self.problem.objective(self.choice)
+        prices = bounds.prices(self._best_threshold()) if bounds.peaks else None
         if self.choice is None:
             return Answer(Status.UNKNOWN, None, bound, prices, message)
         status = Status.OPTIMAL if self.is_proven else Status.FEASIBLE
