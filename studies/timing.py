@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .goals import Verdict
+
 _LEAST_SAMPLES = 3
 
 
@@ -29,11 +31,20 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Scale:
-    """How large and how long to measure.
+    """How large and how long to measure; a size of 0 leaves its cases out.
 
     Args:
         clients: Sizes of the separable program, rising.
-        whole_clients: Sizes of the whole program, rising.
+        highs_clients: Sizes of the separable program that HiGHS solves, too.
+        cohorts: Sizes of the whole program that is solved to the proven optimum.
+        hard_clients: Size of the hard families.
+        middle_clients: Size of the whole program that is solved to a gap in seconds.
+        fleet_clients: Sizes of the whole program from which the growth is read, rising.
+        giant_clients: Size of the whole program that is solved in a process of its own.
+        gap_clients: Sizes at which the gap of the prices' bound is shown.
+        seeds: Problems of a case in which solving times vary from one to the next.
+        highs_seconds: Time limit of HiGHS for the separable program.
+        hard_seconds: Time limit of a solver for a problem of a hard family.
         elements: Numbers in a tensor, a square.
         images: Sides of the images in pixels.
         samples: Samples of a candidate, at most.
@@ -42,8 +53,17 @@ class Scale:
         limit_seconds: A solver's time limit; what is expected to take longer is left out.
     """
 
-    clients: tuple[int, ...] = (100, 1000, 10_000)
-    whole_clients: tuple[int, ...] = (20, 100)
+    clients: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    highs_clients: tuple[int, ...] = (100, 5_000)
+    cohorts: tuple[int, ...] = (20, 100)
+    hard_clients: int = 100
+    middle_clients: int = 2_000
+    fleet_clients: tuple[int, ...] = (10_000, 100_000)
+    giant_clients: int = 1_000_000
+    gap_clients: tuple[int, ...] = (20, 100, 1_000, 10_000, 100_000)
+    seeds: int = 5
+    highs_seconds: float = 15.0
+    hard_seconds: float = 5.0
     elements: int = 1_000_000
     images: tuple[int, ...] = (28, 8)
     samples: int = 25
@@ -53,7 +73,21 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(clients=(100, 1000), samples=5, case_seconds=1.0, limit_seconds=3.0)
+QUICK = Scale(
+    clients=(1_000, 10_000),
+    highs_clients=(100,),
+    cohorts=(20, 100),
+    hard_clients=0,
+    middle_clients=0,
+    fleet_clients=(),
+    giant_clients=0,
+    gap_clients=(20, 100, 1_000),
+    seeds=2,
+    highs_seconds=2.0,
+    samples=5,
+    case_seconds=1.0,
+    limit_seconds=3.0,
+)
 
 
 def say_nothing(answer: Any) -> str:
@@ -93,10 +127,12 @@ class Row:
         name: The candidate.
         role: What it is compared for.
         best_seconds: Least time of a call.
-        median_seconds: Median over the samples.
+        median_seconds: Median over the samples, or over the problems of a case.
         over_ours: Best time over that of the case's first `OURS`.
         over_limit: Best time over that of the case's first `LIMIT`.
         note: Anything else.
+        worst_seconds: Most over the problems of a case; None where it has one problem.
+        verdicts: What was asked of it, and whether that is reached.
     """
 
     case: str
@@ -107,6 +143,8 @@ class Row:
     over_ours: float | None
     over_limit: float | None
     note: str
+    worst_seconds: float | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass

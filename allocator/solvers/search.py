@@ -8,6 +8,7 @@ the bounds around it, and its recovered allocation lowers the upper bound, until
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ _ROUNDING = 1e-12  # of sums, in units
 _COARSE = 0.05  # of what is open: no climb needs to be more precise
 _FINEST = 2e-6  # of the bound: below, allocations differ by more than the bound may gain
 _SAMPLE_GAP = 1e-4
+_DENSE = 100.0  # clients within the width at first
 _MOST_CLIMBS = 40
 _AROUND = 6  # thresholds at which an allocation is sought at last
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
@@ -115,9 +117,17 @@ class Bounds:
         return peak
 
     def _start(self, k: int) -> Peak | None:
-        if not self.peaks:
-            return None if self._first is None else self._first[1]
-        return self.nearest_peak(k)
+        if self.peaks:
+            start = self.nearest_peak(k)
+        elif self._first is not None:
+            start = self._first[1]
+        else:
+            return None
+        clients = len(self.relaxation.base)
+        if clients <= _SMALL:
+            return start
+        # So narrow that hardly a client lies within it, a smoothing has no curvature to go by.
+        return replace(start, width=max(start.width, _DENSE / clients))
 
     def nearest_peak(self, k: int) -> Peak:
         """The peak of the nearest threshold that was climbed to the top, if any was."""
@@ -144,7 +154,7 @@ class Bounds:
             sample.climb(k)
         k = min(sample.peaks, key=lambda k: (sample.peaks[k].bound, k))
         peak = sample.peaks[k]
-        first = Peak(peak.prices, peak.bound, peak.width, np.inf)
+        first = replace(peak, precision=np.inf)
         return float(sample.thresholds.times[k]), first
 
 
