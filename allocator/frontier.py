@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
-from .check import exceeds, within_deadline
+from .check import exceeds, violations, within_deadline
 from .errors import InfeasibleError, SolverError
 from .groups import Merged
 from .infeasible import explain_infeasibility
@@ -19,7 +19,8 @@ from .solvers.exact import Exact
 from .solvers.steps import Steps
 from .solvers.sweep import is_separable
 
-_EQUAL = 1e-9  # of the largest loss: losses as near as this are taken for equal
+_EQUAL = 1e-9  # relative: losses as near as this are taken for equal
+_NODES = 2_000  # of a point that its solver did not find
 
 
 class PickRule(Protocol):
@@ -149,10 +150,6 @@ class _Bisection:
 
     def __init__(self, problem: AllocationProblem, gap: float, solver: Solver) -> None:
         self._problem = problem
-        largest = problem.loss[problem.allowed].max() * problem.num_clients
-        if problem.coverage is not None:
-            largest += problem.coverage.unit
-        self._tolerance = max(gap, _EQUAL * float(largest))
         self._gap, self._solver = gap, solver
         self._times = np.unique(problem.seconds[within_deadline(problem)])
         self._found: dict[int, _Point | None] = {-1: None}
@@ -191,14 +188,16 @@ class _Bisection:
         point = self._found[high]
         if point is None:
             return high
-        reached = int(np.searchsorted(self._times, point.seconds))
+        reached = min(int(np.searchsorted(self._times, point.seconds)), high)
         self._found[reached] = point
         return reached
 
     def _is_open(self, low: int, high: int) -> bool:
         """Whether a time in between may be better than the lower end by more than the tolerance."""
         slow, fast = self._found[high], self._found[low]
-        return slow is not None and (fast is None or fast.loss > slow.loss + self._tolerance)
+        if slow is None or fast is None:
+            return slow is not None
+        return fast.loss > slow.loss + max(self._gap, _EQUAL * abs(fast.loss))
 
     def _not_dominated(self) -> list[_Point]:
         """The points whose loss falls as the time rises."""
@@ -223,9 +222,11 @@ def _least_loss(problem: AllocationProblem, time: float, solver: Solver) -> _Poi
         allowed=allowed,
     )
     answer = solver(within)
+    if answer.status is not Status.INFEASIBLE and not _is_kept(within, answer.choice):
+        answer = Exact(node_limit=_NODES)(within)  # it searches where others only look
     if answer.status is Status.INFEASIBLE:
         return None
-    if answer.choice is None:
+    if answer.choice is None or not _is_kept(within, answer.choice):
         raise SolverError(
             f"no allocation was found within {time:.6g} s, nor proof that there is none: "
             f"{answer.message}."
@@ -234,3 +235,8 @@ def _least_loss(problem: AllocationProblem, time: float, solver: Solver) -> _Poi
     if problem.max_loss is not None and exceeds(loss, problem.max_loss):
         return None
     return _Point(problem.round_seconds(answer.choice), loss, answer.bound, answer.choice)
+
+
+def _is_kept(problem: AllocationProblem, choice: IntArray | None) -> bool:
+    """Whether there is a choice that keeps the limits."""
+    return choice is not None and not violations(problem, choice)

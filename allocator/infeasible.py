@@ -22,6 +22,10 @@ _NODE_LIMIT = 100_000
 _MOST_BINARIES = 6_000
 
 
+class FeasibleError(SolverError):
+    """Whoever found the problem infeasible is wrong."""
+
+
 class _Proof(Enum):
     """What is known of a nearest value; the words follow it in a message."""
 
@@ -45,7 +49,7 @@ def explain_infeasibility(problem: AllocationProblem) -> str:
         Sentences for an error message; values are rounded to the feasible side.
 
     Raises:
-        SolverError: If an allocation keeps every limit: who found the problem infeasible is at
+        FeasibleError: If an allocation keeps every limit: who found the problem infeasible is at
             fault.
 
     Example:
@@ -73,7 +77,7 @@ def explain_infeasibility(problem: AllocationProblem) -> str:
             relaxed = limit.set_to(relaxed, nearest)
     if relaxed is problem:
         if not (conflict := _explain_conflict(problem, search)):
-            raise SolverError("an allocation keeps every limit of the problem.")
+            raise FeasibleError("an allocation keeps every limit of the problem.")
         return " ".join([*words, conflict])
     feasible, conflict = search.is_feasible(relaxed), ""
     if feasible is False:  # or so says HiGHS: at a limit it may miss the allocation by rounding

@@ -39,17 +39,19 @@ class Relaxed:
     Args:
         problem: The problem with the nearest values of its limits.
         gave_up: What was relaxed, in words; empty if nothing had to be.
+        choice: `(clients,)` one that keeps the limits as they are now, where one is known.
     """
 
     problem: AllocationProblem
     gave_up: tuple[str, ...]
+    choice: IntArray | None = None
 
 
 def settle(problem: AllocationProblem, solver: Solver) -> tuple[Allocation, str]:
     """An allocation in any case, and what was given up for it, in words.
 
-    The solver's answer, or that of `Dual` where it fails; if there is none, its answer with relaxed
-    limits (`relax`); if there is still none, everybody's fastest strategy.
+    The solver's answer, or that of `Dual` where it fails; if there is none, the same with relaxed
+    limits (`relax`); then any allocation that keeps these; at last everybody's fastest strategy.
 
     Raises:
         ValueError: If the solver cannot express a term of the problem.
@@ -63,25 +65,32 @@ def settle(problem: AllocationProblem, solver: Solver) -> tuple[Allocation, str]
         (array([1, 0]), 'Not all limits can be kept; relaxed: deadline_seconds = 2 (now 3).')
     """
     try:
-        solution = solve(problem, solver, (Dual(),) if problem.has_goal else ())
-        note = "" if solution.solver == repr(solver) else f"{solution.message}."
-        return solution.allocation, note
+        return _answered(problem, solver)
     except (InfeasibleError, SolverError) as error:
         reason = str(error)
     relaxed = relax(problem)
+    given = f"Not all limits can be kept; relaxed: {'; '.join(relaxed.gave_up)}."
     if relaxed.gave_up:
         try:
-            allocation = solve(relaxed.problem, solver).allocation
+            return _answered(relaxed.problem, solver)[0], given
         except (InfeasibleError, SolverError) as error:
             reason = str(error)
-        else:
-            given = "; ".join(relaxed.gave_up)
-            return allocation, f"Not all limits can be kept; relaxed: {given}."
+    if relaxed.choice is not None:
+        note = f"{given if relaxed.gave_up else ''} Any allocation that keeps the limits: {reason}"
+        return Allocation.of(relaxed.problem, relaxed.choice), note.strip()
     choice = fastest(problem)
     note = f"Everybody does its fastest allowed strategy, since there was no answer: {reason}"
     if broken := violations(problem, choice):
         note = f"{note} It breaks limits: {'; '.join(broken)}."
     return Allocation.of(problem, choice), note
+
+
+def _answered(problem: AllocationProblem, solver: Solver) -> tuple[Allocation, str]:
+    """The solver's allocation, or another's where it fails, which the note says."""
+    fallbacks = (Dual(),) if problem.has_goal else ()
+    solution = solve(problem, solver, fallbacks, explain_infeasible=False)
+    note = "" if solution.solver == repr(solver) else solution.message
+    return solution.allocation, note
 
 
 def relax(problem: AllocationProblem) -> Relaxed:
@@ -104,17 +113,21 @@ def relax(problem: AllocationProblem) -> Relaxed:
     limits = sorted(Limit.given(merged), key=lambda m: RELAXED_FIRST_TO_LAST.index(m.kind))
     if not merged.allowed[:, merged.participates].any():
         return Relaxed(problem, ())
+    known: IntArray | None = None
     if merged.seconds.size > _MOST_BINARIES:
         nearest = {limit: limit.alone(merged)[0] for limit in limits}
     else:
-        nearest = _nearest_values(merged, limits)
+        nearest, known = _nearest_values(merged, limits)
     gave_up = []
     for limit, value in nearest.items():
         if not limit.is_kept_by(problem, value):
             rounded = limit.rounded(value)
             gave_up.append(f"{limit} = {limit.value(problem):.6g} (now {rounded:.6g})")
             problem = limit.set_to(problem, rounded)
-    return Relaxed(problem, tuple(gave_up))
+    choice = None if known is None else Merged.of(problem).spread(known)
+    if choice is not None and violations(problem, choice):
+        choice = None
+    return Relaxed(problem, tuple(gave_up), choice)
 
 
 def fastest(problem: AllocationProblem) -> IntArray:
@@ -133,28 +146,32 @@ def fastest(problem: AllocationProblem) -> IntArray:
     return merged.spread(np.where(able.any(axis=1), seconds.argmin(axis=1), only))
 
 
-def _nearest_values(problem: AllocationProblem, limits: list[Limit]) -> dict[Limit, float]:
-    """The values of some limits that are feasible with all others as they are."""
+def _nearest_values(
+    problem: AllocationProblem, limits: list[Limit]
+) -> tuple[dict[Limit, float], IntArray | None]:
+    """Values of some limits that are feasible with all others as they are, and a choice so."""
     others, without = list(limits), []
     nearest: dict[Limit, float] = {}
+    choice: IntArray | None = None
     for limit in limits:
         others.remove(limit)
-        value = _nearest(problem, limit, others)
+        found = _nearest(problem, limit, others)
         without.append(limit)
-        if value is not None:
+        if found is not None:
             break
     for limit in reversed(without):
-        value = _nearest(problem, limit, others)
-        if value is not None:
+        found = _nearest(problem, limit, others)
+        if found is not None:
+            choice, value = found, limit.taken(problem, found)
             nearest[limit] = value
             if not limit.is_kept_by(problem, value):
                 problem = limit.set_to(problem, limit.rounded(value))
             others.append(limit)
-    return nearest
+    return nearest, choice
 
 
-def _nearest(problem: AllocationProblem, limit: Limit, others: list[Limit]) -> float | None:
-    """The nearest feasible value of a limit if the others are kept; None if none was found."""
+def _nearest(problem: AllocationProblem, limit: Limit, others: list[Limit]) -> IntArray | None:
+    """A choice with the nearest value of a limit if the others are kept; None if none was found."""
     program = Program.feasible_set(with_only(problem, others))
     if program is None:
         return None
@@ -166,6 +183,4 @@ def _nearest(problem: AllocationProblem, limit: Limit, others: list[Limit]) -> f
     if found.values is None:
         return None
     choice = program.decode(found.values)
-    if violations(with_only(problem, others), choice):
-        return None
-    return limit.taken(problem, choice)
+    return None if violations(with_only(problem, others), choice) else choice

@@ -16,7 +16,7 @@ from .whatif import Moves
 
 _NAMED_CLASSES = 3
 _NAMED_CLIENTS = 5
-_PRICES = "Prices (of the relaxation or bound; the optimum itself moves in steps):"
+_PRICES = "Prices (of the relaxation, at this round time; the optimum itself moves in steps):"
 _NO_PRICE = 1e-9  # of the objective, for the whole limit or class
 
 

@@ -8,6 +8,7 @@ from ..problem import AllocationProblem
 from ..solution import Answer
 from .fastest import fastest, is_fastest
 from .milp import check_settings
+from .prune import without_dear
 from .search import Search
 
 
@@ -47,7 +48,9 @@ class Dual:
             ValueError: If the problem does not say what to minimise.
         """
         if problem.has_goal and is_fastest(problem):
-            return fastest(problem, self)
+            return fastest(problem, lambda least_loss, _: self(least_loss))
         search = Search(problem, self.gap)
         search.run()
-        return search.answer("prices and recovery, without a search among allocations")
+        answer = search.answer("prices and recovery, without a search among allocations")
+        narrower = without_dear(problem, answer)
+        return answer if narrower is None else self(narrower)

@@ -14,6 +14,7 @@ from ..solution import Answer
 from .fastest import fastest, is_fastest
 from .highs import Outcome
 from .milp import check_settings
+from .prune import without_dear
 from .residual import Residual
 from .search import Search
 
@@ -21,6 +22,7 @@ _CORE, _LEAST_CORE = 60, 10  # clients whose choice is tried anew around a recov
 _CORE_NODES = 200
 _KICKS = 40  # around a recovered allocation
 _MIDDLE, _LARGE = 60, 300  # open choices from which on heuristics go first
+_GIVEN_UP = "what is left was given up at HiGHS' node limit, or lies within its tolerances"
 _SAFE = 1e-9  # of the objective: what is this near the best is not given up
 
 
@@ -65,8 +67,14 @@ class Exact:
         """
         start = time.perf_counter()
         if problem.has_goal and is_fastest(problem):
-            return fastest(problem, lambda least_loss: self._left(start)(least_loss))
-        return _Finish(Search(problem, self.gap), self, start).answer()
+            return fastest(problem, lambda least, enough: self._left(start)._answer(least, enough))
+        return self._answer(problem, -np.inf)
+
+    def _answer(self, problem: AllocationProblem, enough: float) -> Answer:
+        start = time.perf_counter()
+        answer = _Finish(Search(problem, self.gap, enough), self, start).answer()
+        narrower = without_dear(problem, answer)
+        return answer if narrower is None else self._left(start)._answer(narrower, enough)
 
     def _left(self, start: float) -> Exact:
         """The same with the time that is left."""
@@ -101,7 +109,7 @@ class _Finish:
             if self._is_late:
                 return search.answer("time limit")
             self._settle(k)
-        return search.answer(self._failure or ("node limit" if self._given_up else ""))
+        return search.answer(self._failure or (_GIVEN_UP if self._given_up else ""))
 
     def _next(self) -> int | None:
         """The threshold of least bound that is neither closed nor given up."""
@@ -131,7 +139,7 @@ class _Finish:
             self._try_core(best, regret, spend)
         if bounds.lower[k] >= bounds.goal:
             return
-        cutoff = bounds.upper + _SAFE * abs(bounds.upper)
+        cutoff = min(bounds.upper, bounds.above) + _SAFE * abs(min(bounds.upper, bounds.above))
         open_choices = mask & (regret <= max(cutoff - bound, 0.0) + _SAFE)
         found_bound = self._finish(best, open_choices, spend, cutoff)
         if found_bound > bounds.lower[k]:

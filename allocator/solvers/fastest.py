@@ -12,11 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..check import exceeds, within_deadline
+from ..check import exceeds, with_tolerance, within_deadline
 from ..problem import AllocationProblem
 from ..solution import Answer, Status
 
-_Solve = Callable[[AllocationProblem], Answer]
+_OPEN = "whether a faster round keeps the maximum loss was not settled"
+_Solve = Callable[[AllocationProblem, float], Answer]
 
 
 def is_fastest(problem: AllocationProblem) -> bool:
@@ -29,7 +30,8 @@ def fastest(problem: AllocationProblem, least_loss: _Solve) -> Answer:
 
     Args:
         problem: With a maximum loss and no trade-off.
-        least_loss: Answers a problem that minimises the loss.
+        least_loss: Answers a problem that minimises the loss; it may stop as soon as the loss is
+            known to be below, or to be above, its second argument.
     """
     assert problem.max_loss is not None
     usable = within_deadline(problem)
@@ -42,7 +44,7 @@ def fastest(problem: AllocationProblem, least_loss: _Solve) -> Answer:
     while low < high:
         # The last first: where it fails, all do.
         k = len(times) - 1 if best is None and high == len(times) else (low + high) // 2
-        answer = least_loss(_within(problem, float(times[k])))
+        answer = least_loss(_within(problem, float(times[k])), with_tolerance(problem.max_loss))
         has_room = answer.choice is not None and not exceeds(
             problem.total_loss(answer.choice), problem.max_loss
         )
@@ -55,9 +57,13 @@ def fastest(problem: AllocationProblem, least_loss: _Solve) -> Answer:
                 proven = max(proven, low)
     if best is None or best.choice is None:
         nothing = proven == len(times)
-        return Answer(Status.INFEASIBLE) if nothing else Answer(Status.UNKNOWN)
-    status = Status.OPTIMAL if proven >= high else Status.FEASIBLE
-    return Answer(status, best.choice, float(times[min(proven, high)]))
+        if nothing:
+            return Answer(Status.INFEASIBLE)
+        bound = float(times[min(proven, len(times) - 1)])
+        return Answer(Status.UNKNOWN, bound=bound, message=answer.message or _OPEN)
+    if proven >= high:
+        return Answer(Status.OPTIMAL, best.choice, float(times[high]))
+    return Answer(Status.FEASIBLE, best.choice, float(times[proven]), message=_OPEN)
 
 
 def _within(problem: AllocationProblem, time: float) -> AllocationProblem:

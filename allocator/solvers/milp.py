@@ -8,8 +8,9 @@ import numpy as np
 
 from ..problem import AllocationProblem
 from ..solution import Answer, Prices, Status
-from .highs import HighsSettings, Outcome
+from .highs import Found, HighsSettings, Outcome
 from .program import Program
+from .prune import without_dear
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class Milp:
             return Answer(Status.INFEASIBLE)
         if found.values is None:
             return Answer(Status.UNKNOWN, bound=found.bound, message=found.message)
+        answer = self._answer(program, found)
+        narrower = without_dear(problem, answer)
+        return answer if narrower is None else self(narrower)
+
+    def _answer(self, program: Program, found: Found) -> Answer:
+        assert found.values is not None
         proven = found.outcome is Outcome.OPTIMAL and self.gap == 0
         return Answer(
             Status.OPTIMAL if proven else Status.FEASIBLE,

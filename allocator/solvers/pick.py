@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import IntArray
-from ..check import exceeds, within_deadline
+from ..check import violations, within_deadline
 from ..errors import InfeasibleError
 from ..frontier import PickRule, pareto_frontier
 from ..problem import AllocationProblem
@@ -62,7 +62,7 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
     """Lets every client teach more where that costs nothing.
 
     A client takes the strategy that teaches most among those that end within the round time, have
-    no more loss and switching price of their own, and fit into the budgets; of equals the fastest.
+    no more loss and switching price of their own, and keep every limit; of equals the fastest.
     Round time and loss do not rise.
 
     Args:
@@ -93,12 +93,7 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
         order = np.lexsort((problem.seconds[client], -teaches))
         for strategy in order[free[order] & (teaches[order] > teaches[now])]:
             used[client] = strategy
-            if _keeps_budgets(problem, used):
+            if not violations(problem, used):
                 break
             used[client] = now
     return used
-
-
-def _keeps_budgets(problem: AllocationProblem, choice: IntArray) -> bool:
-    usage = problem.usage(choice)
-    return not any(exceeds(u, b.limit) for u, b in zip(usage, problem.budgets, strict=True))

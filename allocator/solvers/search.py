@@ -50,6 +50,7 @@ class Bounds:
         self.peaks: dict[int, Peak] = {}
         self._gap = gap
         self._climbs = 0
+        self.enough = -np.inf
         self.lower = self.thresholds.bounds(np.zeros(relaxation.num_prices))
         # No allocation costs more: a bound above it proves that there is none.
         self.ceiling = float(self.lower.min()) + 1.0 + 1e-6
@@ -69,7 +70,14 @@ class Bounds:
     @property
     def goal(self) -> float:
         """A threshold with a bound up to here is done with."""
-        return min(self.upper - self.slack, self.ceiling)
+        if self.upper <= self.enough:
+            return -np.inf
+        return min(self.upper - self.slack, self.above, self.ceiling)
+
+    @property
+    def above(self) -> float:
+        """What need not be looked for: an objective beyond what is enough."""
+        return self.enough * (1 + _PROVEN) if np.isfinite(self.enough) else np.inf
 
     def next_threshold(self) -> int | None:
         """The open threshold to climb next; None where no climb can raise the bound."""
@@ -109,7 +117,7 @@ class Bounds:
             time,
             self._start(k),
             precision,
-            min(self.upper, self.ceiling),
+            min(self.upper, self.above, self.ceiling),
         )
         self._climbs += 1
         self.peaks[k] = peak
@@ -142,9 +150,10 @@ class Bounds:
             if len(self.relaxation.base) <= _SMALL:
                 time = float(self.thresholds.times[k])
                 peak = ascend(self.relaxation, time, near, _PRICED * abs(self.bound))
+        # A limit that does not bind has a price too, since the barrier keeps prices above 0.
         barrier = peak.width / max(self.relaxation.big_parts, 1)
-        # What the barrier alone keeps above 0 is the price of a limit that does not bind.
-        return self.relaxation.named(np.where(peak.prices > _DUST * barrier, peak.prices, 0.0))
+        dust = max(_DUST * barrier, _PRICED * abs(self.bound))
+        return self.relaxation.named(np.where(peak.prices > dust, peak.prices, 0.0))
 
     def _sampled(self) -> tuple[float, Peak]:
         """The best round time and its prices for a sample of the clients, itself sampled so."""
@@ -164,18 +173,21 @@ class Search:
     Args:
         problem: Without groups, with a goal.
         gap: Relative gap that is asked for.
+        enough: An objective that is good enough, or if nothing is as good, then that is enough.
 
     Raises:
         ValueError: If the problem does not say what to minimise.
     """
 
-    def __init__(self, problem: AllocationProblem, gap: float) -> None:
+    def __init__(self, problem: AllocationProblem, gap: float, enough: float = -np.inf) -> None:
         self.problem = problem
         self.choice: IntArray | None = None
         relaxation = Relaxation.of(problem)
         self.is_stuck = not relaxation.usable.any(axis=1).all()
         if not self.is_stuck:
             self.bounds = Bounds(relaxation, gap)
+            if np.isfinite(enough):
+                self.bounds.enough = enough / relaxation.unit
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
         """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
@@ -197,7 +209,7 @@ class Search:
     def is_proven(self) -> bool:
         """Whether the best allocation is optimal."""
         missing = self.bounds.upper - self.bounds.bound
-        return missing <= _PROVEN * max(abs(self.bounds.upper), 1e-3)
+        return missing <= _PROVEN * abs(self.bounds.upper) + 2 * _ROUNDING
 
     def recover(self, k: int, peak: Peak, in_pairs: bool = True, kicks: int = 0) -> None:
         """Looks for an allocation within a threshold, from prices of it or of one nearby."""

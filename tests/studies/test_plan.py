@@ -294,7 +294,7 @@ def test_an_infeasible_problem_exits_with_1_says_why_and_writes_nothing(
 
 
 def test_an_allocation_that_is_not_found_in_time_exits_with_1(capsys) -> None:
-    assert plan("demo", "--tradeoff", 200, "--time-limit", 1e-9) == 1
+    assert plan("demo", "--tradeoff", 200, "--time-limit", 1e-9, "--solver", "milp") == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert "neither an allocation nor a proof" in told.err
