@@ -192,7 +192,8 @@ class HybridAllocator:
         """
         problem = self.problem(cohort)
         tables = (problem.seconds, problem.switching_seconds, self._carried)
-        state = (problem.clients, *(None if t is None else t.tobytes() for t in tables))
+        arrays = (None if t is None else t.tobytes() for t in tables)
+        state = (problem.clients, self.goal, repr(self.solver), *arrays)
         if self._planned is None or self._planned[0] != state:
             self._planned = None  # no note of another round, should this one raise
             self._planned = (state, *self._decide(problem))

@@ -15,11 +15,13 @@ from .groups import Merged
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation, Solver, Status
+from .solvers.dual import Dual
 from .solvers.exact import Exact
 from .solvers.steps import Steps
 from .solvers.sweep import is_separable
 
 _EQUAL = 1e-9  # relative: losses as near as this are taken for equal
+_MOST_EXACT = 30  # clients
 _NODES = 2_000  # of a point that its solver did not find
 
 
@@ -92,9 +94,9 @@ def pareto_frontier(
     Args:
         problem: The program of design section 3.
         gap: Loss, as a fraction of accuracy, that one need not tell apart: fewer points are solved.
-        solver: Who finds the points of a program that is not separable: `Exact()` where None, some
-            milliseconds a point up to 30 clients, far more beyond 50; `Dual()` takes milliseconds
-            at any size. What is not proven then is in the frontier's own `gap`.
+        solver: Who finds the points of a program that is not separable; where None, `Exact()` up to
+            30 clients (a second or two in all) and `Dual()` beyond (milliseconds a point). What is
+            not proven then is in the frontier's own `gap`.
 
     Raises:
         ValueError: If `gap` is negative or not finite.
@@ -115,10 +117,14 @@ def pareto_frontier(
     if is_separable(merged.problem):
         frontier = _swept(merged.problem)
     else:
-        frontier = _Bisection(merged.problem, gap, solver or Exact()).frontier()
+        frontier = _Bisection(merged.problem, gap, solver or _usual(merged.problem)).frontier()
     if problem.groups is None:
         return frontier
     return replace(frontier, _problem=problem, _choose=lambda k: merged.spread(frontier._choose(k)))
+
+
+def _usual(problem: AllocationProblem) -> Solver:
+    return Exact() if problem.num_clients <= _MOST_EXACT else Dual()
 
 
 def _frozen(values: FloatArray) -> FloatArray:

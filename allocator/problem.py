@@ -13,6 +13,8 @@ from .coverage import Coverage
 from .strategy import Strategy, parse_menu
 from .terms import Budget, Count
 
+_MOST = 1e307  # of a sum: beyond, floating point ends
+
 
 @dataclass(frozen=True, eq=False)
 class AllocationProblem:
@@ -134,6 +136,7 @@ class AllocationProblem:
         resources = [b.resource for b in self.budgets]
         if len(set(resources)) < len(resources):
             raise ValueError(f"`budgets` must name different resources, but got {resources}.")
+        self._check_sums()
         self._check_counts()
         self._check_groups()
         if self.min_participation > 1:
@@ -144,6 +147,21 @@ class AllocationProblem:
             raise ValueError("`tradeoff > 0` must hold, but got 0. Give `max_loss` instead.")
         if self.switching_seconds is not None and self.has_goal and self.time_weight == 0:
             raise ValueError("`switching_seconds` needs a `tradeoff`: without it only loss counts.")
+
+    def _check_sums(self) -> None:
+        """No sum over the clients may overflow."""
+        tables = {"seconds": self.seconds, "loss": self.loss, "num_examples": self.num_examples}
+        tables |= {f"usage of {b.resource}": b.usage for b in self.budgets}
+        if self.switching_seconds is not None:
+            tables["switching_seconds"] = self.switching_seconds
+        for name, table in tables.items():
+            weight = max(1.0, self.tradeoff or 0.0) if name == "loss" else 1.0
+            if not float(table.max()) < _MOST / (weight * self.num_clients):
+                raise ValueError(
+                    f"`{name}` must stay below {_MOST:g} summed up over the clients (times the "
+                    f"tradeoff, if it is a loss), but its largest value is {table.max():g}. Use "
+                    "`allowed` for what a client cannot do, or a larger unit."
+                )
 
     def _check_counts(self) -> None:
         for count in self.counts:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..allocator import (
     AllocationProblem,
+    Count,
     Frontier,
     InfeasibleError,
     Knee,
@@ -208,8 +209,21 @@ def _with_options(problem: AllocationProblem, options: argparse.Namespace) -> Al
         deadline_seconds=_first(options.deadline, problem.deadline_seconds),
         max_loss=_first(options.max_loss, problem.max_loss),
         min_participation=share if options.min_participation is None else options.min_participation,
-        counts=(*problem.counts, *map(read_count, options.count)),
+        counts=_merged([*problem.counts, *map(read_count, options.count)]),
     )
+
+
+def _merged(counts: list[Count]) -> tuple[Count, ...]:
+    """One count for each set of strategies; of two that set the same side, the later holds."""
+    merged: dict[str, Count] = {}
+    for count in counts:
+        before = merged.get(str(count), count)
+        merged[str(count)] = Count(
+            count.strategies,
+            count.at_least or before.at_least,
+            before.at_most if count.at_most is None else count.at_most,
+        )
+    return tuple(merged.values())
 
 
 def _first(option: float | None, own: float | None) -> float | None:

@@ -17,10 +17,6 @@ from ..errors import InfeasibleError
 from ..frontier import PickRule, pareto_frontier
 from ..problem import AllocationProblem
 from ..solution import Answer, Solver, Status
-from .dual import Dual
-from .exact import Exact
-
-_MOST_EXACT = 30
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,7 @@ class FrontierPick:
 
     Args:
         rule: For instance `FastestWithin(0.01)`: the fastest point within a point of the best.
-        solver: Who finds the frontier's points; where None, `Exact()` up to 30 clients (a second or
-            two) and `Dual()` beyond (milliseconds a point).
+        solver: Who finds the frontier's points; see `pareto_frontier`.
 
     Example:
         >>> from fedhq.allocator import FastestWithin
@@ -46,16 +41,11 @@ class FrontierPick:
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem."""
         try:
-            frontier = pareto_frontier(problem, solver=self._points_solver(problem))
+            frontier = pareto_frontier(problem, solver=self.solver)
         except InfeasibleError as error:
             return Answer(Status.INFEASIBLE, message=str(error))
         picked = frontier.allocation(frontier.pick(self.rule))
         return Answer(Status.FEASIBLE, use_slack(problem, picked.choice))
-
-    def _points_solver(self, problem: AllocationProblem) -> Solver:
-        if self.solver is not None:
-            return self.solver
-        return Exact() if problem.num_clients <= _MOST_EXACT else Dual()
 
 
 def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:

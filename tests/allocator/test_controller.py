@@ -566,3 +566,13 @@ def test_a_refused_state_changes_nothing() -> None:
         with pytest.raises(ValueError, match="state"):
             allocator.load_state_dict(wrong)
         assert allocator.state_dict() == before
+
+
+def test_a_goal_or_solver_that_changes_is_planned_anew() -> None:
+    allocator = make(Milp(), goal=Goal(tradeoff=1e-3))
+    careless = allocator.plan(1)
+    allocator.goal = Goal(tradeoff=1e6)
+    careful = allocator.plan(1)
+    assert careful.loss < careless.loss
+    allocator.solver = Uniform("qat-w2a2")
+    assert allocator.plan(1).choice.tolist() == [2, 2, 2, 2]

@@ -153,3 +153,9 @@ def test_participation_weighs_by_labels_unless_examples_are_given():
     assert problem().participation(np.array([0, 1])) == 0.5
     assert problem(coverage=coverage()).participation(np.array([0, 1])) == 0.2
     assert problem(num_examples=[1, 3]).participation(np.array([0, 1])) == 0.75
+
+
+@pytest.mark.parametrize("name", ["seconds", "loss", "switching_seconds"])
+def test_tables_whose_sums_overflow_are_refused(pair, name):
+    with pytest.raises(ValueError, match=rf"`{name}` must stay below 1e\+307 .* is 1e\+308"):
+        dataclasses.replace(pair, **{name: np.full((2, 2), 1e308)})

@@ -26,7 +26,7 @@ from fedhq.allocator.solvers.prune import without_dear
 
 
 def with_never(never, seed):
-    """Eight clients under a budget; some may do everything, but one strategy at a forbidding loss."""
+    """Eight clients under a budget; some would do one strategy at a forbidding loss."""
     rng = np.random.default_rng(seed)
     seconds = np.sort(rng.random((8, 3)) * 10, axis=1)
     loss = np.stack([rng.random(8) * 0.05, rng.random(8) * 0.02, np.zeros(8)], axis=1)

@@ -132,19 +132,19 @@ class TestDataOnly(SolverPromises):
 
 @pytest.mark.slow
 class TestManySweep(TestSweep):
-    seeds = 60
+    seeds = 25
 
 
 @pytest.mark.slow
 class TestManyMilp(TestMilp):
-    seeds = 40
+    seeds = 10
     limited = Milp(node_limit=100)
     medium_clients = (50, 100)
 
 
 @pytest.mark.slow
 class TestManyCvx(TestCvx):
-    seeds = 15
+    seeds = 5
 
 
 @pytest.mark.parametrize("rule", [*RULES, BY_LABELS], ids=repr)

@@ -569,3 +569,10 @@ def test_help_teaches_both_formats_with_examples_that_run(capsys) -> None:
     for line in examples:
         words = line.strip().partition("  ")[0].partition(" --frontier")[0].split()
         assert main(words[1:]) == 0
+
+
+def test_two_counts_of_the_same_strategies_are_one_range(capsys) -> None:
+    counts = ("--count", "qat-w2a2>=3", "--count", "qat-w2a2<=4")
+    assert plan("demo", "--tradeoff", 200, *counts) == 0
+    rows = re.findall(r"^\s+\S+\s+qat-w2a2\s", capsys.readouterr().out, re.MULTILINE)
+    assert 3 <= len(rows) <= 4
