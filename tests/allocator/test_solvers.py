@@ -51,7 +51,7 @@ class TestSweep(ExactPromises):
 class TestMilp(ExactPromises):
     solver = Milp()
     limited = Milp(node_limit=1)  # of medium size no optimum is asked for
-    seeds = 4
+    seeds = 2
     medium_clients = (50,)
 
 
@@ -65,19 +65,19 @@ class TestCvx(ExactPromises):
 class TestExact(ExactPromises):
     solver = Exact()
     limited = Exact(gap=1e-3, node_limit=100)
-    seeds = 4
+    seeds = 2
     medium_clients = (50,)
 
 
 class TestDual(BoundPromises):
     solver = Dual()
-    seeds = 4
+    seeds = 2
     medium_clients = (50,)
 
 
 class TestExactWithANodeLimit(BoundPromises):
     solver = Exact(node_limit=1)
-    seeds = 2
+    seeds = 1
     medium_clients = (50,)
 
 
@@ -136,8 +136,18 @@ class TestManySweep(TestSweep):
 
 
 @pytest.mark.slow
+class TestManyExact(TestExact):
+    seeds = 8
+
+
+@pytest.mark.slow
+class TestManyDual(TestDual):
+    seeds = 8
+
+
+@pytest.mark.slow
 class TestManyMilp(TestMilp):
-    seeds = 10
+    seeds = 6
     limited = Milp(node_limit=100)
     medium_clients = (50, 100)
 
