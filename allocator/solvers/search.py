@@ -31,7 +31,7 @@ _DENSE = 100.0  # clients within the width at first
 _MOST_CLIMBS = 40
 _AROUND = 6  # thresholds at which an allocation is sought at last
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
-_PROVEN = 1e-9  # relative
+_PROVEN = 1e-8  # relative: as near as HiGHS can tell
 _PRICED, _DUST = 1e-5, 30.0  # precision of reported prices, relative; least price over barrier
 
 
