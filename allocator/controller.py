@@ -124,13 +124,13 @@ class HybridAllocator:
         self._learns, self._strict, self._carry = learn, strict, carry
         self._carried: FloatArray = np.zeros(self.label_counts.shape[1])
         self._last: IntArray = np.full(shape[0], _NEVER, dtype=np.int64)
-        self._planned: tuple[tuple[object, ...], Allocation, str] | None = None
+        self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
         self._fresh = self.state_dict()
 
     @property
     def note(self) -> str:
         """What the last plan gave up, in words; empty if nothing."""
-        return "" if self._planned is None else self._planned[2]
+        return "" if self._planned is None else self._planned[3]
 
     def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
         """The program of the next round.
@@ -194,10 +194,11 @@ class HybridAllocator:
         tables = (problem.seconds, problem.switching_seconds, self._carried)
         arrays = (None if t is None else t.tobytes() for t in tables)
         state = (problem.clients, self.goal, repr(self.solver), *arrays)
-        if self._planned is None or self._planned[0] != state:
+        planned = self._planned
+        if planned is None or planned[0] != state or planned[1] is not self.solver:
             self._planned = None  # no note of another round, should this one raise
-            self._planned = (state, *self._decide(problem))
-        return self._planned[1]
+            self._planned = planned = (state, self.solver, *self._decide(problem))
+        return planned[2]
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Takes in what a round's clients really did; their order does not matter.

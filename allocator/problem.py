@@ -154,8 +154,12 @@ class AllocationProblem:
         tables |= {f"usage of {b.resource}": b.usage for b in self.budgets}
         if self.switching_seconds is not None:
             tables["switching_seconds"] = self.switching_seconds
+        weights = {"loss": max(1.0, self.tradeoff or 0.0)}
+        if self.coverage is not None:
+            tables["label_counts"] = self.coverage.label_counts
+            weights["label_counts"] = float(self.coverage.label_counts.shape[1])  # summed up too
         for name, table in tables.items():
-            weight = max(1.0, self.tradeoff or 0.0) if name == "loss" else 1.0
+            weight = weights.get(name, 1.0)
             if not float(table.max()) < _MOST / (weight * self.num_clients):
                 raise ValueError(
                     f"`{name}` must stay below {_MOST:g} summed up over the clients (times the "

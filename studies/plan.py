@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, replace
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 
 from ..allocator import (
     AllocationProblem,
-    Count,
     Frontier,
     InfeasibleError,
     Knee,
@@ -26,6 +26,7 @@ from ..allocator import (
     violations,
 )
 from ..allocator.explain import explain
+from ..allocator.explain.quantities import POINTS
 from . import plan_text
 from .plan_csv import CsvTerms, problem_from_csv, unlimited_resources
 from .plan_files import (
@@ -39,9 +40,10 @@ from .plan_files import (
     write_at_once,
 )
 from .plan_json import problem_from_json
-from .plan_options import add_options, make_solver, read_count, read_limit, read_rule
+from .plan_options import add_options, make_solver, read_limit, read_rule, with_count
 
 HELP = "allocate strategies to the clients of a table, and explain why"
+_PROVEN = 1e-9  # of loss: a gap below is rounding
 _DEMO = resources.files(__package__).joinpath("examples", "plan", "fleet.json")
 
 
@@ -68,13 +70,19 @@ class Plan:
     picked: int
 
 
-def make_plan(problem: AllocationProblem, solver: Solver, rule: PickRule | None = None) -> Plan:
+def make_plan(
+    problem: AllocationProblem,
+    solver: Solver,
+    rule: PickRule | None = None,
+    points: Solver | None = None,
+) -> Plan:
     """Solves a problem by its goal; without one a rule picks a point of the frontier.
 
     Args:
         problem: With or without a goal.
         solver: Finds the allocation.
         rule: Picks although there is a goal; the knee where neither is given.
+        points: Finds the frontier's points; that of `pareto_frontier` where None.
 
     Raises:
         InfeasibleError: If no allocation keeps every limit and a frontier was needed.
@@ -97,7 +105,7 @@ def make_plan(problem: AllocationProblem, solver: Solver, rule: PickRule | None 
             "`switching_seconds` needs a trade-off: a frontier of round time and loss has no place "
             "for it. Give --tradeoff, or leave it out."
         )
-    frontier = pareto_frontier(problem)
+    frontier = pareto_frontier(problem, solver=points)
     k = frontier.pick(rule or Knee())
     seconds = float(frontier.round_seconds[k])
     # Solved once more, the least loss within the point's time comes with a certificate and prices.
@@ -124,8 +132,9 @@ def run(options: argparse.Namespace) -> int:
     _check_files(options)
     problem, notes = _problem(options)
     solver = make_solver(options, problem)
+    points = None if options.solver is None else solver
     try:
-        plan = make_plan(problem, solver, rule)
+        plan = make_plan(problem, solver, rule, points)
     except InfeasibleError as error:
         print(error, file=sys.stderr)
         return 1
@@ -134,11 +143,12 @@ def run(options: argparse.Namespace) -> int:
         print(explanation, file=sys.stderr)
         return 1
     clients = [str(explanation.client(name)) for name in options.explain]
-    written = _write(options, problem, plan)
+    written = _write(options, problem, plan, points)
     if plan.frontier is not None:
         why = options.pick or "the knee, where more time stops paying (--pick)"
         goal = "" if options.pick else "No goal was given. "
-        notes = [f"{goal}{plan_text.offer(plan.frontier, plan.picked, why)}", *notes]
+        offer = f"{goal}{plan_text.offer(plan.frontier, plan.picked, why)}"
+        notes = [f"{offer}{_gap(plan.frontier)}", *notes]
     table = plan_text.clients_table(plan.problem, plan.solution)
     print("\n\n".join([*notes, str(explanation), table, *clients]))
     if written:
@@ -209,28 +219,24 @@ def _with_options(problem: AllocationProblem, options: argparse.Namespace) -> Al
         deadline_seconds=_first(options.deadline, problem.deadline_seconds),
         max_loss=_first(options.max_loss, problem.max_loss),
         min_participation=share if options.min_participation is None else options.min_participation,
-        counts=_merged([*problem.counts, *map(read_count, options.count)]),
+        counts=reduce(with_count, options.count, problem.counts),
     )
-
-
-def _merged(counts: list[Count]) -> tuple[Count, ...]:
-    """One count for each set of strategies; of two that set the same side, the later holds."""
-    merged: dict[str, Count] = {}
-    for count in counts:
-        before = merged.get(str(count), count)
-        merged[str(count)] = Count(
-            count.strategies,
-            count.at_least or before.at_least,
-            before.at_most if count.at_most is None else count.at_most,
-        )
-    return tuple(merged.values())
 
 
 def _first(option: float | None, own: float | None) -> float | None:
     return own if option is None else option
 
 
-def _write(options: argparse.Namespace, problem: AllocationProblem, plan: Plan) -> list[str]:
+def _gap(frontier: Frontier) -> str:
+    """What is not proven of a frontier, as a line; empty where all is."""
+    if frontier.gap < _PROVEN:
+        return ""
+    return f"\n  (no time has a loss lower than this by more than {POINTS.text(frontier.gap)})"
+
+
+def _write(
+    options: argparse.Namespace, problem: AllocationProblem, plan: Plan, points: Solver | None
+) -> list[str]:
     """Writes what the options ask for, and says what."""
     told = []
     if options.out is not None:
@@ -242,7 +248,7 @@ def _write(options: argparse.Namespace, problem: AllocationProblem, plan: Plan) 
         write_at_once(options.out, text)
         told.append(f"allocation: {options.out}")
     if options.frontier is not None:
-        frontier = plan.frontier or pareto_frontier(_offered(problem))
+        frontier = plan.frontier or pareto_frontier(_offered(problem), solver=points)
         if options.frontier.suffix.lower() == ".html":
             from .plan_figure import frontier_page
 
@@ -252,7 +258,7 @@ def _write(options: argparse.Namespace, problem: AllocationProblem, plan: Plan) 
             rows = [list(row) for row in zip(frontier.round_seconds, frontier.loss, strict=True)]
             text = csv_text(["round_seconds", "loss"], rows)
         write_at_once(options.frontier, text)
-        told.append(f"frontier: {options.frontier}")
+        told.append(f"frontier: {options.frontier}{_gap(frontier)}")
     return told
 
 

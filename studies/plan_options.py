@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..allocator import (
@@ -23,6 +24,10 @@ from ..allocator.solvers.sweep import is_separable
 from .plan_text import DESCRIPTION, EXAMPLES
 
 _SOLVERS = ("exact", "dual", "sweep", "milp")
+_SOLVER_HELP = (
+    "of the allocation and of a frontier's points (default: exact; beyond 30 clients dual for "
+    "the points)"
+)
 _COUNT = re.compile(r"([^<>=]+)(>=|<=|=)\s*(\d{1,9})\s*")
 _LIMIT = re.compile(r"(\w+)=(.+)")
 
@@ -43,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--deployed", metavar="STRATEGY", help="with --labels: the bits to deploy (default: menu's)"
     )
     solver = parser.add_argument_group("solver")
-    solver.add_argument("--solver", choices=_SOLVERS, default="exact", help="(default: exact)")
+    solver.add_argument("--solver", choices=_SOLVERS, help=_SOLVER_HELP)
     solver.add_argument("--gap", type=float, help="relative gap at which it stops (exact: 0)")
     solver.add_argument(
         "--time-limit", type=float, metavar="S", help="stop with the best so far (exact, milp)"
@@ -82,21 +87,34 @@ def _add_goal(goal: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def read_count(text: str) -> Count:
-    """Reads `--count`.
+def with_count(counts: Sequence[Count], text: str) -> tuple[Count, ...]:
+    """Reads `--count`: the side that it sets replaces that of a count of the same strategies.
 
     Raises:
-        ValueError: If it is not `STRATEGY[,STRATEGY]>=N`, or `<=` or `=`.
+        ValueError: If it is not `STRATEGY[,STRATEGY]>=N`, or `<=` or `=`, or contradicts the other
+            side.
 
     Example:
-        >>> read_count("skip,ptq-w2a2<=5").at_most
-        5
+        >>> (count,) = with_count([Count(["fp32"], 1, 9)], "fp32<=3")
+        >>> count.at_least, count.at_most
+        (1, 3)
     """
     found = _COUNT.fullmatch(text)
     if found is None:
         raise ValueError(f"--count {text!r}: must be like 'qat-w2a2>=3' or 'skip,ptq-w2a2<=5'.")
-    strategies, n = [s.strip() for s in found[1].split(",")], int(found[3])
-    return Count(strategies, 0 if found[2] == "<=" else n, None if found[2] == ">=" else n)
+    sign, n = found[2], int(found[3])
+    read = Count([s.strip() for s in found[1].split(",")])
+    same = [c for c in counts if set(c.strategies) == set(read.strategies)]
+    at_least = max((c.at_least for c in same), default=0) if sign == "<=" else n
+    at_most = min((c.at_most for c in same if c.at_most is not None), default=None)
+    at_most = at_most if sign == ">=" else n
+    if at_most is not None and at_least > at_most:
+        raise ValueError(
+            f"--count {text!r}: at least {at_least} and at most {at_most} clients cannot do "
+            "the same. Change one of the two, or set both by '='."
+        )
+    others = [c for c in counts if c not in same]
+    return (*others, Count(read.strategies, at_least, at_most))
 
 
 def read_limit(text: str) -> tuple[str, float]:
@@ -153,7 +171,7 @@ def make_solver(options: argparse.Namespace, problem: AllocationProblem) -> Solv
     Raises:
         ValueError: If it has no such setting, or cannot take the problem.
     """
-    name, gap, limit = options.solver, options.gap, options.time_limit
+    name, gap, limit = options.solver or "exact", options.gap, options.time_limit
     if name == "sweep" and gap is not None:
         raise ValueError("--gap: sweep proves the optimum and has no gap. Leave it out.")
     if name in ("sweep", "dual") and limit is not None:

@@ -576,3 +576,22 @@ def test_a_goal_or_solver_that_changes_is_planned_anew() -> None:
     assert careful.loss < careless.loss
     allocator.solver = Uniform("qat-w2a2")
     assert allocator.plan(1).choice.tolist() == [2, 2, 2, 2]
+
+
+def test_another_solver_is_asked_although_it_reads_and_compares_like_the_last() -> None:
+    class Alike(Recording):
+        def __repr__(self) -> str:
+            return "Alike()"
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Alike)
+
+        __hash__ = None
+
+    first, second = Alike(), Alike()
+    allocator = make(first)
+    allocator.plan(1)
+    allocator.solver = second
+    allocator.plan(2)
+    allocator.plan(3)
+    assert (len(first.problems), len(second.problems)) == (1, 1)

@@ -159,3 +159,9 @@ def test_participation_weighs_by_labels_unless_examples_are_given():
 def test_tables_whose_sums_overflow_are_refused(pair, name):
     with pytest.raises(ValueError, match=rf"`{name}` must stay below 1e\+307 .* is 1e\+308"):
         dataclasses.replace(pair, **{name: np.full((2, 2), 1e308)})
+
+
+def test_label_counts_whose_sum_over_clients_and_classes_overflows_are_refused():
+    problem(coverage=coverage(label_counts=np.full((2, 2), 2e306)))
+    with pytest.raises(ValueError, match=r"`label_counts` must stay below 1e\+307 .* is 4e\+306"):
+        problem(coverage=coverage(label_counts=np.full((2, 2), 4e306)), num_examples=[1, 1])

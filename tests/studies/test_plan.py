@@ -19,6 +19,7 @@ from fedhq.allocator import (
     Budget,
     Count,
     Coverage,
+    Dual,
     Exact,
     SolverError,
     Status,
@@ -27,12 +28,14 @@ from fedhq.allocator import (
     pareto_frontier,
     solve,
 )
+from fedhq.allocator.explain.quantities import POINTS
 from fedhq.studies import plan_files
 from fedhq.studies.entry import main
 from fedhq.studies.plan import make_plan
 from fedhq.studies.plan_csv import CsvTerms, problem_from_csv
 from fedhq.studies.plan_files import Source
 from fedhq.studies.plan_json import problem_from_json
+from fedhq.studies.plan_options import with_count
 
 EXAMPLE = Path(str(resources.files("fedhq.studies").joinpath("examples", "plan")))
 TABLE = """client,strategy,seconds,loss,uplink_bytes
@@ -576,3 +579,67 @@ def test_two_counts_of_the_same_strategies_are_one_range(capsys) -> None:
     assert plan("demo", "--tradeoff", 200, *counts) == 0
     rows = re.findall(r"^\s+\S+\s+qat-w2a2\s", capsys.readouterr().out, re.MULTILINE)
     assert 3 <= len(rows) <= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        ("fp32, skip<=3", (2, 3)),
+        ("skip,fp32>=4", (4, 5)),
+        ("skip,fp32>=0", (0, 5)),
+        ("skip,fp32=0", (0, 0)),
+        ("skip,fp32=7", (7, 7)),
+    ],
+)
+def test_a_count_replaces_the_side_it_sets_and_keeps_the_other(text, bounds) -> None:
+    other = Count(["fp32"], 1)
+    kept, merged = with_count([Count(["skip", "fp32"], 2, 5), other], text)
+    assert kept == other
+    assert (merged.at_least, merged.at_most) == bounds
+
+
+def test_counts_that_contradict_each_other_are_told_with_the_option() -> None:
+    with pytest.raises(ValueError, match=r"--count 'fp32<=1': at least 2 and at most 1"):
+        with_count([Count(["fp32"], 2)], "fp32<=1")
+
+
+def test_the_solver_that_is_named_finds_the_frontier_and_its_gap_is_told(tmp_path, capsys) -> None:
+    drawn = tmp_path / "frontier.csv"
+    problem = problem_from_json(Source("demo", (EXAMPLE / "fleet.json").read_text("utf-8")))
+    gap = pareto_frontier(problem, solver=Dual(0.5)).gap
+    assert gap > 1e-4
+    told = f"no time has a loss lower than this by more than {POINTS.text(gap)}"
+    assert plan("demo", "--solver", "dual", "--gap", 0.5, "--frontier", drawn) == 0
+    assert capsys.readouterr().out.count(told) == 2
+    assert plan("demo") == 0
+    assert "lower than this" not in capsys.readouterr().out
+
+
+def test_many_clients_have_the_frontier_of_the_dual_unless_a_solver_is_named(
+    tmp_path, monkeypatch
+) -> None:
+    asked = []
+
+    def recorded(solver: type) -> None:
+        answer = solver.__call__
+
+        def call(self: object, problem: AllocationProblem, /) -> Answer:
+            asked.append(self)
+            return answer(self, problem)
+
+        monkeypatch.setattr(solver, "__call__", call)
+
+    recorded(Dual)
+    recorded(Exact)
+    rows = [
+        f"c{i},{s},{seconds},{loss},{used}"
+        for i in range(31)
+        for s, seconds, loss, used in (("ptq-w2a2", 1 + i % 3, 0.01, 0), ("qat-w2a2", 4, 0, 5e3))
+    ]
+    path = tmp_path / "many.csv"
+    path.write_text("\n".join(["client,strategy,seconds,loss,uplink_bytes", *rows]), "utf-8")
+    assert plan(path, "--limit", "uplink_bytes=5e4") == 0
+    assert Dual() in asked
+    asked.clear()
+    assert plan(path, "--limit", "uplink_bytes=5e4", "--solver", "exact", "--time-limit", 60) == 0
+    assert set(asked) == {Exact(0.0, 60.0)}
