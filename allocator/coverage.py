@@ -65,8 +65,13 @@ class Coverage:
         object.__setattr__(self, "carried", freeze("carried", rest, classes))
         if self.teaches.ndim != 1 or (self.teaches > 1).any():
             raise ValueError(f"`0 <= teaches <= 1` must hold, but got {self.teaches}.")
-        if not self.population.sum() > 0:
-            raise ValueError("`population` must hold at least one example, but it is all zero.")
+        with np.errstate(over="ignore"):
+            whole = float(self.population.sum())
+        if not 0 < whole < np.inf:
+            raise ValueError(
+                "`population` must hold at least one example and have a finite sum, but its sum "
+                f"is {whole:g}."
+            )
         self._check_population()
 
     def _check_population(self) -> None:

@@ -113,14 +113,25 @@ def pareto_frontier(
         array([0.5, 0. ])
     """
     freeze("gap", gap, ())
+    frontier = find_frontier(problem, gap, solver)
+    if frontier is None:
+        raise InfeasibleError(explain_infeasibility(problem))
+    return frontier
+
+
+def find_frontier(
+    problem: AllocationProblem, gap: float = 0.0, solver: Solver | None = None
+) -> Frontier | None:
+    """`pareto_frontier`, but None instead of reasons where no allocation keeps every limit."""
     merged = Merged.of(problem)
     if is_separable(merged.problem):
         frontier = _swept(merged.problem)
     else:
         frontier = _Bisection(merged.problem, gap, solver or _usual(merged.problem)).frontier()
-    if problem.groups is None:
+    if frontier is None or problem.groups is None:
         return frontier
-    return replace(frontier, _problem=problem, _choose=lambda k: merged.spread(frontier._choose(k)))
+    choose = frontier._choose
+    return replace(frontier, _problem=problem, _choose=lambda k: merged.spread(choose(k)))
 
 
 def _usual(problem: AllocationProblem) -> Solver:
@@ -131,11 +142,11 @@ def _frozen(values: FloatArray) -> FloatArray:
     return freeze("frontier", values, values.shape)
 
 
-def _swept(problem: AllocationProblem) -> Frontier:
+def _swept(problem: AllocationProblem) -> Frontier | None:
     steps = Steps.of(problem.seconds, problem.loss, problem.allowed, problem.participates)
     keep = steps.within(problem)
     if not keep.any():
-        raise InfeasibleError(explain_infeasibility(problem))
+        return None
     times = _frozen(steps.thresholds[keep])
     losses = _frozen(steps.costs[keep])
     return Frontier(times, losses, 0.0, problem, lambda k: steps.choose(times[k]))
@@ -160,10 +171,11 @@ class _Bisection:
         self._times = np.unique(problem.seconds[within_deadline(problem)])
         self._found: dict[int, _Point | None] = {-1: None}
 
-    def frontier(self) -> Frontier:
+    def frontier(self) -> Frontier | None:
+        """The frontier; None where no allocation keeps every limit."""
         last = len(self._times) - 1
         if last < 0 or self._solve(last) is None:
-            raise InfeasibleError(explain_infeasibility(self._problem))
+            return None
         spans = [(-1, last)]
         while spans:
             low, high = spans.pop()

@@ -49,7 +49,7 @@ class Count:
     """How many clients must do, or may do, one of some strategies: `at_least <= n <= at_most`.
 
     Args:
-        strategies: One or more of the menu, as `Strategy` or text.
+        strategies: One or more of the menu, as `Strategy` or text; kept in alphabetical order.
         at_least: Least number of clients.
         at_most: Largest number of clients; no limit where None.
 
@@ -78,7 +78,8 @@ class Count:
                 f"`0 <= at_least <= at_most` must hold, but got at_least={at_least} and "
                 f"at_most={at_most}."
             )
-        object.__setattr__(self, "strategies", tuple(parse_strategy(s) for s in strategies))
+        read = {str(s): s for s in map(parse_strategy, strategies)}
+        object.__setattr__(self, "strategies", tuple(read[text] for text in sorted(read)))
         object.__setattr__(self, "at_least", int(at_least))
         object.__setattr__(self, "at_most", None if at_most is None else int(at_most))
 

@@ -104,7 +104,7 @@ def with_count(counts: Sequence[Count], text: str) -> tuple[Count, ...]:
         raise ValueError(f"--count {text!r}: must be like 'qat-w2a2>=3' or 'skip,ptq-w2a2<=5'.")
     sign, n = found[2], int(found[3])
     read = Count([s.strip() for s in found[1].split(",")])
-    same = [c for c in counts if set(c.strategies) == set(read.strategies)]
+    same = [c for c in counts if c.strategies == read.strategies]
     at_least = max((c.at_least for c in same), default=0) if sign == "<=" else n
     at_most = min((c.at_most for c in same if c.at_most is not None), default=None)
     at_most = at_most if sign == ">=" else n

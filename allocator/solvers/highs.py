@@ -48,6 +48,28 @@ class HighsSettings:
     cutoff: float = np.inf
     tolerance: float | None = None
 
+    def options(self) -> dict[str, bool | int | float]:
+        """The settings under HiGHS' own names."""
+        named: dict[str, bool | int | float] = {
+            "output_flag": False,
+            "threads": 1,
+            "mip_rel_gap": self.gap,
+            "mip_abs_gap": self.absolute_gap,
+        }
+        if self.time_limit_seconds is not None:
+            named["time_limit"] = max(float(self.time_limit_seconds), 0.0)  # there may be none left
+        if self.node_limit is not None:
+            named["mip_max_nodes"] = int(self.node_limit)
+        if np.isfinite(self.cutoff):
+            # Whoever has a cutoff has an answer: what finds first answers is wasted on it.
+            named["objective_bound"] = float(self.cutoff)
+            named["mip_heuristic_effort"] = 0.01
+            named["mip_heuristic_run_feasibility_jump"] = False
+        if self.tolerance is not None:
+            named["mip_feasibility_tolerance"] = self.tolerance
+            named["primal_feasibility_tolerance"] = self.tolerance
+        return named
+
 
 @dataclass(frozen=True, eq=False)
 class LinearProgram:
@@ -95,15 +117,12 @@ class Found:
     message: str
 
 
-def minimise(
-    program: LinearProgram, settings: HighsSettings, start: FloatArray | None = None
-) -> Found:
+def minimise(program: LinearProgram, settings: HighsSettings) -> Found:
     """Runs HiGHS on one thread.
 
     Args:
         program: The program; linear if no column is whole.
         settings: When to stop.
-        start: `(columns,)` values of the whole columns to start from (others are ignored).
 
     Raises:
         SolverError: If HiGHS refuses the program or breaks down.
@@ -111,9 +130,6 @@ def minimise(
     # One scheduler serves the whole process, with as many threads as its first user asked for.
     _core().Highs.resetGlobalScheduler(True)
     highs = _load(program, settings)
-    if start is not None:
-        places = np.flatnonzero(program.whole).astype(np.int32)
-        highs.setSolution(len(places), places, np.round(start[places]))
     if highs.run() == _core().HighsStatus.kError:
         raise SolverError("HiGHS broke down: scale the problem's tables to similar magnitudes.")
     return _read(highs, program, settings.cutoff)
@@ -131,9 +147,15 @@ def _core() -> Any:  # a module without types
 
 @contextmanager
 def _no_output() -> Iterator[None]:
-    """Shuts the standard output, for C code too."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    """Shuts the standard output, for C code too, if there is one."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # a service may run without
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         yield
@@ -154,22 +176,9 @@ def _flush_c_streams() -> None:
 def _load(program: LinearProgram, settings: HighsSettings) -> Any:
     highspy = _core()
     highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
-    highs.setOptionValue("threads", 1)
-    highs.setOptionValue("mip_rel_gap", settings.gap)
-    highs.setOptionValue("mip_abs_gap", settings.absolute_gap)
-    if settings.time_limit_seconds is not None:
-        highs.setOptionValue("time_limit", float(settings.time_limit_seconds))
-    if settings.node_limit is not None:
-        highs.setOptionValue("mip_max_nodes", int(settings.node_limit))
-    if np.isfinite(settings.cutoff):
-        # Whoever has a cutoff has an answer: what finds first answers is wasted on it.
-        highs.setOptionValue("objective_bound", settings.cutoff)
-        highs.setOptionValue("mip_heuristic_effort", 0.01)
-        highs.setOptionValue("mip_heuristic_run_feasibility_jump", False)
-    if settings.tolerance is not None:
-        highs.setOptionValue("mip_feasibility_tolerance", settings.tolerance)
-        highs.setOptionValue("primal_feasibility_tolerance", settings.tolerance)
+    for name, value in settings.options().items():
+        if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+            raise SolverError(f"HiGHS refuses its option {name} = {value}.")
     matrix = sparse.csr_array(sparse.vstack([program.rows, program.equalities]))
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(program.cost), matrix.shape[0]

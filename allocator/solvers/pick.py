@@ -13,8 +13,7 @@ import numpy as np
 
 from ..arrays import IntArray
 from ..check import violations, within_deadline
-from ..errors import InfeasibleError
-from ..frontier import PickRule, pareto_frontier
+from ..frontier import PickRule, find_frontier
 from ..problem import AllocationProblem
 from ..solution import Answer, Solver, Status
 
@@ -40,11 +39,14 @@ class FrontierPick:
 
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem."""
+        frontier = find_frontier(problem, solver=self.solver)
+        if frontier is None:
+            return Answer(Status.INFEASIBLE)
         try:
-            frontier = pareto_frontier(problem, solver=self.solver)
-        except InfeasibleError as error:
-            return Answer(Status.INFEASIBLE, message=str(error))
-        picked = frontier.allocation(frontier.pick(self.rule))
+            point = frontier.pick(self.rule)
+        except ValueError as error:  # the rule is right, but this round has no such point
+            return Answer(Status.UNKNOWN, message=str(error))
+        picked = frontier.allocation(point)
         return Answer(Status.FEASIBLE, use_slack(problem, picked.choice))
 
 

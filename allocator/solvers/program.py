@@ -136,12 +136,9 @@ class Program:
             cost[-len(weights) :] = weights
         return cost
 
-    def minimise(self, settings: HighsSettings, start: IntArray | None = None) -> Found:
+    def minimise(self, settings: HighsSettings) -> Found:
         """Hands the program to HiGHS; the bound of what it found is in objective units."""
-        values = None
-        if start is not None:
-            values = self.binaries(np.eye(self.shape[1])[start])
-        found = minimise(self.linear, settings, values)
+        found = minimise(self.linear, settings)
         return replace(found, bound=found.bound * self.unit)
 
     def decode(self, values: FloatArray) -> IntArray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedhq.allocator import FittedLoss, fitted_loss, parse_menu
+from fedhq.allocator import Coverage, FittedLoss, fitted_loss, parse_menu
 from fedhq.allocator.data import (
     hellinger,
     normalised_entropy,
@@ -70,3 +70,8 @@ def test_skew_is_defined_without_labels_and_without_examples() -> None:
 
 def test_the_distance_to_a_given_population_counts_the_whole_fleet() -> None:
     assert total_variation([[4, 0]], [6, 2]).tolist() == [0.25]
+
+
+def test_a_population_whose_sum_overflows_is_refused():
+    with pytest.raises(ValueError, match="finite sum"):
+        Coverage([[1, 1]], (1,), ((0, 0.5), (1, 0)), population=[1e308, 1e308])

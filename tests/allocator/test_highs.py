@@ -1,5 +1,7 @@
 """HiGHS called directly: outcomes, prices and bounds of programs small enough for the head."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -81,7 +83,23 @@ def test_costs_that_are_no_numbers_prove_nothing():
     assert found.bound == -np.inf
 
 
-def test_a_start_that_is_worse_changes_nothing():
-    program = knapsack([10, 7, 6], [5, 4, 3], 7)
-    found = minimise(program, HighsSettings(), start=np.array([1.0, 0.0, 0.0]))
-    assert found.values.round().tolist() == [0, 1, 1]
+@pytest.mark.parametrize("left", [0.0, -3.0])
+def test_a_time_limit_of_which_nothing_is_left_stops_at_once(left):
+    rng = np.random.default_rng(0)
+    program = knapsack(rng.random(400), rng.random(400), 40)
+    assert minimise(program, HighsSettings(time_limit_seconds=left)).outcome is Outcome.STOPPED
+
+
+def test_an_option_that_highs_refuses_is_named():
+    with pytest.raises(SolverError, match="option mip_rel_gap = -1"):
+        minimise(knapsack([1], [1], 1), HighsSettings(gap=-1.0))
+
+
+def test_it_runs_without_a_standard_output():
+    code = (
+        "import os, sys; os.close(1); sys.stdout = None\n"
+        "from fedhq.allocator import AllocationProblem, Milp\n"
+        "p = AllocationProblem(('fp32',), [[1.0]], [[0.0]], 1.0)\n"
+        "sys.exit(0 if Milp()(p).choice.tolist() == [0] else 3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

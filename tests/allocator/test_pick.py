@@ -1,5 +1,7 @@
 """`FrontierPick` lies on the frontier, and `use_slack` takes only what is free."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from fedhq.allocator import (
     FastestWithin,
     FrontierPick,
     InfeasibleError,
+    MostAccurateWithin,
+    Status,
     pareto_frontier,
     solve,
     violations,
@@ -70,6 +74,21 @@ def test_infeasible_problems_are_reported_with_their_limits() -> None:
         solve(problem, FrontierPick(FastestWithin(0.01))).allocation
 
 
-def test_the_explanation_of_an_infeasible_problem_is_passed_on() -> None:
-    answer = FrontierPick(FastestWithin(0.01))(make(0, max_loss=0.0, deadline_seconds=1e-3))
-    assert answer.message.startswith("No allocation keeps every limit.")
+def test_an_infeasible_problem_is_explained_only_where_that_is_asked_for(monkeypatch) -> None:
+    problem = make(0, max_loss=0.0, deadline_seconds=1e-3)
+    rule = FrontierPick(FastestWithin(0.01))
+    assert solve(problem, rule).message.startswith("No allocation keeps every limit.")
+
+    def not_asked_for(problem):
+        raise AssertionError("explaining takes up to 20 s")
+
+    for name in ("solve", "frontier"):
+        module = sys.modules[f"fedhq.allocator.{name}"]
+        monkeypatch.setattr(module, "explain_infeasibility", not_asked_for)
+    assert solve(problem, rule, explain_infeasible=False).status is Status.INFEASIBLE
+
+
+def test_a_rule_that_no_point_satisfies_finds_nothing_and_says_why() -> None:
+    solution = solve(make(0), FrontierPick(MostAccurateWithin(1e-6)))
+    assert solution.status is Status.UNKNOWN
+    assert "Allow more time" in solution.message

@@ -167,3 +167,10 @@ def problem_with(**changes):
     return AllocationProblem(
         ("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]], [[0, 0], [0, 0]], 1.0, **changes
     )
+
+
+def test_the_order_of_counted_strategies_does_not_matter():
+    one, other = Count(["qat-w2a2", "ptq-w2a2"], 1), Count(["ptq-w2a2", "qat-w2a2"], 1)
+    assert one == other
+    with pytest.raises(ValueError, match="different strategies"):
+        problem_with(counts=[one, Count(["ptq-w2a2", "qat-w2a2"], at_most=2)])
