@@ -15,6 +15,8 @@ from .check import least_with_tolerance, with_tolerance
 from .problem import AllocationProblem
 from .solution import Prices
 
+_NOTHING = 1e-9  # of the largest entry
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -39,11 +41,11 @@ class Row:
 
 
 def row_size(limit: float, table: FloatArray) -> float:
-    """What a limit is measured in: itself, or the smallest entry where it is (all but) 0."""
-    if abs(limit) > 2 * with_tolerance(0.0):
-        return abs(limit)
+    """What a limit is measured in: itself, or the smallest entry where it is all but 0."""
     sizes = np.abs(table[table != 0])
-    return float(sizes.min()) if sizes.size else 1.0
+    if not sizes.size:
+        return abs(limit) or 1.0
+    return abs(limit) if abs(limit) > _NOTHING * float(sizes.max()) else float(sizes.min())
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..check import violations
 from ..problem import AllocationProblem
 from ..solution import Solution
 from ..solvers.exhaustive import Exhaustive
+from ..solvers.program import Columns, Program
 from .families import FAMILIES, SEPARABLE_FAMILIES
 
 _PROOF = 1e-6  # relative gap of an optimum
@@ -54,6 +55,16 @@ class Case:
 @cache
 def _optimum(case: Case) -> float | None:
     return enumerated(case.problem())
+
+
+def program_at(problem: AllocationProblem, seconds: float) -> Program:
+    """The whole program with the round time fixed, for HiGHS; every client can do something."""
+    in_time = problem.allowed & (problem.seconds <= seconds)
+    program = Program.of(replace(problem, allowed=in_time))
+    assert program is not None
+    lower = program.linear.lower.copy()
+    lower[Columns.of(problem).time] = seconds / program.time_unit
+    return replace(program, linear=replace(program.linear, lower=lower))
 
 
 def enumerated(problem: AllocationProblem) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..problem import AllocationProblem
-from ..solution import Answer
+from ..solution import Answer, Status
 from .fastest import fastest, is_fastest
 from .milp import check_settings
 from .prune import without_dear
@@ -49,7 +49,9 @@ class Dual:
         """
         if problem.has_goal and is_fastest(problem):
             return fastest(problem, lambda least_loss, _: self(least_loss))
-        search = Search(problem, self.gap)
+        search = Search.of(problem, self.gap)
+        if search is None:
+            return Answer(Status.INFEASIBLE)
         search.run()
         answer = search.answer("prices and recovery, without a search among allocations")
         narrower = without_dear(problem, answer)

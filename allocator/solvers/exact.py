@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..errors import SolverError
 from ..problem import AllocationProblem
-from ..solution import Answer
+from ..solution import Answer, Status
 from .fastest import fastest, is_fastest
 from .highs import Outcome
 from .milp import check_settings
@@ -72,7 +72,10 @@ class Exact:
 
     def _answer(self, problem: AllocationProblem, enough: float) -> Answer:
         start = time.perf_counter()
-        answer = _Finish(Search(problem, self.gap, enough), self, start).answer()
+        search = Search.of(problem, self.gap, enough)
+        if search is None:
+            return Answer(Status.INFEASIBLE)
+        answer = _Finish(search, self, start).answer()
         narrower = without_dear(problem, answer)
         return answer if narrower is None else self._left(start)._answer(narrower, enough)
 

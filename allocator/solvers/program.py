@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from ..arrays import BoolArray, FloatArray, IntArray
+from ..arrays import FloatArray, IntArray
 from ..check import with_tolerance, within_deadline
 from ..coverage import Coverage
 from ..problem import AllocationProblem
@@ -104,12 +104,6 @@ class Program:
         most = np.abs(usable) * np.where(np.isinf(upper), ROW_RANGE, 1.0)
         unit = float(most.max()) / COST_RANGE or 1.0
         return replace(self, linear=replace(self.linear, cost=usable / unit), unit=unit)
-
-    def restricted_to(self, usable: BoolArray) -> Program:
-        """The same program with fewer `(clients, strategies)` usable choices."""
-        upper = self.linear.upper.copy()
-        upper[: usable.size] = np.where(usable.ravel(), upper[: usable.size], 0.0)
-        return replace(self, linear=replace(self.linear, upper=upper))
 
     def relaxed(self) -> Program:
         """The linear relaxation."""

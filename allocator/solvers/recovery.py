@@ -96,13 +96,12 @@ class Recovery:
         cost -= cost.min(axis=1, keepdims=True)
         self._regret = cost
         self._penalty = _PENALTY * (1.0 / len(cost) + float(prices.max(initial=0.0)))
-        r, c = relaxation.num_rows, relaxation.num_classes
-        self._limits = np.append(relaxation.limits[:r], relaxation.limits[r + c :])
+        self._limits = relaxation.table_limits
         rows = np.arange(len(cost))
         self._base = float(relaxation.base[rows, self.choice].sum())
         self._taken = relaxation.tables[:, rows, self.choice].sum(axis=1)
         taught = relaxation.teaches[self.choice]
-        self._covered = relaxation.limits[r : r + c] + taught @ relaxation.share
+        self._covered = relaxation.carried + taught @ relaxation.share
         self._use_core(_CORE)
 
     def _use_core(self, size: int) -> None:

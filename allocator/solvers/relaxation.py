@@ -171,6 +171,16 @@ class Relaxation:
         """Where the prices of the classes stand."""
         return slice(self.num_rows, self.num_rows + self.num_classes)
 
+    @property
+    def table_limits(self) -> FloatArray:
+        """`(linear,)` the limits of the tables."""
+        return self.limits[self._linear]
+
+    @property
+    def carried(self) -> FloatArray:
+        """`(classes,)` the coverage that is there without anybody."""
+        return self.limits[self._classes]
+
     def time_cost(self, threshold: float) -> float:
         """What a round time costs, in units."""
         return self.problem.time_weight * threshold / self.unit

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..errors import SolverError
+from ..rows import row_size
 from .highs import Found, HighsSettings, LinearProgram, minimise
 from .relaxation import Relaxation
 
@@ -146,13 +147,12 @@ class _Builder:
 
     def _limits(self, taken: FloatArray) -> tuple[sparse.csr_array, FloatArray]:
         relaxation, c = self._relaxation, self._num_classes
-        r = relaxation.num_rows
-        limits = np.append(relaxation.limits[:r], relaxation.limits[r + c :])
+        limits = relaxation.table_limits
         tables = relaxation.tables[:, self._clients, self._strategies]
         rest = np.zeros((len(limits), 2 * c))
         if relaxation.has_cap and c:
             rest[-1, c:] = relaxation.class_loss[:, 0] / _ROW_RANGE
-        sizes = np.array([_size(x, t) for x, t in zip(limits, relaxation.tables, strict=True)])
+        sizes = np.array([row_size(x, t) for x, t in zip(limits, relaxation.tables, strict=True)])
         scale = _ROW_RANGE / sizes.reshape(-1, 1)
         return self._rows(tables * scale, rest * scale), (limits - taken) * scale[:, 0]
 
@@ -179,16 +179,7 @@ class _Builder:
 
     def _coverage(self, covered: FloatArray) -> tuple[sparse.csr_array, FloatArray]:
         relaxation, c = self._relaxation, self._num_classes
-        r = relaxation.num_rows
         teaches = relaxation.teaches[self._strategies][:, None]
         left = -_ROW_RANGE * (teaches * relaxation.share[self._clients]).T
         right = np.hstack([np.eye(c), np.zeros((c, c))])
-        return self._rows(left, right), _ROW_RANGE * (relaxation.limits[r : r + c] + covered)
-
-
-def _size(limit: float, table: FloatArray) -> float:
-    """What a limit is measured in: itself, or the smallest entry where it is all but 0."""
-    sizes = np.abs(table[table != 0])
-    if not sizes.size:
-        return abs(limit) or 1.0
-    return abs(limit) if abs(limit) > 1e-9 * float(sizes.max()) else float(sizes.min())
+        return self._rows(left, right), _ROW_RANGE * (relaxation.carried + covered)

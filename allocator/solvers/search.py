@@ -41,16 +41,17 @@ class Bounds:
     Args:
         relaxation: The priced problem; every client can do something.
         gap: Relative gap that is asked for; climbs are as precise as that needs.
+        enough: In units, as of `Search`.
     """
 
-    def __init__(self, relaxation: Relaxation, gap: float) -> None:
+    def __init__(self, relaxation: Relaxation, gap: float, enough: float = -np.inf) -> None:
         self.relaxation = relaxation
         self.thresholds = Thresholds.of(relaxation)
         self.upper = np.inf
         self.peaks: dict[int, Peak] = {}
         self._gap = gap
         self._climbs = 0
-        self.enough = -np.inf
+        self.enough = enough
         self.lower = self.thresholds.bounds(np.zeros(relaxation.num_prices))
         # No allocation costs more: a bound above it proves that there is none.
         self.ceiling = float(self.lower.min()) + 1.0 + 1e-6
@@ -168,26 +169,29 @@ class Bounds:
 
 
 class Search:
-    """Bounds, and the best allocation so far.
+    """Bounds, and the best allocation so far."""
 
-    Args:
-        problem: Without groups, with a goal.
-        gap: Relative gap that is asked for.
-        enough: An objective that is good enough, or if nothing is as good, then that is enough.
-
-    Raises:
-        ValueError: If the problem does not say what to minimise.
-    """
-
-    def __init__(self, problem: AllocationProblem, gap: float, enough: float = -np.inf) -> None:
+    def __init__(self, problem: AllocationProblem, bounds: Bounds) -> None:
         self.problem = problem
+        self.bounds = bounds
         self.choice: IntArray | None = None
+
+    @classmethod
+    def of(cls, problem: AllocationProblem, gap: float, enough: float = -np.inf) -> Search | None:
+        """Prepares a search; None if a client can do nothing before the deadline.
+
+        Args:
+            problem: Without groups, with a goal.
+            gap: Relative gap that is asked for.
+            enough: An objective that is good enough; and to know that none is as good is enough.
+
+        Raises:
+            ValueError: If the problem does not say what to minimise.
+        """
         relaxation = Relaxation.of(problem)
-        self.is_stuck = not relaxation.usable.any(axis=1).all()
-        if not self.is_stuck:
-            self.bounds = Bounds(relaxation, gap)
-            if np.isfinite(enough):
-                self.bounds.enough = enough / relaxation.unit
+        if not relaxation.usable.any(axis=1).all():
+            return None
+        return cls(problem, Bounds(relaxation, gap, enough / relaxation.unit))
 
     def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
         """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
@@ -201,8 +205,6 @@ class Search:
     @property
     def is_infeasible(self) -> bool:
         """Whether it is proven that no allocation keeps every limit."""
-        if self.is_stuck:
-            return True
         return self.choice is None and self.bounds.bound >= self.bounds.ceiling
 
     @property

@@ -8,10 +8,10 @@ import pytest
 from fedhq.allocator import Budget
 from fedhq.allocator.instances.families import FAMILIES
 from fedhq.allocator.instances.random_program import random_program
+from fedhq.allocator.instances.references import program_at
 from fedhq.allocator.solvers import ascent
 from fedhq.allocator.solvers.ascent import ascend
 from fedhq.allocator.solvers.highs import HighsSettings, Outcome
-from fedhq.allocator.solvers.program import Columns, Program
 from fedhq.allocator.solvers.relaxation import Relaxation
 from fedhq.allocator.solvers.search import Bounds
 from fedhq.allocator.solvers.thresholds import Thresholds
@@ -19,11 +19,7 @@ from fedhq.allocator.solvers.thresholds import Thresholds
 
 def linear_optimum(problem, relaxation, time):
     """The linear relaxation's optimum with a fixed round time, in units; None if infeasible."""
-    program = Program.of(problem).restricted_to(relaxation.within(time)).relaxed()
-    lower = program.linear.lower.copy()
-    lower[Columns.of(problem).time] = time / program.time_unit
-    program = replace(program, linear=replace(program.linear, lower=lower))
-    found = program.minimise(HighsSettings())
+    found = program_at(problem, time).relaxed().minimise(HighsSettings())
     return found.bound / relaxation.unit if found.outcome is Outcome.OPTIMAL else None
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from fedhq.allocator import Budget, Count, Dual, Exact, solve
 from fedhq.allocator.instances.families import FAMILIES
+from fedhq.allocator.instances.references import program_at
 from fedhq.allocator.solvers.highs import HighsSettings, Outcome
-from fedhq.allocator.solvers.program import Columns, Program
 from fedhq.allocator.solvers.search import Search
 
 
@@ -24,18 +24,14 @@ def tense(seed, **changes):
 
 def least_time(problem):
     """The round time of the least bound."""
-    search = Search(problem, 1e-6)
+    search = Search.of(problem, 1e-6)
     search.run()
     return float(search.bounds.thresholds.times[search.bounds.lower.argmin()])
 
 
 def relaxed(problem, time):
     """The linear relaxation's optimum at a round time; None if there is none."""
-    program = Program.of(problem).restricted_to(problem.allowed & (problem.seconds <= time))
-    lower = program.linear.lower.copy()
-    lower[Columns.of(problem).time] = time / program.time_unit
-    program = replace(program, linear=replace(program.linear, lower=lower)).relaxed()
-    found = program.minimise(HighsSettings())
+    found = program_at(problem, time).relaxed().minimise(HighsSettings())
     return found.bound if found.outcome is Outcome.OPTIMAL else None
 
 
@@ -128,7 +124,7 @@ def test_limits_that_do_not_bind_have_next_to_no_price():
 @pytest.mark.parametrize("family", ["federated", "one giant", "strongly correlated", "ties"])
 def test_its_bound_is_the_least_linear_relaxation_over_the_round_times(family):
     problem = FAMILIES[family](1, 60)
-    search = Search(problem, 1e-7)
+    search = Search.of(problem, 1e-7)
     search.run()
     relaxation, times = search.bounds.relaxation, search.bounds.thresholds.times
     lower = search.bounds.lower * relaxation.unit

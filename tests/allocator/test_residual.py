@@ -8,9 +8,9 @@ import pytest
 from fedhq.allocator import Count, violations
 from fedhq.allocator.instances.families import FAMILIES
 from fedhq.allocator.instances.random_program import random_program
+from fedhq.allocator.instances.references import program_at
 from fedhq.allocator.solvers.exhaustive import enumerate_choices
 from fedhq.allocator.solvers.highs import HighsSettings, Outcome
-from fedhq.allocator.solvers.program import Columns, Program
 from fedhq.allocator.solvers.relaxation import Relaxation
 from fedhq.allocator.solvers.residual import Residual
 from fedhq.allocator.solvers.thresholds import Thresholds
@@ -122,11 +122,7 @@ def test_only_what_is_below_the_cutoff_is_found_and_the_bound_stays_below_it():
 
 def milp_at(problem, relaxation, time):
     """The mixed-integer program with a fixed round time: its least cost without time, in units."""
-    program = Program.of(problem).restricted_to(relaxation.within(time))
-    lower = program.linear.lower.copy()
-    lower[Columns.of(problem).time] = time / program.time_unit
-    program = replace(program, linear=replace(program.linear, lower=lower))
-    found = program.minimise(HighsSettings())
+    found = program_at(problem, time).minimise(HighsSettings())
     if found.outcome is Outcome.INFEASIBLE:
         return None
     return found.bound / relaxation.unit - relaxation.time_cost(time)
