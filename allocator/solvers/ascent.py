@@ -3,7 +3,7 @@
 Newton's method on the smooth dual with a logarithmic barrier that keeps prices positive, smoothing
 and barrier shrinking together: an interior-point method. The few classes and prices are smoothed as
 widely as all the clients together; with one width for all, kinks of the classes would be far
-sharper than what the clients show, and Newton's steps short (measured: ten times as many).
+sharper than what the clients show, and Newton's steps short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray
-from .relaxation import Relaxation, Smooth
+from .relaxation import Relaxation
+from .smooth import Smooth
 
 _SHRINK = 0.3  # of the width between stages
 _CLOSE = 1.0  # a stage ends at this decrement over the barrier's weight
@@ -61,7 +62,7 @@ class _Slope:
 
     def at(self, prices: FloatArray) -> _Point:
         """Everything at some prices."""
-        smooth = self._relaxation.smooth(prices, self._mask, self._width)
+        smooth = Smooth.of(self._relaxation, prices, self._mask, self._width)
         slope = smooth.gradient + self.barrier / prices
         bend = self.barrier / prices**2
         matrix, diagonal = smooth.curvature, slice(None, None, len(prices) + 1)
@@ -106,7 +107,7 @@ def ascend(
     """
     time, mask = relaxation.time_cost(threshold), relaxation.within(threshold)
     if not relaxation.num_prices:
-        bound = relaxation.smooth(np.zeros(0), mask, _LAST).bound
+        bound = Smooth.of(relaxation, np.zeros(0), mask, _LAST).bound
         return Peak(np.zeros(0), bound + time, _LAST, 0.0)
     width, prices = _FIRST, np.full(relaxation.num_prices, _FIRST_PRICE)
     if start is not None:

@@ -6,9 +6,7 @@ client and one a class of the coverage term (design section 3):
     D(p, T) = w T + sum_i min_s r[i, s] + sum_c min_k r[c, k] - p . limits
 
 `s` over what client i can do within T, `k` over the breakpoints of phi, r the priced costs. D is a
-lower bound of every allocation that ends by T, and concave in p. Its smooth twin replaces each
-minimum by `-eps log sum exp(-./eps)` (Nesterov, "Smooth minimization of non-smooth functions",
-2005) and has a gradient and a Hessian; the weights of the sum are a fractional allocation.
+lower bound of every allocation that ends by T, and concave in p.
 
 Everything is measured in `unit`, the range of the objective, so that magnitudes do not matter; a
 limit is measured in what all clients could take of it.
@@ -16,7 +14,6 @@ limit is measured in what all clients could take of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -28,26 +25,7 @@ from ..problem import AllocationProblem
 from ..rows import Rows
 from ..solution import Prices
 
-_BLOCK = 16_384  # clients worked on at a time: their tables stay in a core's cache
 _LEVEL = 1e-9  # of the least objective: the unit is no smaller
-_LEAST_EXPONENT = -60.0  # below, a weight is nothing; far below it would be denormal, and slow
-
-
-@dataclass(frozen=True, eq=False)
-class Smooth:
-    """The smooth dual at some prices.
-
-    Args:
-        value: Of the smooth dual, below `bound`.
-        bound: D itself, in units, without the time term.
-        gradient: `(prices,)`.
-        curvature: `(prices, prices)` the negative Hessian.
-    """
-
-    value: float
-    bound: float
-    gradient: FloatArray
-    curvature: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,25 +139,25 @@ class Relaxation:
         return self.problem.max_loss is not None
 
     @cached_property
-    def _linear(self) -> IntArray:
+    def of_tables(self) -> IntArray:
         """Where the prices of the tables stand."""
         places = np.arange(self.num_prices)
-        return np.delete(places, self._classes)
+        return np.delete(places, self.of_classes)
 
     @property
-    def _classes(self) -> slice:
+    def of_classes(self) -> slice:
         """Where the prices of the classes stand."""
         return slice(self.num_rows, self.num_rows + self.num_classes)
 
     @property
     def table_limits(self) -> FloatArray:
         """`(linear,)` the limits of the tables."""
-        return self.limits[self._linear]
+        return self.limits[self.of_tables]
 
     @property
     def carried(self) -> FloatArray:
         """`(classes,)` the coverage that is there without anybody."""
-        return self.limits[self._classes]
+        return self.limits[self.of_classes]
 
     def time_cost(self, threshold: float) -> float:
         """What a round time costs, in units."""
@@ -192,7 +170,7 @@ class Relaxation:
     def _split(self, prices: FloatArray) -> tuple[FloatArray, FloatArray, float]:
         """Prices of the tables, of the classes, and of max_loss."""
         cap = float(prices[-1]) if self.has_cap else 0.0
-        return prices[self._linear], prices[self._classes], cap
+        return prices[self.of_tables], prices[self.of_classes], cap
 
     def priced(self, prices: FloatArray, rows: slice = slice(None)) -> FloatArray:
         """`(clients, strategies)` costs with the prices, in units, of some clients."""
@@ -223,76 +201,6 @@ class Relaxation:
     def big_parts(self) -> int:
         """Classes and prices: few, and each as weighty as very many clients."""
         return self.num_classes + self.num_prices
-
-    def smooth(self, prices: FloatArray, mask: BoolArray, width: float) -> Smooth:
-        """The smooth dual, without the time term.
-
-        Args:
-            prices: `(prices,)`, >= 0.
-            mask: `(clients, strategies)` what may be chosen; at least one a client.
-            width: Of the smoothing, in units: clients share it, and so do classes.
-        """
-        total = np.zeros(self.num_prices)
-        curvature = np.zeros((self.num_prices, self.num_prices))
-        bound = softness = 0.0
-        eps = width / len(self.base)
-        for rows in _blocks(len(self.base)):
-            cost = np.where(mask[rows], self.priced(prices, rows), np.inf)
-            weights, least, log_sum = _soft_minimum(cost, eps)
-            bound += least
-            softness += eps * log_sum
-            self._add_clients(weights, rows, total, curvature)
-        curvature /= eps
-        if self.num_classes:
-            eps = width / self.big_parts
-            weights, least, log_sum = _soft_minimum(self.class_priced(prices), eps)
-            bound += least
-            softness += eps * log_sum
-            self._add_classes(weights, eps, total, curvature)
-        bound -= float(prices @ self.limits)
-        return Smooth(bound - softness, bound, total - self.limits, curvature)
-
-    def _add_clients(
-        self, weights: FloatArray, rows: slice, total: FloatArray, curvature: FloatArray
-    ) -> None:
-        """Adds the mean and the covariance of what the clients' choices take."""
-        linear, classes = self._linear, self._classes
-        share = self.share[rows]
-        taught = weights @ self.teaches
-        if self.num_classes:
-            total[classes] -= taught @ share
-            spread = np.maximum(weights @ self.teaches**2 - taught**2, 0.0)
-            curvature[classes, classes] += (share * spread[:, None]).T @ share
-        if not len(linear):
-            return
-        tables = self.tables[:, rows]
-        taken = weights * tables
-        means = taken.sum(axis=2)
-        flat = (len(linear), weights.size)
-        total[linear] += means.sum(axis=1)
-        second = taken.reshape(flat) @ tables.reshape(flat).T - means @ means.T
-        curvature[linear[:, None], linear] += second
-        if self.num_classes:
-            cross = -(taken @ self.teaches - means * taught) @ share
-            curvature[linear, classes] += cross
-            curvature[classes, linear] += cross.T
-
-    def _add_classes(
-        self, weights: FloatArray, eps: float, total: FloatArray, curvature: FloatArray
-    ) -> None:
-        """Adds the mean and the covariance, over eps, of where the classes' coverages end."""
-        places = np.arange(self.num_rows, self.num_rows + self.num_classes)
-        ends = weights @ self.points
-        total[places] += ends
-        curvature[places, places] += (weights @ self.points**2 - ends**2) / eps
-        if self.has_cap:
-            losses = (weights * self.class_loss).sum(axis=1)
-            total[-1] += losses.sum()
-            spread = (weights * self.class_loss**2).sum(axis=1) - losses**2
-            curvature[-1, -1] += spread.sum() / eps
-            cross = ((weights * self.class_loss) @ self.points - losses * ends) / eps
-            curvature[-1, places] += cross
-            curvature[places, -1] += cross
 
     def named(self, prices: FloatArray) -> Prices:
         """The prices in objective units per unit of each limit.
@@ -342,18 +250,3 @@ def _range(
     # Of a sum far larger than its range, rounding would leave nothing to compare.
     level = _LEVEL * float(np.where(usable, base, np.inf).min(axis=1).sum())
     return max(float(spread.sum() + problem.time_weight * slowest + coverage), level) or 1.0
-
-
-def _blocks(clients: int) -> Iterator[slice]:
-    return (slice(k, k + _BLOCK) for k in range(0, clients, _BLOCK))
-
-
-def _soft_minimum(cost: FloatArray, eps: float) -> tuple[FloatArray, float, float]:
-    """Weights of each row's entries, the sum of the minima, and that of `log sum exp`."""
-    if not cost.size:
-        return cost, 0.0, 0.0
-    least = cost.min(axis=1, keepdims=True)
-    weights = np.exp(np.maximum((least - cost) / eps, _LEAST_EXPONENT))
-    sums = weights.sum(axis=1, keepdims=True)
-    weights /= sums
-    return weights, float(least.sum()), float(np.log(sums).sum())

@@ -14,6 +14,7 @@ from fedhq.allocator.solvers.ascent import ascend
 from fedhq.allocator.solvers.highs import HighsSettings, Outcome
 from fedhq.allocator.solvers.relaxation import Relaxation
 from fedhq.allocator.solvers.search import Bounds
+from fedhq.allocator.solvers.smooth import Smooth
 from fedhq.allocator.solvers.thresholds import Thresholds
 
 
@@ -74,7 +75,7 @@ def test_the_bound_of_a_peak_is_that_of_its_prices():
     for _, relaxation in fleets():
         for time in some_thresholds(relaxation):
             peak = ascend(relaxation, time, None, 1e-4)
-            smooth = relaxation.smooth(peak.prices, relaxation.within(time), 1.0)
+            smooth = Smooth.of(relaxation, peak.prices, relaxation.within(time), 1.0)
             assert peak.bound == pytest.approx(smooth.bound + relaxation.time_cost(time), rel=1e-9)
 
 

@@ -15,6 +15,7 @@ from fedhq.allocator.solvers import program, residual, search
 from fedhq.allocator.solvers.ascent import Peak
 from fedhq.allocator.solvers.highs import Outcome
 from fedhq.allocator.solvers.recovery import Recovery
+from fedhq.allocator.solvers.smooth import Smooth
 
 
 @cache
@@ -190,7 +191,7 @@ def test_poor_prices_cost_time_and_not_truth(monkeypatch, solver):
 
     def poor(relaxation, threshold, start, precision, cutoff=np.inf):
         prices = rng.lognormal(0, 3, relaxation.num_prices)
-        smooth = relaxation.smooth(prices, relaxation.within(threshold), 1.0)
+        smooth = Smooth.of(relaxation, prices, relaxation.within(threshold), 1.0)
         bound = smooth.bound + relaxation.time_cost(threshold)
         return Peak(prices, bound, 1.0, precision)
 

@@ -9,8 +9,9 @@ from fedhq.allocator import Budget, Count, Coverage
 from fedhq.allocator.instances.families import FAMILIES
 from fedhq.allocator.instances.random_program import random_program
 from fedhq.allocator.instances.references import best_choice
-from fedhq.allocator.solvers import relaxation as module
+from fedhq.allocator.solvers import smooth as module
 from fedhq.allocator.solvers.relaxation import Relaxation
+from fedhq.allocator.solvers.smooth import Smooth
 from fedhq.allocator.solvers.thresholds import Thresholds
 
 
@@ -46,11 +47,11 @@ def test_slopes_of_the_smooth_dual_are_finite_differences(seed, width):
     relaxation = Relaxation.of(every_term(seed))
     mask = relaxation.usable
     prices = np.random.default_rng(seed).uniform(0.05, 0.5, relaxation.num_prices)
-    smooth = relaxation.smooth(prices, mask, width)
+    smooth = Smooth.of(relaxation, prices, mask, width)
     step = 1e-6
     for k, along in enumerate(np.eye(len(prices)) * step):
-        ahead = relaxation.smooth(prices + along, mask, width)
-        behind = relaxation.smooth(prices - along, mask, width)
+        ahead = Smooth.of(relaxation, prices + along, mask, width)
+        behind = Smooth.of(relaxation, prices - along, mask, width)
         slope = (ahead.value - behind.value) / (2 * step)
         assert slope == pytest.approx(smooth.gradient[k], rel=1e-5, abs=1e-7)
         bend = (behind.gradient - ahead.gradient) / (2 * step)
@@ -61,7 +62,7 @@ def test_the_smooth_dual_is_below_the_bound_by_the_width_at_most():
     checked = 0
     for problem, relaxation, prices in relaxations(200):
         for width in (1.0, 1e-2, 1e-6):
-            smooth = relaxation.smooth(prices, relaxation.usable, width)
+            smooth = Smooth.of(relaxation, prices, relaxation.usable, width)
             most = np.log(problem.seconds.shape[1]) + np.log(len(relaxation.points))
             softness = smooth.bound - smooth.value
             assert -1e-12 <= softness <= width * most + 1e-12
@@ -71,7 +72,7 @@ def test_the_smooth_dual_is_below_the_bound_by_the_width_at_most():
 
 def test_the_curvature_is_symmetric_and_never_negative():
     for _, relaxation, prices in relaxations(100):
-        curvature = relaxation.smooth(prices, relaxation.usable, 0.1).curvature
+        curvature = Smooth.of(relaxation, prices, relaxation.usable, 0.1).curvature
         assert curvature == pytest.approx(curvature.T, abs=1e-9)
         if len(curvature):
             least = np.linalg.eigvalsh(curvature).min()
@@ -123,7 +124,7 @@ def test_bounds_of_all_thresholds_are_the_minima_over_what_ends_in_time():
         assert thresholds.bounds(prices) == pytest.approx(expected, rel=1e-10, abs=1e-10)
         several += len(expected) > 2
         for k, time in enumerate(thresholds.times):
-            smooth = relaxation.smooth(prices, relaxation.within(time), 1.0)
+            smooth = Smooth.of(relaxation, prices, relaxation.within(time), 1.0)
             alone = smooth.bound + relaxation.time_cost(time)
             assert alone == pytest.approx(expected[k], rel=1e-10, abs=1e-10)
         floor = np.where(relaxation.usable, problem.seconds, np.inf).min(axis=1).max()
@@ -145,9 +146,9 @@ def test_every_round_time_of_an_allocation_is_a_threshold():
 def test_blocks_of_clients_change_nothing(monkeypatch):
     relaxation = Relaxation.of(every_term(3, 17))
     prices = random_prices(np.random.default_rng(3), relaxation)
-    whole = relaxation.smooth(prices, relaxation.usable, 0.05)
+    whole = Smooth.of(relaxation, prices, relaxation.usable, 0.05)
     monkeypatch.setattr(module, "_BLOCK", 3)
-    parts = relaxation.smooth(prices, relaxation.usable, 0.05)
+    parts = Smooth.of(relaxation, prices, relaxation.usable, 0.05)
     assert parts.value == pytest.approx(whole.value, rel=1e-12)
     assert parts.bound == pytest.approx(whole.bound, rel=1e-12)
     assert parts.gradient == pytest.approx(whole.gradient, rel=1e-10, abs=1e-12)
