@@ -37,10 +37,10 @@ from .plan_files import (
     check_target,
     csv_text,
     read_source,
-    write_at_once,
 )
 from .plan_json import problem_from_json
 from .plan_options import add_options, make_solver, read_limit, read_rule, with_count
+from .writing import write_at_once
 
 HELP = "allocate strategies to the clients of a table, and explain why"
 _PROVEN = 1e-9  # of loss: a gap below is rounding

@@ -1,11 +1,10 @@
-"""The files of `fedhq plan`: reads its input within bounds, writes its results at once."""
+"""The files of `fedhq plan`: reads its input within bounds, puts its results into text."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -99,17 +98,6 @@ def check_target(option: str, path: Path, suffixes: Sequence[str], inputs: Itera
         raise ValueError(
             f"{option} {path}: must not be a file that is read, but is. Choose another name."
         )
-
-
-def write_at_once(path: Path, text: str) -> None:
-    """Writes a text file; what stood there is replaced only when all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, "utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -72,6 +72,7 @@ class _Fields:
 
     @classmethod
     def of(cls, place: str, table: object, known: Sequence[str], needed: Sequence[str]) -> _Fields:
+        """The fields of a JSON object that has all needed ones and none but the known ones."""
         if not isinstance(table, dict):
             raise ValueError(f"{place} must be a JSON object with {_listed(needed)}.")
         for key in table:

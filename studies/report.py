@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..allocator.errors import FedHQError
 from . import page
 from .palette import Palette
 from .results import Comparison, Row, RunResult, cells, headings, summarise
+from .writing import write_at_once
 
 
 def write_report(path: Path, comparison: Comparison) -> None:
@@ -33,14 +33,7 @@ def write_report(path: Path, comparison: Comparison) -> None:
             "`comparison.results` must hold a run of its scenarios and arms, but none of "
             f"{len(comparison.results)} is. Finish at least one run first."
         )
-    text = _Page(comparison).render()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_at_once(path, _Page(comparison).render())
 
 
 def _figures() -> ModuleType:

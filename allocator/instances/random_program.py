@@ -71,6 +71,7 @@ class _Goal:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, seconds: FloatArray) -> _Goal:
+        """One of the four kinds of goals, with limits near what the times allow."""
         scale = max(1.0, len(seconds) / _SMALL)
         earliest = max(1.0, float(seconds.min(axis=1).max()))
         match rng.integers(4):

@@ -45,6 +45,7 @@ class _Core:
 
     @classmethod
     def of(cls, relaxation: Relaxation, regret: FloatArray, size: int) -> _Core:
+        """The clients with the smallest second-best regret."""
         second = np.partition(regret, 1, axis=1)[:, 1] if regret.shape[1] > 1 else regret[:, 0]
         near = np.arange(len(second))
         if size < len(second):

@@ -124,6 +124,7 @@ class _Builder:
         self._total = len(clients) + 2 * self._num_classes
 
     def program(self, cost: FloatArray, taken: FloatArray, covered: FloatArray) -> LinearProgram:
+        """The program, from the columns' cost and what the fixed clients take and cover."""
         binaries = len(self._clients)
         limits, limit_values = self._limits(taken)
         curves, curve_values = self._curves()

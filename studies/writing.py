@@ -1,0 +1,25 @@
+"""Text files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_at_once(path: Path, text: str) -> None:
+    """Writes a text file; what stood there is replaced only when all is written.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: What to write, with its line ends as they are.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, "utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
