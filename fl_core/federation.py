@@ -33,7 +33,8 @@ class Federation:
         deployed: A QAT strategy with the bits of the deployment.
         clients: `(clients,)` the data of every client.
         split: Training, calibration and test data.
-        label_counts: `(clients, classes)` examples of each class.
+        label_counts: `(clients, classes)` labels of each class: one an example, or of texts one a
+            character.
         devices: `(clients,)` devices.
         hardware: What every strategy costs every client.
         model: The network with its first weights.
@@ -69,11 +70,12 @@ class Federation:
         parts = _partitioner(settings.partition).partition(
             labels, generator(seed, Purpose.PARTITION)
         )
+        clients = tuple(split.train.take(part) for part in parts)
         counts = count_labels(labels, parts, data.num_classes)
         devices = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
         model = build_model(settings.model, data.input_shape, data.num_classes, seed)
         shapes = [tuple(p.shape) for p in model.parameters()]
-        steps = _local_steps(counts, settings)
+        steps = _local_steps(clients, settings)
         downlink_bytes = encoded_bytes(shapes, FLOAT_BITS)
         hardware = analyse_hardware(
             devices,
@@ -86,7 +88,7 @@ class Federation:
             settings=settings,
             menu=menu,
             deployed=Strategy(Method.QAT, settings.weight_bits, settings.activation_bits, 4),
-            clients=tuple(split.train.take(part) for part in parts),
+            clients=clients,
             split=split,
             label_counts=counts,
             devices=devices,
@@ -99,38 +101,46 @@ class Federation:
     @property
     def num_examples(self) -> IntArray:
         """`(clients,)` examples of every client."""
-        return np.asarray(self.label_counts.sum(axis=1), dtype=np.int64)
+        return np.array([len(data) for data in self.clients], dtype=np.int64)
 
 
-def load_profile(settings: FederationSettings, input_shape: tuple[int, int, int]) -> StepProfile:
+def load_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> StepProfile:
     """The step profile that the settings name.
 
     Args:
         settings: Model, batch size, and where the profile lies.
-        input_shape: (channels, height, width) of one example.
+        input_shape: Sizes of one example.
 
     Raises:
         ValueError: If there is none, or it was measured on another model or batch size.
     """
-    if settings.profile != "shipped":
-        profile = StepProfile.load(Path(settings.profile))
+    batch_size = settings.training.batch_size
+    mend = (
+        f"Run `fedhq profile --data {settings.data.name} --model {settings.model} "
+        f'--batch-size {batch_size} --out FILE` and give `profile = "FILE"`.'
+    )
+    if settings.profile == "shipped":
+        profile = _shipped_profile(f"{settings.data.name}-{settings.model}.json", mend)
     else:
-        name = f"{settings.data.name}-{settings.model}.json"
-        shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
-        with resources.as_file(shipped) as path:
-            profile = StepProfile.load(path)
-    wanted = (model_label(settings.model, input_shape), settings.training.batch_size)
+        profile = StepProfile.load(Path(settings.profile))
+    wanted = (model_label(settings.model, input_shape), batch_size)
     if (profile.model, profile.batch_size) != wanted:
         raise ValueError(
             f"`profile` must be measured on {wanted[0]!r} at batch size {wanted[1]}, but "
-            f"{settings.profile!r} is of {profile.model!r} at {profile.batch_size}. "
-            f"Run `fedhq profile --data {settings.data.name} --model {settings.model} "
-            f'--batch-size {wanted[1]} --out FILE` and give `profile = "FILE"`.'
+            f"{settings.profile!r} is of {profile.model!r} at {profile.batch_size}. {mend}"
         )
     return profile
 
 
-def model_label(model: str, input_shape: tuple[int, int, int]) -> str:
+def _shipped_profile(name: str, mend: str) -> StepProfile:
+    shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
+    if not shipped.is_file():
+        raise ValueError(f'`profile = "shipped"` needs {name} to ship, but it does not. {mend}')
+    with resources.as_file(shipped) as path:
+        return StepProfile.load(path)
+
+
+def model_label(model: str, input_shape: tuple[int, ...]) -> str:
     """How a step profile names a model on inputs of a shape.
 
     Example:
@@ -146,7 +156,7 @@ def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidParti
     return DirichletPartitioner(settings.num_clients, settings.alpha, settings.min_partition_size)
 
 
-def _local_steps(label_counts: IntArray, settings: FederationSettings) -> IntArray:
+def _local_steps(clients: tuple[Dataset, ...], settings: FederationSettings) -> IntArray:
     training = settings.training
-    batches = -(-label_counts.sum(axis=1) // training.batch_size)
-    return np.asarray(training.local_epochs * batches, dtype=np.int64)
+    batches = [-(-len(data) // training.batch_size) for data in clients]
+    return training.local_epochs * np.array(batches, dtype=np.int64)

@@ -27,7 +27,12 @@ class IidPartitioner:
     num_partitions: int
 
     def partition(self, labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, ...]:
-        """Splits `(examples,)` labels into one array of indices a client."""
+        """Splits examples into one array of indices a client.
+
+        Args:
+            labels: `(examples,)`, or `(examples, time)` of texts; only their number matters.
+            rng: Shuffles.
+        """
         _check_size(len(labels), self.num_partitions, 1)
         order = rng.permutation(len(labels))
         return tuple(np.sort(part) for part in np.array_split(order, self.num_partitions))
@@ -47,7 +52,8 @@ class DirichletPartitioner:
         self_balancing: Partitions that have their even share already get no more of a class.
 
     Raises:
-        ValueError: If there are too few examples, or no draw is balanced enough.
+        ValueError: If there are too few examples, or no draw is balanced enough, or an example has
+            more than one label, as texts have.
 
     Example:
         >>> labels = np.arange(200) % 4
@@ -62,7 +68,17 @@ class DirichletPartitioner:
     self_balancing: bool = True
 
     def partition(self, labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, ...]:
-        """Splits `(examples,)` labels into one array of indices a client."""
+        """Splits examples into one array of indices a client.
+
+        Args:
+            labels: `(examples,)`.
+            rng: Draws the shares, and which examples they are.
+        """
+        if labels.ndim != 1:
+            raise ValueError(
+                f"`labels` must be one per example to be skewed, but got shape {labels.shape}: "
+                'every text has characters of many classes. Take `partition.kind = "iid"`.'
+            )
         _check_size(len(labels), self.num_partitions, self.min_partition_size)
         for _ in range(_MAX_DRAWS):
             parts = self._draw(labels, rng)
@@ -100,12 +116,17 @@ def _check_size(num_examples: int, num_partitions: int, least: int) -> None:
 
 
 def count_labels(labels: IntArray, parts: tuple[IntArray, ...], num_classes: int) -> IntArray:
-    """`(clients, classes)` examples of each class in each partition.
+    """`(clients, classes)` labels of each class in each partition.
+
+    Args:
+        labels: `(examples,)`: then these are examples; or `(examples, time)`: then characters.
+        parts: `(clients,)` indices of examples.
+        num_classes: Classes.
 
     Example:
         >>> count_labels(np.array([0, 1, 1]), (np.array([0, 1]), np.array([2])), 2)
         array([[1, 1],
                [0, 1]])
     """
-    counts = [np.bincount(labels[part], minlength=num_classes) for part in parts]
+    counts = [np.bincount(labels[part].ravel(), minlength=num_classes) for part in parts]
     return np.array(counts, dtype=np.int64)

@@ -46,12 +46,12 @@ class DataSettings:
     """Which data, and what the server keeps of it.
 
     Args:
-        name: A registered data set.
+        name: A registered data set: images (mnist5k, digits), series (smartwatch) or text (pydoc).
         num_test: Test examples, drawn by class.
         num_calibration: Training examples that only the server sees, to calibrate ranges.
     """
 
-    name: Literal["mnist5k", "digits"] = "mnist5k"
+    name: Literal["mnist5k", "digits", "smartwatch", "pydoc"] = "mnist5k"
     num_test: Count = 1000
     num_calibration: Count = 200
 
@@ -61,7 +61,7 @@ class PartitionSettings:
     """How the training examples are spread over the clients; named as in flwr-datasets.
 
     Args:
-        kind: `dirichlet` (label skew) or `iid`.
+        kind: `dirichlet` (label skew; not for text, whose examples have many labels) or `iid`.
         num_clients: Clients of the fleet.
         alpha: Concentration of the Dirichlet distribution; small is skewed.
         min_partition_size: Every client gets at least this many examples; `iid` deals evenly and
@@ -145,7 +145,7 @@ class FederationSettings:
         menu: The strategies on offer, as text.
         weight_bits: Of the deployed weights.
         activation_bits: Of the deployed activations.
-        model: Network that is trained.
+        model: Network that is trained; it must suit the data (`build_model` says which suits what).
         profile: Path of a step profile, from the working directory, or `shipped` for the one of
             the data set and model.
         seed: Root of all randomness.
@@ -161,7 +161,7 @@ class FederationSettings:
     menu: Menu = ("skip", "ptq-w2a2", "qat-w2a2")
     weight_bits: Bits = 2
     activation_bits: Bits = 2
-    model: Literal["cnn", "mlp"] = "cnn"
+    model: Literal["cnn", "mlp", "resnet8", "resnet20", "vit", "cnn1d", "gru", "charlm"] = "cnn"
     profile: str = "shipped"
     seed: Seed = 0
     data: DataSettings = DataSettings()

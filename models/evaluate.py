@@ -34,15 +34,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def predict(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
-    """The class with the largest logit, for each example.
+    """The class with the largest logit, for each example, or each character of a text.
 
     Args:
-        model: From `(examples, ...)` inputs to `(examples, classes)` logits; its mode stays.
+        model: From `(examples, ...)` inputs to `(examples, classes)` logits, or of texts to
+            `(examples, classes, time)`; its mode stays.
         inputs: `(examples, ...)`, at least one example.
         batch_size: How many examples go through at once.
 
     Returns:
-        `(examples,)` classes, int64.
+        `(examples,)` classes, int64; of texts `(examples, time)`.
 
     Raises:
         ValueError: If there is no example, or the batch size is not positive.
@@ -60,29 +61,30 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
 
 
 def _hits(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    """Whether each example is classified rightly, `(examples,)`."""
-    if labels.shape != inputs.shape[:1]:
+    """Whether each label is predicted rightly, shape of `labels`."""
+    predicted = predict(model, inputs, batch_size)
+    if labels.shape != predicted.shape:
         raise ValueError(
-            f"`labels` must have shape {tuple(inputs.shape[:1])}, one per example, "
+            f"`labels` must have shape {tuple(predicted.shape)}, one per prediction, "
             f"but got {tuple(labels.shape)}."
         )
-    return predict(model, inputs, batch_size) == labels
+    return predicted == labels
 
 
 def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Share of examples that the model classifies rightly.
+    """Share of examples, or characters of texts, that the model classifies rightly.
 
     Args:
-        model: From `(examples, ...)` inputs to `(examples, classes)` logits; its mode stays.
+        model: As `predict` takes it.
         inputs: `(examples, ...)`, at least one example.
-        labels: `(examples,)` classes.
+        labels: `(examples,)` classes; of texts `(examples, time)`.
         batch_size: How many examples go through at once; does not change the result.
 
     Returns:
         A share in [0, 1].
 
     Raises:
-        ValueError: If there is no example, or labels and inputs differ in number.
+        ValueError: If there is no example, or labels and predictions differ in shape.
 
     Example:
         >>> logits = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
@@ -95,12 +97,12 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) 
 def per_class_accuracy(
     model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int, num_classes: int
 ) -> NDArray[np.float64]:
-    """Share of each class's examples that the model classifies rightly.
+    """Share of each class's examples, or characters, that the model classifies rightly.
 
     Args:
-        model: From `(examples, ...)` inputs to `(examples, classes)` logits; its mode stays.
+        model: As `predict` takes it.
         inputs: `(examples, ...)`, at least one example.
-        labels: `(examples,)` classes in `0 .. num_classes - 1`.
+        labels: `(examples,)` classes in `0 .. num_classes - 1`; of texts `(examples, time)`.
         batch_size: How many examples go through at once; does not change the result.
         num_classes: How many classes.
 
@@ -108,7 +110,7 @@ def per_class_accuracy(
         `(classes,)` shares in [0, 1]; NaN for a class without examples.
 
     Raises:
-        ValueError: If there is no example, labels and inputs differ in number, or a label is
+        ValueError: If there is no example, labels and predictions differ in shape, or a label is
             no class.
 
     Example:
@@ -123,5 +125,5 @@ def per_class_accuracy(
             f"{int(labels.min())} to {int(labels.max())}."
         )
     right = np.bincount(labels[hits].cpu().numpy(), minlength=num_classes)
-    count = np.bincount(labels.cpu().numpy(), minlength=num_classes)
+    count = np.bincount(labels.flatten().cpu().numpy(), minlength=num_classes)
     return np.where(count > 0, right / np.maximum(count, 1), np.nan)

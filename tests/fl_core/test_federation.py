@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
+from fedhq.allocator.hardware import StepProfile
+from fedhq.allocator.strategy import parse_menu
 from fedhq.fl_core.federation import Federation, load_profile
 from fedhq.fl_core.settings import (
     DataSettings,
@@ -17,6 +20,7 @@ from fedhq.fl_core.settings import (
     TrainingSettings,
 )
 from fedhq.fl_core.wire import encoded_bytes
+from fedhq.models import build_model
 
 SETTINGS = FederationSettings(
     fleet=FleetSettings((DeviceClass("a", 1, 2.0, 1e5, 1e6),), spread=0.3),
@@ -81,3 +85,53 @@ def test_a_profile_of_another_batch_size_or_model_is_refused() -> None:
     path = Path(__file__).parents[2] / "fl_core" / "profiles" / "mnist5k-cnn.json"
     with pytest.raises(ValueError, match=r"'mlp 1x8x8'.*'cnn 1x28x28'"):
         Federation.build(replace(SETTINGS, model="mlp", profile=str(path)))
+
+
+def text_settings(folder: Path, **changes: object) -> FederationSettings:
+    """Four clients with texts, on a profile written by hand."""
+    menu = ("skip", "fp32")
+    path = folder / "profile.json"
+    StepProfile(
+        "charlm 64", 32, parse_menu(menu), np.array([0, 0.01]), np.array([0, 1e6]), "by hand"
+    ).save(path)
+    settings = replace(
+        SETTINGS,
+        menu=menu,
+        model="charlm",
+        profile=str(path),
+        data=DataSettings("pydoc", 200, 32),
+        partition=PartitionSettings("iid", num_clients=4),
+    )
+    return replace(settings, **changes)
+
+
+def test_texts_count_as_examples_and_their_characters_as_labels(tmp_path: Path) -> None:
+    federation = Federation.build(text_settings(tmp_path))
+    examples = np.array([len(data) for data in federation.clients])
+    assert federation.num_examples.tolist() == examples.tolist()
+    assert (federation.label_counts.sum(axis=1) == 64 * examples).all()
+    assert federation.label_counts.shape == (4, 71)
+    assert federation.local_steps.tolist() == (3 * -(-examples // 32)).tolist()
+
+
+def test_skewed_texts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"partition.kind = \"iid\""):
+        Federation.build(text_settings(tmp_path, partition=PartitionSettings("dirichlet")))
+
+
+def test_a_network_that_does_not_suit_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"for the gru, but got \(64,\).*charlm"):
+        Federation.build(text_settings(tmp_path, model="gru"))
+
+
+def test_without_a_shipped_profile_the_command_that_measures_one_is_named(tmp_path: Path) -> None:
+    message = "pydoc-charlm.json to ship.* `fedhq profile --data pydoc --model charlm"
+    with pytest.raises(ValueError, match=message):
+        Federation.build(text_settings(tmp_path, profile="shipped"))
+
+
+def test_the_settings_offer_exactly_the_networks() -> None:
+    offered = sorted(get_args(get_type_hints(FederationSettings)["model"]))
+    with pytest.raises(ValueError, match="`name` must be one of") as error:
+        build_model("alexnet", (1, 8, 8), 10, seed=0)
+    assert f"{offered}, but got 'alexnet'" in str(error.value)

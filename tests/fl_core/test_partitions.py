@@ -62,3 +62,14 @@ def test_extreme_skew_still_gives_a_partition() -> None:
         LABELS, np.random.default_rng(0)
     )
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(LABELS)))
+
+
+def test_texts_are_dealt_out_evenly_their_characters_counted_and_never_skewed() -> None:
+    texts = np.arange(30).reshape(10, 3) % 5
+    parts = IidPartitioner(4).partition(texts, np.random.default_rng(0))
+    assert [len(part) for part in parts] == [3, 3, 2, 2]
+    counts = count_labels(texts, parts, 6)
+    assert counts.sum(axis=1).tolist() == [9, 9, 6, 6]
+    assert counts.sum(axis=0).tolist() == [6, 6, 6, 6, 6, 0]
+    with pytest.raises(ValueError, match=r"got shape \(10, 3\).*kind = \"iid\""):
+        DirichletPartitioner(4, 1.0, 1).partition(texts, np.random.default_rng(0))

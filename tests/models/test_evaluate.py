@@ -47,3 +47,17 @@ def test_wrong_arguments_are_named():
         accuracy(nn.Identity(), LOGITS, LABELS[:2], 1)
     with pytest.raises(ValueError, match="`0 <= labels < 2`"):
         per_class_accuracy(nn.Identity(), LOGITS, LABELS, 1, num_classes=2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_every_character_of_a_text_counts(batch_size):
+    logits = torch.zeros(2, 3, 4)
+    logits[0, 1] = 1.0  # says class 1 at all four places, of the other text class 2
+    logits[1, 2] = 1.0
+    labels = torch.tensor([[1, 1, 1, 0], [2, 0, 0, 0]])
+    assert predict(nn.Identity(), logits, batch_size).tolist() == [[1] * 4, [2] * 4]
+    assert accuracy(nn.Identity(), logits, labels, batch_size) == 0.5
+    shares = per_class_accuracy(nn.Identity(), logits, labels, batch_size, num_classes=4)
+    np.testing.assert_array_equal(shares, [0.0, 1.0, 1.0, np.nan])
+    with pytest.raises(ValueError, match=r"`labels` must have shape \(2, 4\)"):
+        accuracy(nn.Identity(), logits, labels[:, :3], batch_size)
