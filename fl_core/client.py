@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..allocator.strategy import Method, Strategy
-from ..models import prepare_
+from ..models import Recipe, prepare_, shadow_
 from .datasets import Dataset
 from .settings import TrainingSettings
 
@@ -97,7 +97,7 @@ class LocalTrainer:
         if bits not in self._resident:
             model = copy.deepcopy(self._template)
             if bits is not None:
-                prepare_(model, *bits)
+                shadow_(prepare_(model, Recipe(*bits)))
             self._resident[bits] = model
         return self._resident[bits]
 

@@ -15,18 +15,20 @@ import torch
 from ..allocator.controller import Outcome
 from ..allocator.errors import CheckpointError, FedHQError, WireError
 from ..allocator.solution import Allocation
-from ..models import accuracy, deploy
+from ..models import Recipe, accuracy, deploy
 from .aggregate import federated_average
 from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
 from .client import LocalTrainer, Weights, load_weights_, read_weights
-from .federation import FLOAT_BITS, Federation
+from .downlink import Broadcast, broadcast
+from .federation import Federation
 from .recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records import ClientRecord, RoundRecord, WallRecord
+from .rounding import RAW_BITS
 from .seeds import Purpose, generator
 from .wire import Update, decode_update, encode_with_feedback
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-MIN_FEEDBACK_BITS = 4
+MIN_FEEDBACK_BITS = 3
 """At 2 bits the noise of a row exceeds the row, and its residual would grow (see `wire`)."""
 _EVALUATION_BATCH = 500
 
@@ -136,8 +138,10 @@ class Trainer:
         clock.append(time.perf_counter())
         # 2. Train, and send over the wire.
         rate = self._learning_rate(number)
+        bits = self._federation.settings.training.downlink_bits
+        model = broadcast(self._state.weights, bits, number, self._federation.settings.seed)
         replies = [
-            self._visit(number, client, allocation, place, rate)
+            self._visit(number, client, allocation, place, model)
             for place, client in enumerate(cohort)
         ]
         # 3. Aggregate.
@@ -177,7 +181,7 @@ class Trainer:
         return record
 
     def _visit(
-        self, number: int, client: int, allocation: Allocation, place: int, rate: float
+        self, number: int, client: int, allocation: Allocation, place: int, model: Broadcast
     ) -> _Reply:
         """One client's part of a round; a client that diverges counts as failed."""
         strategy = allocation.strategy(place)
@@ -187,13 +191,13 @@ class Trainer:
         sent, received, loss, update = 0, 0, None, None
         status = "skipped"
         if not strategy.is_skip:
-            received = self._federation.downlink_bytes
-            seed = self._federation.settings.seed
+            received = model.num_bytes
+            rate, seed = self._learning_rate(number), self._federation.settings.seed
             rng = generator(seed, Purpose.BATCHES, number, client)
-            result = self._local.train(self._state.weights, data, strategy, rate, rng)
+            result = self._local.train(model.weights, data, strategy, rate, rng)
             try:
                 payload = self._send(number, client, strategy.wire_bits, result.update)
-                update = decode_update(payload, self._state.weights)
+                update = decode_update(payload, model.weights)
                 status, sent, loss = "ok", len(payload), result.train_loss
             except WireError:
                 status = "failed"
@@ -213,7 +217,7 @@ class Trainer:
     def _send(self, number: int, client: int, wire_bits: int, update: Weights) -> bytes:
         """Writes an update, with error feedback where that does not grow without bound."""
         residuals = self._state.residuals
-        feeds_back = MIN_FEEDBACK_BITS <= wire_bits < FLOAT_BITS
+        feeds_back = MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS
         payload, left = encode_with_feedback(
             update,
             residuals.get(client) if feeds_back else None,
@@ -251,7 +255,8 @@ class Trainer:
         model = self._federation.model
         load_weights_(model, self._state.weights)
         batches = torch.split(split.calibration.inputs, training.batch_size)
-        shipped = deploy(model, settings.weight_bits, settings.activation_bits, batches)
+        recipe = Recipe(settings.weight_bits, settings.activation_bits)
+        shipped = deploy(model, recipe, batches)
         inputs, labels = split.test.inputs, split.test.labels
         return (
             accuracy(shipped, inputs, labels, _EVALUATION_BATCH),

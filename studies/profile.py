@@ -19,7 +19,7 @@ from ..fl_core.client import LocalTrainer, read_weights
 from ..fl_core.datasets import Dataset, load_dataset
 from ..fl_core.federation import model_label
 from ..fl_core.settings import TrainingSettings
-from ..models import build_model, prepare_
+from ..models import Recipe, build_model, prepare_
 
 _BYTES_PER_PARAMETER = 12  # weight, gradient, momentum
 _STEPS_PER_SAMPLE = 10
@@ -104,7 +104,7 @@ def _memory_bytes(model: nn.Module, data: Dataset, strategy: Strategy, batch_siz
     kind = _kind(strategy)
     if kind is not None:
         model = copy.deepcopy(model)
-        prepare_(model, *kind)
+        prepare_(model, Recipe(*kind))
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

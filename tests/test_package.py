@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("allocator", "models", "fl_core", "studies")  # each may import those before it
-DATA_SUFFIXES = (".json", ".toml", ".csv")
+DATA_SUFFIXES = (".json", ".toml", ".csv", ".c", ".h", ".cu")
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
 MODULES = ["fedhq." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
 

@@ -1,0 +1,1 @@
+"""Kernels that quantize, and their registration as operators of torch."""

@@ -1,0 +1,301 @@
+"""The kernels as operators of torch, `torch.ops.fedhq.*`: their meaning, shapes and dispatch.
+
+All work on contiguous tensors of shape `(rows, cols)`, a row for each scale: one for a tensor, one
+for each channel, group, or client and channel. A grid has the codes qmin ... qmax; code c stands
+for (c - zero_point) * scale. Scales are float32, zero points int32, both `(rows,)`.
+
+    quantize_dynamic   y, scale, zero_point: ranges from each row's largest magnitude (symmetric) or
+                       from its smallest to its largest value, zero included
+    quantize_static    y, mask: given ranges; a bit for each element, set where its code before
+                       clamping lies on the grid
+    mask_gradient      the gradient where the bit is set, else 0
+    learned_backward   dx, dscale, dzero_point: gradients of quantize_static in all it is given
+    fit_range          scale, zero_point: of each row the clip ratio with the least squared rounding
+                       error, judged by every stride-th value
+    quantize_fitted    y, mask, scale, zero_point: fit_range and quantize_static in one
+    quantize_weights   quantize_fitted of several weights at once, symmetric, into y and mask
+    stochastic_pack    packed codes and scales of x + residual, rounded up or down at random; leaves
+                       in residual what rounding left over
+    unpack             codes, one a byte
+    unpack_add         adds weight * decoded of several senders to a sum
+
+Kernels are compiled C on the CPU and compiled CUDA C++ on a GPU; without a compiler, and for other
+types than float32 and bfloat16, plain torch. `FEDHQ_KERNELS=torch` asks for plain torch throughout,
+`FEDHQ_KERNELS=compiled` makes a missing compiler an error.
+
+Gradients, shapes of more than two dimensions and checks are those of `models.fake_quant`; called
+here, operators have no gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import cpu_kernels, cuda_kernels, torch_kernels
+from .cpu_build import BuildError, load_library
+from .sizes import mask_bytes, packed_bytes
+
+_SCHEMAS = (
+    "quantize_dynamic(Tensor x, int qmin, int qmax, bool symmetric) -> (Tensor, Tensor, Tensor)",
+    "quantize_static(Tensor x, Tensor scale, Tensor zero_point, int qmin, int qmax, bool with_mask)"
+    " -> (Tensor, Tensor)",
+    "mask_gradient(Tensor grad, Tensor mask) -> Tensor",
+    "learned_backward(Tensor grad, Tensor x, Tensor scale, Tensor zero_point, int qmin, int qmax)"
+    " -> (Tensor, Tensor, Tensor)",
+    "fit_range(Tensor x, int qmin, int qmax, bool symmetric, Tensor ratios, int stride)"
+    " -> (Tensor, Tensor)",
+    "quantize_fitted(Tensor x, int qmin, int qmax, bool symmetric, Tensor ratios, int stride,"
+    " bool with_mask) -> (Tensor, Tensor, Tensor, Tensor)",
+    "quantize_weights(Tensor[] x, Tensor(a!)[] y, Tensor(b!)[] mask, int[] bits, Tensor ratios)"
+    " -> ()",
+    "stochastic_pack(Tensor x, Tensor(a!)? residual, int wire_bits, int key) -> (Tensor, Tensor)",
+    "unpack(Tensor packed, int wire_bits, int total) -> Tensor",
+    "unpack_add(Tensor[] packed, Tensor[] scales, float[] weights, int wire_bits, Tensor(a!) total)"
+    " -> ()",
+)
+_COMPILED_TYPES = frozenset({torch.float32, torch.bfloat16, torch.uint8})
+
+
+@functools.cache
+def _cpu() -> ModuleType:
+    """The module whose kernels serve the CPU."""
+    wanted = os.environ.get("FEDHQ_KERNELS", "auto")
+    if wanted not in ("auto", "torch", "compiled"):
+        raise ValueError(
+            f"`FEDHQ_KERNELS` must be auto, torch or compiled, but got {wanted!r}. Unset it."
+        )
+    if wanted == "torch":
+        return torch_kernels
+    try:
+        load_library()
+    except BuildError as error:
+        if wanted == "compiled":
+            raise
+        warnings.warn(
+            f"fedhq quantizes with plain torch, several times slower than compiled: {error} "
+            "FEDHQ_KERNELS=torch silences this.",
+            stacklevel=2,
+        )
+        return torch_kernels
+    return cpu_kernels
+
+
+@functools.cache
+def _cuda() -> ModuleType:
+    """The module whose kernels serve CUDA."""
+    if os.environ.get("FEDHQ_KERNELS") == "torch" or not cuda_kernels.is_available():
+        return torch_kernels
+    return cuda_kernels
+
+
+def _kernels(x: Tensor) -> ModuleType:
+    """Whose kernels serve a tensor."""
+    if x.dtype in _COMPILED_TYPES:
+        return _cuda() if x.is_cuda else _cpu()
+    return torch_kernels
+
+
+def _require_floats(*tensors: Tensor) -> None:
+    """Raises `ValueError` for what the wire's kernels would misread."""
+    if any(t.dtype != torch.float32 for t in tensors):
+        raise ValueError(
+            f"the wire takes float32, but got {', '.join(str(t.dtype) for t in tensors)}. "
+            "Convert with `float`."
+        )
+
+
+def _quantize_dynamic(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _kernels(x).quantize_dynamic(x, qmin, qmax, symmetric)  # type: ignore[no-any-return]
+
+
+def _quantize_static(
+    x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, with_mask: bool
+) -> tuple[Tensor, Tensor]:
+    kernels = _kernels(x)
+    return kernels.quantize_static(x, scale, zero_point, qmin, qmax, with_mask)  # type: ignore[no-any-return]
+
+
+def _mask_gradient(grad: Tensor, mask: Tensor) -> Tensor:
+    if mask.numel() != mask_bytes(grad.numel()):
+        raise ValueError(
+            f"`mask` must have {mask_bytes(grad.numel())} bytes for {grad.numel()} values, but has "
+            f"{mask.numel()}. Take that of `quantize_static`, asked for with `with_mask`."
+        )
+    return _kernels(grad).mask_gradient(grad, mask)  # type: ignore[no-any-return]
+
+
+def _learned_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernels = _kernels(x)
+    return kernels.learned_backward(grad, x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
+
+
+def _fit_range(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool, ratios: Tensor, stride: int
+) -> tuple[Tensor, Tensor]:
+    return _kernels(x).fit_range(x, qmin, qmax, symmetric, ratios, stride)  # type: ignore[no-any-return]
+
+
+def _quantize_fitted(
+    x: Tensor,
+    qmin: int,
+    qmax: int,
+    symmetric: bool,
+    ratios: Tensor,
+    stride: int,
+    with_mask: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    kernels = _kernels(x)
+    return kernels.quantize_fitted(x, qmin, qmax, symmetric, ratios, stride, with_mask)  # type: ignore[no-any-return]
+
+
+def _quantize_weights(
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    mask: Sequence[Tensor],
+    bits: Sequence[int],
+    ratios: Tensor,
+) -> None:
+    if _kernels(x[0]) is cpu_kernels and all(one.dtype == x[0].dtype for one in x):
+        cpu_kernels.quantize_weights(x, y, mask, bits, ratios)
+        return
+    for one, to, bit, width in zip(x, y, mask, bits, strict=True):
+        codes = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+        fitted = one, *codes, True, ratios, 1, True
+        quantized, inside, _, _ = _kernels(one).quantize_fitted(*fitted)
+        to.copy_(quantized)
+        bit.copy_(inside)
+
+
+def _stochastic_pack(
+    x: Tensor, residual: Tensor | None, wire_bits: int, key: int
+) -> tuple[Tensor, Tensor]:
+    _require_floats(x, *() if residual is None else (residual,))
+    return _kernels(x).stochastic_pack(x, residual, wire_bits, key)  # type: ignore[no-any-return]
+
+
+def _unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:
+    return _kernels(packed).unpack(packed, wire_bits, total)  # type: ignore[no-any-return]
+
+
+def _unpack_add(
+    packed: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    weights: Sequence[float],
+    wire_bits: int,
+    total: Tensor,
+) -> None:
+    _require_floats(total, *scales)
+    _kernels(total).unpack_add(packed, scales, weights, wire_bits, total)
+
+
+def _grid_like(x: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(x.shape[0], dtype=dtype), x.new_empty(x.shape[0], dtype=torch.int32)
+
+
+def _fake_dynamic(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), *_grid_like(x)
+
+
+def _fake_static(
+    x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, with_mask: bool
+) -> tuple[Tensor, Tensor]:
+    size = mask_bytes(x.numel()) if with_mask else 0
+    return torch.empty_like(x), x.new_empty(size, dtype=torch.uint8)
+
+
+def _fake_mask_gradient(grad: Tensor, mask: Tensor) -> Tensor:
+    return torch.empty_like(grad)
+
+
+def _fake_learned(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+
+
+def _fake_fit(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool, ratios: Tensor, stride: int
+) -> tuple[Tensor, Tensor]:
+    return _grid_like(x)
+
+
+def _fake_fitted(
+    x: Tensor,
+    qmin: int,
+    qmax: int,
+    symmetric: bool,
+    ratios: Tensor,
+    stride: int,
+    with_mask: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mask = x.new_empty(mask_bytes(x.numel()) if with_mask else 0, dtype=torch.uint8)
+    return torch.empty_like(x), mask, *_grid_like(x)
+
+
+def _fake_weights(
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    mask: Sequence[Tensor],
+    bits: Sequence[int],
+    ratios: Tensor,
+) -> None:
+    return None
+
+
+def _fake_pack(
+    x: Tensor, residual: Tensor | None, wire_bits: int, key: int
+) -> tuple[Tensor, Tensor]:
+    size = packed_bytes(x.numel(), wire_bits)
+    return x.new_empty(size, dtype=torch.uint8), x.new_empty(x.shape[0])
+
+
+def _fake_unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:
+    return packed.new_empty(total)
+
+
+def _fake_unpack_add(
+    packed: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    weights: Sequence[float],
+    wire_bits: int,
+    total: Tensor,
+) -> None:
+    return None
+
+
+_OPERATORS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
+    (_quantize_dynamic, _fake_dynamic),
+    (_quantize_static, _fake_static),
+    (_mask_gradient, _fake_mask_gradient),
+    (_learned_backward, _fake_learned),
+    (_fit_range, _fake_fit),
+    (_quantize_fitted, _fake_fitted),
+    (_quantize_weights, _fake_weights),
+    (_stochastic_pack, _fake_pack),
+    (_unpack, _fake_unpack),
+    (_unpack_add, _fake_unpack_add),
+)
+
+# Kept alive: with this object the operators would go.
+_LIBRARY = torch.library.Library("fedhq", "DEF")  # type: ignore[no-untyped-call]
+for _schema, (_implementation, _fake) in zip(_SCHEMAS, _OPERATORS, strict=True):
+    _name = _schema.partition("(")[0]
+    _LIBRARY.define(_schema)  # type: ignore[no-untyped-call]
+    for _device in ("CPU", "CUDA"):
+        _LIBRARY.impl(_name, _implementation, _device)  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"fedhq::{_name}", _fake, lib=_LIBRARY)

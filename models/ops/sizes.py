@@ -1,0 +1,47 @@
+"""Sizes that all kernels share: of a mask, of packed codes, of the levels on the wire."""
+
+from __future__ import annotations
+
+MASK_BLOCK = 256
+
+
+def mask_bytes(total: int) -> int:
+    """Bytes of a mask of so many elements: a bit each, in blocks of 256.
+
+    Bit k of byte j of a block stands for its element 32 * k + j.
+
+    Example:
+        >>> mask_bytes(1), mask_bytes(256), mask_bytes(257)
+        (32, 32, 64)
+    """
+    return -(-total // MASK_BLOCK) * (MASK_BLOCK // 8)
+
+
+def planes(wire_bits: int) -> tuple[int, ...]:
+    """The powers of two in a width, highest first: codes are packed one plane of bits each.
+
+    Example:
+        >>> planes(7), planes(4)
+        ((4, 2, 1), (4,))
+    """
+    return tuple(bits for bits in (8, 4, 2, 1) if wire_bits & bits)
+
+
+def packed_bytes(total: int, wire_bits: int) -> int:
+    """Bytes of packed codes; each plane is a whole number of bytes.
+
+    Example:
+        >>> packed_bytes(3, 4), packed_bytes(3, 5)
+        (2, 3)
+    """
+    return sum(-(-total * bits // 8) for bits in planes(wire_bits))
+
+
+def greatest_level(wire_bits: int) -> int:
+    """The greatest level on the wire; the least is its negative.
+
+    Example:
+        >>> greatest_level(4)
+        7
+    """
+    return int(2 ** (wire_bits - 1) - 1)
