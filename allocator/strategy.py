@@ -15,7 +15,7 @@ _QUANTIZED = re.compile(r"(ptq|qat)-w(\d+)a(\d+)(?:-u(\d+))?")
 _FLOAT = re.compile(r"fp32(?:-u(\d+))?")
 _FLOAT_BITS = 32
 _DEFAULT_WIRE_BITS = 4
-_WIRE_BITS = (2, 4, 8, 32)
+_WIRE_BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 
 
 class Method(StrEnum):
@@ -35,7 +35,7 @@ class Strategy:
         method: What the client computes.
         weight_bits: Bits of the deployed weights, 2 to 8 for ptq and qat; 32 for fp32; 0 for skip.
         activation_bits: Bits of the deployed activations, likewise.
-        wire_bits: Bits per parameter of the uploaded update: 2, 4, 8 or 32; 0 for skip.
+        wire_bits: Bits per parameter of the uploaded update: 2 to 8, or 32; 0 for skip.
 
     Raises:
         ValueError: If the method is no `Method`, or the bits are no whole numbers or do not belong

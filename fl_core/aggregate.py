@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 
-import numpy as np
+import torch
 
 from .client import Weights
+from .rounding import add_decoded
 from .wire import Update
 
 
 def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:
     """Adds the mean of the updates, weighted by examples, to the server's weights.
 
-    Summed in float64 in the order of the clients' numbers, so that the order of arrival does not
-    matter.
+    The updates of a width are decoded and added up in one pass, a cache's worth of the sum at a
+    time; no update is ever held as floats. Widths rise, clients of a width come in the order of
+    their numbers, so that the order of arrival does not matter.
+
+    The sum is float32: of n updates u with shares w of the examples, the mean errs by at most
+    (n + 4) * 2**-24 * sum(w * abs(u)) (each term is rounded at most four times, each of the n
+    sums once; sums of n**2 * 2**-48 left out), for 1000 clients 6e-5 of what they send. Rounding
+    to 4 bits alone errs by up to 1/7 of a row's greatest value.
 
     Args:
         weights: The server's float weights.
@@ -26,17 +35,23 @@ def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:
     Raises:
         ValueError: If there is no update, or none holds an example.
     """
-    ordered = sorted(updates, key=lambda update: update.client)
-    total = sum(update.num_examples for update in ordered)
+    total = sum(update.num_examples for update in updates)
     if total <= 0:
         raise ValueError(
-            f"at least one update with examples is needed to average, but got {len(ordered)} "
+            f"at least one update with examples is needed to average, but got {len(updates)} "
             f"updates with {total} examples."
         )
-    averaged = {}
+    groups = [(group, [u.num_examples / total for u in group]) for group in _by_width(updates)]
+    averaged: Weights = {}
     for name, old in weights.items():
-        change = np.zeros(old.shape, dtype=np.float64)
-        for update in ordered:
-            change += (update.num_examples / total) * update.tensors[name].astype(np.float64)
-        averaged[name] = (old + change).astype(np.float32)
+        change = torch.zeros(old.shape)
+        for group, shares in groups:
+            add_decoded([update.coded[name] for update in group], shares, change)
+        averaged[name] = change.numpy()
+        averaged[name] += old
     return averaged
+
+
+def _by_width(updates: Sequence[Update]) -> Iterator[list[Update]]:
+    ordered = sorted(updates, key=attrgetter("wire_bits", "client"))
+    return (list(group) for _, group in groupby(ordered, attrgetter("wire_bits")))

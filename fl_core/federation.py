@@ -20,8 +20,6 @@ from .seeds import Purpose, generator
 from .settings import FederationSettings, PartitionSettings
 from .wire import encoded_bytes
 
-FLOAT_BITS = 32
-
 
 @dataclass(frozen=True, eq=False)
 class Federation:
@@ -76,7 +74,7 @@ class Federation:
         model = build_model(settings.model, data.input_shape, data.num_classes, seed)
         shapes = [tuple(p.shape) for p in model.parameters()]
         steps = _local_steps(clients, settings)
-        downlink_bytes = encoded_bytes(shapes, FLOAT_BITS)
+        downlink_bytes = encoded_bytes(shapes, settings.training.downlink_bits)
         hardware = analyse_hardware(
             devices,
             steps,

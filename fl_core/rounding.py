@@ -1,4 +1,4 @@
-"""Rounding and packing for the wire: rows of floats to scales and codes, codes to bytes, and back.
+"""Rounding and packing for the wire: rows of floats to scales and packed codes, and back.
 
 **Codes** of b bits are symmetric in a narrow range: a level in [-qmax, qmax], qmax = 2**(b-1) - 1,
 stored as level + qmax. The code 2**b - 1 never occurs. A value is float32(level) * scale.
@@ -6,38 +6,80 @@ stored as level + qmax. The code 2**b - 1 never occurs. A value is float32(level
 **Packing** is a planar split: a plane of p bits cuts the n codes into 8 / p runs of
 ceil(n * p / 8), the last ones short or empty, and byte j holds element j of every run, run 0 in its
 lowest bits. So 4 bits pair element i with i + ceil(n / 2). Missing elements are zero bits.
-A width is written as the planes that are the powers of two in it, highest bits first: 2, 4 and 8
-are one plane each. Widths 3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2 and 7 = 4 + 2 + 1 can be added as more
-planes behind one another; each plane is padded to bytes, which is up to 2 bytes more per tensor
-than ceil(n * b / 8). **32 bits** are raw float32, without scales.
+A width is written as the planes that are the powers of two in it, highest bits first, one behind
+the other: 2, 4 and 8 are one plane each, 3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1. Each plane
+is a whole number of bytes: up to 2 bytes more per tensor than ceil(n * b / 8). **32 bits** are raw
+float32, without scales.
 
-This is part of the layout of `wire`, which checks all that goes in and comes out.
+This is part of the layout of `wire`, which checks all that goes in and comes out; the kernels are
+`models.ops`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from ..models.ops import library  # noqa: F401 - registers torch.ops.fedhq
+from ..models.ops.sizes import greatest_level, packed_bytes, planes
 
 Float32Array = NDArray[np.float32]
 
 RAW_BITS = 32
 """The width at which floats are sent as they are."""
 
-FLOAT = np.dtype(np.float32).newbyteorder("<")
-"""A float on the wire."""
+_CHUNK_WORDS = 1 << 14
+_WORD = np.dtype(np.uint64)
+
+if sys.byteorder != "little":
+    raise ImportError(
+        "`sys.byteorder == 'little'` must hold for the wire, but this machine is big endian. "
+        "Train on x86 or ARM."
+    )
 
 
-class Coded(NamedTuple):
-    """A tensor before packing: `(rows,)` scales, `(elements,)` codes (floats at 32 bits)."""
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A tensor as it is sent; not to be written to.
+
+    Args:
+        shape: Of the tensor.
+        wire_bits: 2 to 8, or 32.
+        scales: `(rows,)` float32; none at 32 bits.
+        packed: `(bytes,)` uint8: the planes of the codes, or raw floats.
+    """
 
     shape: tuple[int, ...]
-    scales: Float32Array
-    codes: NDArray[np.uint8] | Float32Array
+    wire_bits: int
+    scales: Tensor
+    packed: Tensor
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all scales, or raw floats, are finite."""
+        is_raw = self.wire_bits == RAW_BITS
+        numbers = self.packed.view(torch.float32) if is_raw else self.scales
+        return bool(numbers.isfinite().all())
+
+    def decode(self) -> Float32Array:
+        """A new array of its values.
+
+        Example:
+            >>> values = np.array([3.5, -3.5, 0.5], np.float32)
+            >>> quantize(values, None, 4, np.random.default_rng(0)).decode().tolist()
+            [3.5, -3.5, 0.5]
+        """
+        values = torch.zeros(self.shape)
+        add_decoded([self], [1.0], values)
+        array: Float32Array = values.numpy()
+        return array
 
 
 def num_scales(shape: Sequence[int], wire_bits: int) -> int:
@@ -47,117 +89,135 @@ def num_scales(shape: Sequence[int], wire_bits: int) -> int:
         >>> num_scales((8, 3, 3, 3), 4), num_scales((8,), 4), num_scales((8, 3), 32)
         (8, 1, 0)
     """
-    if wire_bits == RAW_BITS:
-        return 0
-    return shape[0] if len(shape) >= 2 else 1
+    return 0 if wire_bits == RAW_BITS else _matrix(shape)[0]
 
 
 def coded_bytes(shape: Sequence[int], wire_bits: int) -> int:
     """Bytes of a tensor's scales and packed codes.
 
     Example:
-        >>> coded_bytes((2, 3), 4)  # two scales, six codes
-        11
+        >>> coded_bytes((2, 3), 4), coded_bytes((2, 3), 5)  # two scales, six codes
+        (11, 12)
     """
-    return 4 * num_scales(shape, wire_bits) + -(-prod(shape) * wire_bits // 8)
+    total = prod(shape)
+    codes = 4 * total if wire_bits == RAW_BITS else packed_bytes(total, wire_bits)
+    return 4 * num_scales(shape, wire_bits) + codes
 
 
-def scale_limits(wire_bits: int) -> tuple[np.float32, np.float32]:
-    """Least (normal: never flushed to 0) and greatest scale (times qmax is finite).
+def greatest_scale(wire_bits: int) -> np.float32:
+    """The greatest scale: times the greatest level it is finite.
 
     Example:
-        >>> scale_limits(2)[0] == 2.0**-126
-        np.True_
+        >>> bool(np.isfinite(greatest_scale(2)))
+        True
     """
-    single = np.finfo(np.float32)
-    return single.smallest_normal, np.nextafter(single.max / _qmax(wire_bits), np.float32(0))
+    largest = np.finfo(np.float32).max / np.float32(greatest_level(wire_bits))
+    return np.float32(np.nextafter(largest, np.float32(0)))
 
 
-def _qmax(wire_bits: int) -> np.float32:
-    """The greatest level."""
-    return np.float32(2 ** (wire_bits - 1) - 1)
-
-
-def quantize(values: Float32Array, wire_bits: int, rng: np.random.Generator) -> Coded:
+def quantize(
+    values: Float32Array, residual: Tensor | None, wire_bits: int, rng: np.random.Generator
+) -> Coded:
     """Stochastic rounding, row by row: up with the probability of the fraction that is cut off.
 
     Args:
-        values: Finite float32 array of any shape.
-        wire_bits: 2, 4, 8 or 32 bits per element.
-        rng: One float32 is drawn per element; not called at 32 bits.
+        values: float32 array of any shape. A row that is not finite gets a scale that is not.
+        residual: Added to the values first, of the same shape; then holds what rounding left over,
+            but of a row that is not finite.
+        wire_bits: 2 to 8, or 32 bits per element.
+        rng: 64 bits are drawn for the tensor, the key of its random numbers; none at 32 bits.
 
     Example:
-        >>> coded = quantize(np.array([7, -7, 1], np.float32), 4, np.random.default_rng(0))
-        >>> coded.scales.tolist(), coded.codes.tolist()
-        ([1.0], [14, 0, 8])
+        >>> coded = quantize(np.array([7, -7, 1], np.float32), None, 4, np.random.default_rng(0))
+        >>> coded.scales.tolist(), coded.packed.numpy().tobytes().hex()
+        ([1.0], '8e00')
     """
     shape = values.shape
+    # The copy where needed spares a warning of torch: it has no arrays that cannot be written.
+    x = torch.from_numpy(np.require(values, requirements=["C", "W"])).view(_matrix(shape))
+    left = None if residual is None else residual.view(x.shape)
     if wire_bits == RAW_BITS:
-        return Coded(shape, np.empty(0, np.float32), values.ravel())
-    num_rows = num_scales(shape, wire_bits)
-    rows = values.reshape(num_rows, values.size // max(num_rows, 1))
-    qmax = _qmax(wire_bits)
-    absmax = np.abs(rows).max(axis=1, initial=0)
-    scales = np.where(absmax > 0, np.clip(absmax / qmax, *scale_limits(wire_bits)), 0)
-    scales = scales.astype(np.float32)
-    steps = rows / np.where(scales > 0, scales, 1)[:, None]
-    np.clip(steps, -qmax, qmax, out=steps)
-    levels = np.floor(steps)
-    steps -= levels
-    steps -= rng.random(steps.shape, dtype=np.float32)
-    levels += np.ceil(steps, out=steps)  # 1 where the fraction exceeds the random number, else 0
-    levels += qmax
-    return Coded(shape, scales, levels.astype(np.uint8).ravel())
+        raw = x.flatten() if left is None else (x + left).flatten()
+        if left is not None:
+            left.zero_()
+        return Coded(shape, RAW_BITS, torch.empty(0), raw.view(torch.uint8))
+    key = int(rng.integers(-(2**63), 2**63, dtype=np.int64))
+    packed, scales = torch.ops.fedhq.stochastic_pack(x, left, wire_bits, key)
+    return Coded(shape, wire_bits, scales, packed)
 
 
-def dequantize(coded: Coded, wire_bits: int) -> Float32Array:
-    """A new array of `coded.shape`; the one definition of what a code stands for.
-
-    Example:
-        >>> coded = Coded((3,), np.array([0.5], np.float32), np.array([14, 0, 8], np.uint8))
-        >>> dequantize(coded, 4).tolist()
-        [3.5, -3.5, 0.5]
-    """
-    values = coded.codes.astype(np.float32)
-    if wire_bits != RAW_BITS:
-        values -= _qmax(wire_bits)
-        rows = values.reshape(len(coded.scales), values.size // max(len(coded.scales), 1))
-        rows *= coded.scales[:, None]
-    return values.reshape(coded.shape)
-
-
-def pack(codes: NDArray[np.uint8] | Float32Array, wire_bits: int) -> bytes:
-    """One plane of `wire_bits` bits in a planar split, or raw floats.
-
-    Example:
-        >>> pack(np.array([1, 2, 3], np.uint8), 4).hex()
-        '3102'
-    """
-    if wire_bits == RAW_BITS:
-        return codes.astype(FLOAT).tobytes()
-    runs = 8 // wire_bits
-    stride = -(-codes.size // runs)
-    padded = np.zeros((runs, stride), np.uint8)
-    padded.ravel()[: codes.size] = codes
-    packed: NDArray[np.uint8] = padded[0]
-    for run in range(1, runs):
-        packed = packed | (padded[run] << (wire_bits * run))
-    return packed.tobytes()
-
-
-def unpack(packed: NDArray[np.uint8], wire_bits: int) -> NDArray[np.uint8]:
-    """The codes of one plane, those of missing elements included.
+def add_decoded(coded: Sequence[Coded], weights: Sequence[float], total: Tensor) -> None:
+    """Adds weight * values of every tensor to a sum, in place and in this order.
 
     Args:
-        packed: `(bytes,)`.
-        wire_bits: 2, 4 or 8 bits per element.
-
-    Returns:
-        `(8 / wire_bits * bytes,)` codes.
+        coded: Tensors of one shape and one width.
+        weights: One for each of them.
+        total: float32 of their shape.
 
     Example:
-        >>> unpack(np.frombuffer(bytes.fromhex("3102"), np.uint8), 4)
-        array([1, 2, 3, 0], dtype=uint8)
+        >>> coded = quantize(np.ones(2, np.float32), None, 2, np.random.default_rng(0))
+        >>> total = torch.zeros(2)
+        >>> add_decoded([coded, coded], [0.5, 2.0], total)
+        >>> total.tolist()
+        [2.5, 2.5]
     """
-    shifts = range(0, 8, wire_bits)
-    return np.concatenate([(packed >> shift) & (2**wire_bits - 1) for shift in shifts])
+    if not coded:
+        return
+    wire_bits = coded[0].wire_bits
+    if wire_bits == RAW_BITS:
+        for one, weight in zip(coded, weights, strict=True):
+            total.view(-1).add_(one.packed.view(torch.float32), alpha=weight)
+        return
+    packed, scales = [one.packed for one in coded], [one.scales for one in coded]
+    rows = total.view(_matrix(total.shape))
+    torch.ops.fedhq.unpack_add(packed, scales, weights, wire_bits, rows)
+
+
+def has_foreign_code(coded: Coded) -> bool:
+    """Whether a code is 2**wire_bits - 1, which stands for no level."""
+    bits = coded.wire_bits
+    if len(planes(bits)) > 1:
+        codes = torch.ops.fedhq.unpack(coded.packed, bits, prod(coded.shape))
+        return bool((codes == 2**bits - 1).any())
+    bytes_ = coded.packed.numpy()
+    whole = bytes_[: bytes_.size // _WORD.itemsize * _WORD.itemsize]
+    rest = bytes_[whole.size :].tobytes().ljust(_WORD.itemsize, b"\0")
+    tail = np.frombuffer(rest, _WORD)
+    return _has_full_field(whole.view(_WORD), bits) or _has_full_field(tail, bits)
+
+
+def missing_elements(coded: Coded) -> list[int]:
+    """What stands in the places that fill the last runs of the planes up; at most 7 a plane."""
+    total, start, found = prod(coded.shape), 0, []
+    for bits in planes(coded.wire_bits):
+        stride = packed_bytes(total, bits)
+        for element in range(total, stride * 8 // bits):
+            byte = int(coded.packed[start + element % stride])
+            found.append(byte >> (bits * (element // stride)) & (2**bits - 1))
+        start += stride
+    return found
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a tensor."""
+    return (shape[0], prod(shape[1:])) if len(shape) >= 2 else (1, prod(shape))
+
+
+def _has_full_field(words: NDArray[np.uint64], bits: int) -> bool:
+    """Whether all bits of a field of 2, 4 or 8 are set, a chunk that fits a cache at a time."""
+    lowest = int.from_bytes(bytes([{2: 0x55, 4: 0x11, 8: 0x01}[bits]]) * _WORD.itemsize, "little")
+    both = np.empty(min(words.size, _CHUNK_WORDS), _WORD)
+    shifted = np.empty_like(both)
+    for chunk in _chunks(words):
+        full, other = chunk, shifted[: chunk.size]
+        for shift in (4, 2, 1):
+            if shift < bits:
+                np.right_shift(full, shift, out=other)
+                full = np.bitwise_and(full, other, out=both[: chunk.size])
+        if int(np.bitwise_or.reduce(full)) & lowest:
+            return True
+    return False
+
+
+def _chunks(words: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
+    return (words[at : at + _CHUNK_WORDS] for at in range(0, words.size, _CHUNK_WORDS))

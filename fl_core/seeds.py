@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     COHORT = 4
     BATCHES = 5
     WIRE = 6
+    DOWNLINK = 7
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

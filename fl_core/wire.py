@@ -6,7 +6,7 @@ little endian. A payload is header, shape table, scales, codes, with no gap betw
     offset  bytes  field
          0      4  magic b"FHQU"
          4      1  version, 1
-         5      1  wire_bits: 2, 4, 8 or 32
+         5      1  wire_bits: 2 to 8, or 32
          6      2  flags, 0
          8      4  header_bytes: 48 + length of the shape table
         12      4  checksum: crc32 of the whole payload with this field zeroed
@@ -19,23 +19,27 @@ little endian. A payload is header, shape table, scales, codes, with no gap betw
         48      .  shape table: for each tensor its ndim, then its dims, 4 bytes each
          .      .  scales: for each tensor one float32 per row (dim 0 is the rows if ndim >= 2, else
                    there is one row), tensor after tensor; absent with 32 wire bits
-         .      .  codes: for each tensor exactly ceil(n * wire_bits / 8) bytes, n its elements
+         .      .  codes: for each tensor of n elements ceil(n * p / 8) bytes for each power of two
+                   p in wire_bits, highest first (5 = 4 + 1)
 
 Names are not sent: the receiver has a template of names and shapes, and all is checked against it.
 Header, table and scales are multiples of 4 bytes, so float32 parts are aligned if the payload is.
 
 `rounding` says how floats become codes and codes bytes; `wire_header` reads and writes the rest.
+Which of the two neighbours a value is rounded to is the sender's affair: other random numbers are
+other bytes of the same layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..allocator.errors import WireError
@@ -66,14 +70,22 @@ class Update:
         client: Who sent it.
         num_examples: Examples that it was trained on.
         wire_bits: Bits per element that it was sent at.
-        tensors: Name to read-only float32 array, in the order of the template.
+        coded: Name to scales and codes, in the order of the template.
     """
 
     round_number: int
     client: int
     num_examples: int
     wire_bits: int
-    tensors: Tensors
+    coded: Mapping[str, Coded]
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """Name to read-only float32 array, decoded when first asked for."""
+        tensors = {name: coded.decode() for name, coded in self.coded.items()}
+        for values in tensors.values():
+            values.flags.writeable = False
+        return MappingProxyType(tensors)
 
 
 def encoded_bytes(shapes: Iterable[Sequence[int]], wire_bits: int) -> int:
@@ -81,7 +93,7 @@ def encoded_bytes(shapes: Iterable[Sequence[int]], wire_bits: int) -> int:
 
     Args:
         shapes: Shape of each tensor.
-        wire_bits: 2, 4, 8 or 32 bits per element.
+        wire_bits: 2 to 8, or 32 bits per element.
 
     Raises:
         ValueError: If the bits are not supported or a dimension is negative.
@@ -106,18 +118,18 @@ def encode_update(
 ) -> bytes:
     """Writes an update as bytes, stochastically rounded to `wire_bits` per row.
 
-    With t = x / scale in float32 and scale = absmax of the row / qmax, the level is floor(t) plus
-    one with probability t - floor(t): floor(t + u) without the rounding of that sum. It errs by
-    less than one scale and its mean is x to within 2**-24 of a scale, besides float32 arithmetic.
-    Scales are at least 2**-126: smaller values are rounded to multiples of that.
+    With t = x * (1 / scale) in float32 and scale = absmax of the row / qmax, the level is floor(t)
+    plus one with probability t - floor(t): floor(t + u) without the rounding of that sum. It errs
+    by less than one scale and its mean is x to within 2**-24 of a scale, besides float32
+    arithmetic. Scales are at least 2**-126: smaller values are rounded to multiples of that.
 
     Args:
         update: Name to finite float32 array of any shape, in an order that the receiver knows.
-        wire_bits: 2, 4, 8 or 32 (raw, nothing is rounded) bits per element.
+        wire_bits: 2 to 8, or 32 (raw, nothing is rounded) bits per element.
         round_number: Round, below 2**32.
         client: Client id, below 2**64.
         num_examples: Examples behind the update, below 2**32.
-        rng: Source of the rounding; one float32 is drawn per element unless `wire_bits` is 32.
+        rng: Source of the rounding; 64 bits are drawn per tensor unless `wire_bits` is 32.
 
     Raises:
         ValueError: If an argument has a wrong type or range.
@@ -132,7 +144,7 @@ def encode_update(
         (70, [[1.0, -1.0], [0.0, 0.0]])
     """
     header = new_header(wire_bits, round_number, client, num_examples)
-    return _write(header, _quantize_all(update, header, rng))
+    return _write(header, _quantize_all(update, {}, {}, header, rng))
 
 
 def encode_with_feedback(
@@ -149,7 +161,7 @@ def encode_with_feedback(
 
     The sum of what the receiver decodes over rounds then differs from the sum of the true updates
     by the residual alone, less than one scale of the last payload (error feedback: Seide et al.
-    2014; Karimireddy et al., arXiv 1901.09847). At 4 and 8 bits that scale stays small. At 2 bits
+    2014; Karimireddy et al., arXiv 1901.09847). From 3 bits on that scale stays small. At 2 bits
     a row's stochastic noise exceeds the row: with normal updates of standard deviation 1 the
     residual grows until it is about sqrt(row length) (measured: 9 for 100, 100 for 10 000), so
     that `encode_update` alone is the better sender there for hundreds of rounds.
@@ -179,13 +191,12 @@ def encode_with_feedback(
         [0.0, 0.25]
     """
     header = new_header(wire_bits, round_number, client, num_examples)
-    target = _add_residual(update, residual)
-    coded = _quantize_all(target, header, rng)
-    left = {
-        name: np.asarray(target[name] - rounding.dequantize(coded[name], wire_bits))
-        for name in target
-    }
-    return _write(header, coded), left
+    if residual is None:
+        residual = {name: np.zeros_like(values) for name, values in update.items()}
+    _check_residual(update, residual)
+    left = {name: torch.tensor(kept, dtype=torch.float32) for name, kept in residual.items()}
+    payload = _write(header, _quantize_all(update, residual, left, header, rng))
+    return payload, {name: values.numpy() for name, values in left.items()}
 
 
 def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Update:
@@ -216,24 +227,24 @@ def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Updat
         f"body_bytes = {sum(sizes.values())} of the template at {bits} bits",
         header.body_bytes,
     )
-    scales_at = header.header_bytes
-    codes_at = scales_at + 4 * sum(rounding.num_scales(shape, bits) for shape in shapes.values())
-    tensors = {}
+    # A copy: the update outlives the payload, and torch has no arrays that cannot be written.
+    body = bytearray(memoryview(payload)[header.header_bytes :])
+    scales_at, codes_at = 0, 4 * sum(rounding.num_scales(shape, bits) for shape in shapes.values())
+    coded = {}
     for name, shape in shapes.items():
         rows = rounding.num_scales(shape, bits)
-        scales = np.frombuffer(payload, rounding.FLOAT, rows, scales_at)
-        codes = np.frombuffer(payload, np.uint8, sizes[name] - 4 * rows, codes_at)
-        tensors[name] = _read_tensor(name, shape, scales, codes, header)
+        scales = np.frombuffer(body, np.float32, rows, scales_at)
+        packed = np.frombuffer(body, np.uint8, sizes[name] - 4 * rows, codes_at)
+        coded[name] = Coded(shape, bits, torch.from_numpy(scales), torch.from_numpy(packed))
+        _check_tensor(f"of {name!r} from client {header.client}", coded[name])
         scales_at += scales.nbytes
-        codes_at += codes.nbytes
+        codes_at += packed.nbytes
     return Update(
-        header.round_number, header.client, header.num_examples, bits, MappingProxyType(tensors)
+        header.round_number, header.client, header.num_examples, bits, MappingProxyType(coded)
     )
 
 
-def _add_residual(update: Tensors, residual: Tensors | None) -> dict[str, Float32Array]:
-    if residual is None:
-        return dict(update)
+def _check_residual(update: Tensors, residual: Tensors) -> None:
     shapes = {name: np.shape(values) for name, values in update.items()}
     kept = {name: np.shape(values) for name, values in residual.items()}
     if shapes != kept:
@@ -243,56 +254,47 @@ def _add_residual(update: Tensors, residual: Tensors | None) -> dict[str, Float3
             f"{kept.get(wrong)} there and {shapes.get(wrong)} in the update: "
             "pass what the same client's last call returned, or None."
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        return {name: np.asarray(update[name] + residual[name]) for name in update}
 
 
-def _quantize_all(tensors: Tensors, header: Header, rng: np.random.Generator) -> dict[str, Coded]:
+def _quantize_all(
+    update: Tensors,
+    residual: Tensors,
+    left: Mapping[str, torch.Tensor],
+    header: Header,
+    rng: np.random.Generator,
+) -> dict[str, Coded]:
+    """Rounds update + residual; `left`, a copy of the residual, then holds the new one."""
     coded = {}
-    for name, values in tensors.items():
+    for name, values in update.items():
         if values.dtype != np.float32:
             raise ValueError(f"Tensor {name!r} must be float32, but got {values.dtype}: cast it.")
-        finite = np.isfinite(values)
-        if not finite.all():
+        coded[name] = rounding.quantize(values, left.get(name), header.wire_bits, rng)
+        if not coded[name].is_finite:
+            with np.errstate(over="ignore", invalid="ignore"):
+                target = values + residual.get(name, np.float32(0))
             raise WireError(
                 f"`all values of an update (+ residual) are finite` must hold, but "
-                f"{values.size - int(finite.sum())} of {values.size} in tensor {name!r} of client "
-                f"{header.client} in round {header.round_number} are not: skip this client, or "
-                "lower its learning rate."
+                f"{int((~np.isfinite(target)).sum())} of {values.size} in tensor {name!r} of "
+                f"client {header.client} in round {header.round_number} are not: skip this client, "
+                "or lower its learning rate."
             )
-        coded[name] = rounding.quantize(values, header.wire_bits, rng)
     return coded
 
 
 def _write(header: Header, coded: Mapping[str, Coded]) -> bytes:
-    body = [tensor.scales.astype(rounding.FLOAT).tobytes() for tensor in coded.values()]
-    body += [rounding.pack(tensor.codes, header.wire_bits) for tensor in coded.values()]
+    body = [tensor.scales.numpy().data for tensor in coded.values()]
+    body += [tensor.packed.numpy().data for tensor in coded.values()]
     return write_payload(header, {name: tensor.shape for name, tensor in coded.items()}, body)
 
 
-def _read_tensor(
-    name: str,
-    shape: tuple[int, ...],
-    scales: NDArray[np.float32],
-    packed: NDArray[np.uint8],
-    header: Header,
-) -> Float32Array:
-    bits = header.wire_bits
-    what = f"of {name!r} from client {header.client}"
-    if bits == rounding.RAW_BITS:
-        values = np.frombuffer(packed.data, rounding.FLOAT)
-        require(bool(np.isfinite(values).all()), f"values {what} are finite", "NaN or infinity")
-        coded = Coded(shape, scales, values)
-    else:
-        greatest = rounding.scale_limits(bits)[1]
-        bad = scales[~((scales >= 0) & (scales <= greatest))]
-        require(not bad.size, f"0 <= scales {what} <= {greatest:.6g}", bad[:3].tolist())
-        codes = rounding.unpack(packed, bits)
-        most = 2**bits - 2
-        require(codes.max(initial=0) <= most, f"codes {what} <= {most}", codes.max(initial=0))
-        rest = codes[prod(shape) :]
-        require(not rest.any(), f"missing elements {what} are 0", rest.tolist())
-        coded = Coded(shape, scales, codes[: prod(shape)])
-    values = rounding.dequantize(coded, bits)
-    values.flags.writeable = False
-    return values
+def _check_tensor(what: str, coded: Coded) -> None:
+    if coded.wire_bits == rounding.RAW_BITS:
+        require(coded.is_finite, f"values {what} are finite", "NaN or infinity")
+        return
+    scales, greatest = coded.scales.numpy(), rounding.greatest_scale(coded.wire_bits)
+    bad = scales[~((scales >= 0) & (scales <= greatest))]
+    require(not bad.size, f"0 <= scales {what} <= {greatest:.6g}", bad[:3].tolist())
+    most = 2**coded.wire_bits - 2
+    require(not rounding.has_foreign_code(coded), f"codes {what} <= {most}", most + 1)
+    rest = rounding.missing_elements(coded)
+    require(not any(rest), f"missing elements {what} are 0", rest)

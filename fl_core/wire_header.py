@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..allocator.errors import WireError
 
-WIRE_BITS = (2, 4, 8, 32)
+WIRE_BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 """Bits per element that an update can be sent at."""
 
 _MAGIC, _VERSION = b"FHQU", 1
@@ -84,25 +84,28 @@ def header_bytes(shapes: Iterable[Sequence[int]]) -> int:
 
 
 def write_payload(
-    header: Header, shapes: Mapping[str, tuple[int, ...]], body: Sequence[bytes]
+    header: Header, shapes: Mapping[str, tuple[int, ...]], body: Sequence[memoryview]
 ) -> bytes:
     """The whole payload, its sizes and checksums filled in.
 
     Args:
         header: What `new_header` gave.
         shapes: Name to shape, in the order of the body's tensors.
-        body: Scales and codes.
+        body: Scales and codes; copied once.
     """
     header = header._replace(
         header_bytes=header_bytes(shapes.values()),
         num_tensors=len(shapes),
         names_checksum=_names_checksum(shapes),
-        body_bytes=sum(map(len, body)),
+        body_bytes=sum(part.nbytes for part in body),
     )
     table = [struct.pack(f"<{1 + len(shape)}I", len(shape), *shape) for shape in shapes.values()]
-    payload = bytearray(b"".join([_HEADER.pack(*header), *table, *body]))
-    struct.pack_into("<I", payload, _CHECKSUM_AT, zlib.crc32(payload))
-    return bytes(payload)
+    head = bytearray(b"".join([_HEADER.pack(*header), *table]))
+    checksum = zlib.crc32(head)
+    for part in body:
+        checksum = zlib.crc32(part, checksum)
+    struct.pack_into("<I", head, _CHECKSUM_AT, checksum)
+    return b"".join([head, *body])
 
 
 def read_header(payload: bytes) -> Header:

@@ -2,7 +2,7 @@ import pytest
 
 from fedhq.allocator import Method, Strategy, parse_menu, teaches
 
-TEXTS = ["skip", "fp32", "fp32-u8", "ptq-w2a2", "ptq-w4a8-u2", "qat-w8a8-u32", "qat-w3a3"]
+TEXTS = ["skip", "fp32", "fp32-u8", "ptq-w2a2", "ptq-w4a8-u2", "qat-w8a8-u32", "qat-w3a3-u5"]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -23,7 +23,7 @@ def test_a_text_that_is_no_strategy_says_how_to_write_one(text):
         Strategy.parse(text)
 
 
-@pytest.mark.parametrize("text", ["qat-w1a2", "ptq-w9a2", "ptq-w2a0", "qat-w2a2-u3", "fp32-u16"])
+@pytest.mark.parametrize("text", ["qat-w1a2", "ptq-w9a2", "ptq-w2a0", "qat-w2a2-u1", "fp32-u16"])
 def test_bits_outside_the_method_are_named(text):
     with pytest.raises(ValueError, match=r"must hold for .* but got weight_bits="):
         Strategy.parse(text)

@@ -27,6 +27,7 @@ from fedhq.allocator import (
 )
 from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.client import load_weights_, read_weights
+from fedhq.fl_core.downlink import broadcast
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (
@@ -38,6 +39,7 @@ from fedhq.fl_core.settings import (
     TrainingSettings,
 )
 from fedhq.fl_core.trainer import Trainer
+from fedhq.fl_core.wire import encoded_bytes
 
 FLEET = FleetSettings(
     (DeviceClass("fast", 1, 1.0, 1e6, 1e6), DeviceClass("slow", 1, 4.0, 1e5, 1e5)), spread=0.2
@@ -160,6 +162,16 @@ def test_the_round_waits_for_the_slowest_and_bytes_are_those_of_the_payloads(tmp
     assert [o.client for o in planner.outcomes[0]] == [0, 1, 2, 3, 4]
 
 
+def test_every_width_of_the_wire_trains_and_is_counted(tmp_path) -> None:
+    texts = ["qat-w2a2-u3", "ptq-w2a2-u5", "fp32-u6", "fp32-u7", "fp32-u2"]
+    federation = Federation.build(replace(with_training(rounds=2), menu=tuple(texts)))
+    state = Trainer(federation, Fixed(federation, texts), tmp_path, {}).run()
+    shapes = [values.shape for values in state.values()]
+    clients = [c for c in read_clients(tmp_path) if c.round == 2]
+    assert [c.status for c in clients] == ["ok"] * 5
+    assert [c.uplink_bytes for c in clients] == [encoded_bytes(shapes, b) for b in (3, 5, 6, 7, 2)]
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path) -> None:
     prints = []
     for name, settings in (("a", SETTINGS), ("b", SETTINGS), ("c", replace(SETTINGS, seed=1))):
@@ -181,6 +193,77 @@ def test_a_run_stopped_between_rounds_resumes_to_the_same_bytes(tmp_path) -> Non
     assert resumed.state.round_number == 2
     resumed.run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("bits", [4, 5, 8])
+def test_with_a_rounded_downlink_training_learns_and_bytes_are_those_of_the_payload(
+    tmp_path, bits
+) -> None:
+    settings = with_training(rounds=8, downlink_bits=bits)
+    federation = Federation.build(settings)
+    state = Trainer(federation, Fixed(federation, ["fp32"] * 4 + ["skip"]), tmp_path, {}).run()
+    sent = broadcast(state, bits, 9, settings.seed)
+    shapes = [values.shape for values in state.values()]
+    assert sent.num_bytes == federation.downlink_bytes == encoded_bytes(shapes, bits)
+    clients = [c for c in read_clients(tmp_path) if c.round == 8]
+    assert [c.downlink_bytes for c in clients] == [sent.num_bytes] * 4 + [0]
+    rounds = read_rounds(tmp_path)
+    assert rounds[-1].downlink_bytes == 4 * sent.num_bytes
+    assert rounds[-1].float_accuracy > 0.7
+
+
+def test_clients_start_from_what_they_decode_and_the_server_from_its_own_weights(tmp_path) -> None:
+    """Training that moves nothing leaves the server's weights as they were, not rounded."""
+    settings = with_training(rounds=1, downlink_bits=4, learning_rate=1e-30)
+    federation = Federation.build(settings)
+    start = read_weights(federation.model)
+    trainer = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {})
+    started = []
+    train = trainer._local.train
+
+    def watch(weights, *arguments):
+        started.append(weights)
+        return train(weights, *arguments)
+
+    trainer._local.train = watch
+    trained = trainer.run()
+    expected = broadcast(start, 4, 1, settings.seed).weights
+    assert len(started) == 5
+    for name, values in start.items():
+        np.testing.assert_allclose(trained[name], values, rtol=0, atol=1e-20)
+        assert all((weights[name] == expected[name]).all() for weights in started)
+    assert any((expected[name] != values).any() for name, values in start.items())
+
+
+def test_a_run_with_a_rounded_downlink_resumes_to_the_same_bytes(tmp_path) -> None:
+    settings = with_training(rounds=4, downlink_bits=4)
+    make_trainer(tmp_path / "whole", settings).run()
+
+    def stop(record) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "broken", settings).run(stop)
+    make_trainer(tmp_path / "broken", settings).run()
+    assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2, 3, 9, 16, True, "4", None])
+def test_a_downlink_at_other_widths_is_refused(bits) -> None:
+    with pytest.raises(ValueError, match="downlink_bits"):
+        with_training(downlink_bits=bits)
+
+
+def test_a_raw_downlink_is_the_weights_themselves_and_broken_ones_are_not_sent() -> None:
+    weights = {"w": np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)}
+    sent = broadcast(weights, 32, 1, seed=0)
+    assert sent.weights["w"].tobytes() == weights["w"].tobytes()
+    other = broadcast(weights, 4, 1, seed=0).weights["w"]
+    assert (other != broadcast(weights, 4, 2, seed=0).weights["w"]).any()  # a round's own noise
+    weights["w"][0, 0] = np.inf
+    with pytest.raises(FedHQError, match=r"model of round 1.*'w'.*learning_rate"):
+        broadcast(weights, 32, 1, seed=0)
 
 
 def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """The wire codec: its layout, its rounding, and what it does with bytes that are not its own."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -15,6 +16,7 @@ from fedhq.fl_core.wire import (
     encoded_bytes,
 )
 
+ROUNDED = [bits for bits in WIRE_BITS if bits < 32]
 SHAPES = [(), (0,), (1,), (5,), (7, 1), (1, 9), (3, 0), (0, 4), (0, 0), (8, 3, 3, 3), (2, 1, 2, 5)]
 
 
@@ -49,7 +51,7 @@ def reseal(payload):
 # --- Round trip and rounding ---
 
 
-@pytest.mark.parametrize("wire_bits", [2, 4, 8])
+@pytest.mark.parametrize("wire_bits", ROUNDED)
 def test_a_round_trip_errs_by_at_most_one_step_per_element(wire_bits):
     update = {k: v for k, v in random_update().items() if v.size}
     decoded = decode_update(encode(update, wire_bits), update).tensors
@@ -82,7 +84,7 @@ def test_32_bits_lose_nothing_and_need_no_randomness():
         assert values.tobytes() == update[name].tobytes()
 
 
-@pytest.mark.parametrize("wire_bits", [2, 4, 8])
+@pytest.mark.parametrize("wire_bits", ROUNDED)
 def test_rounding_is_unbiased(wire_bits):
     repeats, rng = 4000, np.random.default_rng(1)
     row = np.array([1, -1, 0.3, -0.3, 0.01, -0.01, 0.77, 0], np.float32)
@@ -104,7 +106,7 @@ def test_values_on_the_grid_are_kept_whatever_the_generator_draws():
         assert (decoded.tensors["w"] == levels).all()
 
 
-@pytest.mark.parametrize("wire_bits", [2, 4, 8])
+@pytest.mark.parametrize("wire_bits", ROUNDED)
 @pytest.mark.parametrize("peak", [1e-45, 3e-45, 1e-38, 3.4028235e38])
 def test_the_ends_of_float32_neither_overflow_nor_divide_by_zero(wire_bits, peak):
     values = np.array([[peak, -peak, peak / 3, 0], [0, 0, 0, 0]], np.float32)
@@ -145,6 +147,8 @@ def test_the_layout_of_a_tiny_payload_is_pinned_byte_by_byte():
         7e 70 78  80 67 0e
     """
     assert payload == bytes.fromhex(expected)
+    for name, values in decode_update(bytes.fromhex(expected), update).tensors.items():
+        assert (values == update[name]).all()
     zeroed = payload[:12] + bytes(4) + payload[16:]
     assert struct.unpack("<I", payload[12:16]) == (zlib.crc32(zeroed),)
     assert struct.unpack("<I", payload[24:28]) == (zlib.crc32(b"a\0b"),)
@@ -158,6 +162,31 @@ def test_two_bits_pack_quarters_and_eight_bits_one_code_a_byte():
     assert list(encode({"w": values}, 2)[-3:]) == packed
     eight = np.array([127, -127, 0, 1], np.float32)
     assert list(encode({"w": eight}, 8)[-4:]) == [254, 0, 127, 128]
+
+
+@pytest.mark.parametrize(
+    ("wire_bits", "checksum"),
+    [
+        (2, 0x436343DF),
+        (3, 0x2200DC28),
+        (4, 0x042D9A53),
+        (5, 0xA0558869),
+        (8, 0xD53AAB27),
+        (32, 0x9A941658),
+    ],
+)
+def test_the_bytes_of_a_seed_are_pinned(wire_bits, checksum):
+    values = (np.arange(-30, 30, dtype=np.float32) ** 3 / 1000).reshape(6, 10)
+    payload = encode({"w": values, "b": values[:, 3]}, wire_bits)
+    assert struct.unpack_from("<I", payload, 12) == (checksum,)
+
+
+def test_other_widths_are_planes_of_two_powers_highest_bits_first():
+    values = np.array([15, -15, 0], np.float32)  # codes 30, 0, 15 = 11110, 00000, 01111
+    # Upper four bits 15, 0 and 7, a second run of one; lowest bits 0, 0 and 1, three runs of one.
+    assert list(encode({"w": values}, 5)[-3:]) == [15 | 7 << 4, 0, 0b100]
+    six = np.array([31, -31], np.float32)  # codes 62, 0: upper four bits 15, 0, lower two 2, 0
+    assert list(encode({"w": six}, 6)[-2:]) == [15, 2]
 
 
 @pytest.mark.parametrize("wire_bits", WIRE_BITS)
@@ -175,7 +204,7 @@ def test_encoded_bytes_is_the_length_of_every_payload(wire_bits):
 # --- Error feedback ---
 
 
-@pytest.mark.parametrize("wire_bits", [2, 4, 8])
+@pytest.mark.parametrize("wire_bits", ROUNDED)
 def test_with_feedback_the_sum_of_updates_arrives_within_one_step(wire_bits):
     rng = np.random.default_rng(3)
     shapes = {"w": (4, 25), "b": (), "empty": (0, 3)}
@@ -231,6 +260,20 @@ def test_a_foreign_residual_is_refused_by_name():
             encode_with_feedback(update, residual, rng=rng, **about)
 
 
+@pytest.mark.parametrize("wire_bits", WIRE_BITS)
+def test_neither_update_nor_residual_of_the_caller_changes(wire_bits):
+    update, owed = random_update(0), random_update(1)
+    before = [values.copy() for values in (*update.values(), *owed.values())]
+    for values in (*update.values(), *owed.values()):
+        values.flags.writeable = False  # decoded tensors are like that
+    about = {"wire_bits": wire_bits, "round_number": 1, "client": 1, "num_examples": 1}
+    encode(update, wire_bits)
+    _, left = encode_with_feedback(update, owed, rng=np.random.default_rng(0), **about)
+    after = (*update.values(), *owed.values())
+    assert all((a == b).all() for a, b in zip(after, before, strict=True))
+    assert all(values.flags.writeable for values in left.values())
+
+
 # --- What cannot be sent ---
 
 
@@ -252,7 +295,7 @@ def test_an_overflowing_sum_with_the_residual_is_reported():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"wire_bits": 3}, "wire_bits"),
+        ({"wire_bits": 1}, "wire_bits"),
         ({"client": -1}, "client < 2"),
         ({"round_number": 2**32}, "round_number < 2"),
         ({"num_examples": -1}, "num_examples < 2"),
@@ -294,7 +337,8 @@ def change(payload, offset, layout, value):
         (0, "4s", b"PK\3\4", "starts with b'FHQU'"),
         (4, "B", 2, "version <= 1.*got 2: update fedhq"),
         (4, "B", 0, "version = 1"),
-        (5, "B", 3, "wire_bits in"),
+        (5, "B", 9, "wire_bits in"),
+        (5, "B", 3, "body_bytes = 24 of the template at 3 bits"),
         (5, "B", 8, "body_bytes = 34 of the template at 8 bits"),
         (6, "<H", 1, "flags = 0"),
         (8, "<I", 40, "header_bytes >= 48"),
@@ -318,6 +362,64 @@ def test_each_broken_rule_has_its_message(offset, layout, value, message):
     decode_update(reseal(payload), TEMPLATE)
     with pytest.raises(WireError, match=message):
         decode_update(change(payload, offset, layout, value), TEMPLATE)
+
+
+@pytest.mark.parametrize("wire_bits", ROUNDED)
+@pytest.mark.parametrize("size", [1, 7, 8, 70, 270_000])
+def test_the_code_that_stands_for_no_level_is_found_wherever_it_is(wire_bits, size):
+    template = {"w": np.zeros(size, np.float32)}
+    payload = encode({"w": np.ones(size, np.float32)}, wire_bits)  # every code 2 * qmax
+    body = len(payload) - encoded_bytes([(0,)], wire_bits)
+    decode_update(payload, template)
+    wrong = bytearray(payload)
+    for plane in (8, 4, 2, 1):  # sets all bits of the last element
+        if wire_bits & plane:
+            stride = -(-size * plane // 8)
+            run, byte = divmod(size - 1, stride)
+            wrong[len(payload) - body + byte] |= (2**plane - 1) << plane * run
+            body -= stride
+    assert body == 0
+    with pytest.raises(WireError, match=f"codes of 'w' .* got {2**wire_bits - 1}"):
+        decode_update(reseal(wrong), template)
+
+
+@pytest.mark.parametrize("wire_bits", [3, 5, 6, 7])
+def test_missing_bits_of_every_plane_must_be_zero(wire_bits):
+    payload = payload_of(wire_bits)  # its last tensor has three elements
+    for plane in (4, 2, 1):
+        if wire_bits & plane:
+            behind = sum(-(-3 * p // 8) for p in (2, 1) if wire_bits & p and p < plane)
+            last = len(payload) - behind - 1
+            wrong = payload[:last] + bytes([payload[last] | 0x80]) + payload[last + 1 :]
+            with pytest.raises(WireError, match="missing elements of 'b'"):
+                decode_update(reseal(wrong), TEMPLATE)
+
+
+def hostile(dims, body_bytes, wire_bits=4):
+    """A sealed payload of one tensor that promises these sizes and holds nothing."""
+    table = struct.pack(f"<{1 + len(dims)}I", len(dims), *dims)
+    head = struct.pack(
+        "<4sBBHIIIIIIQQ",
+        *(b"FHQU", 1, wire_bits, 0, 48 + len(table), 0, 0, 1, zlib.crc32(b"w"), 1, 0, body_bytes),
+    )
+    return reseal(head + table)
+
+
+@pytest.mark.parametrize("wire_bits", WIRE_BITS)
+@pytest.mark.parametrize("dims", [(2**32 - 1,), (2**32 - 1,) * 4, (2**16, 2**16), (0, 2**32 - 1)])
+@pytest.mark.parametrize("body_bytes", [0, 2**31, 2**64 - 1])
+def test_promised_sizes_take_no_memory(wire_bits, dims, body_bytes):
+    template = {"w": np.broadcast_to(np.float32(0), (2**20, 2**10))}  # large, but takes none
+    tracemalloc.start()
+    for shapes in (template, TEMPLATE, {"w": np.zeros((3, 5), np.float32)}):
+        with pytest.raises(WireError):
+            decode_update(hostile(dims, body_bytes, wire_bits), shapes)
+    right = hostile(template["w"].shape, body_bytes, wire_bits)  # sizes overflow the payload
+    with pytest.raises(WireError):
+        decode_update(right, template)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 def test_raw_floats_must_be_finite():
