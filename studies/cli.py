@@ -27,6 +27,8 @@ from .config import (
     run_text,
 )
 from .entry import run_command
+from .export import HELP as EXPORT_HELP
+from .export import add_arguments as add_export_arguments
 from .plan import HELP, add_arguments
 from .profile import measure_profile
 from .progress import Meter
@@ -40,6 +42,7 @@ _EXAMPLES = """examples:
   fedhq run my.toml --out runs/mine         one federation; run it again to resume it
   fedhq run demo --arm all-QAT              one arm of a comparison
   fedhq profile --data digits --out digits-cnn.json
+  fedhq export runs/mine                    its model as ONNX, checked in onnxruntime
   fedhq plan demo                           your own tables of clients: `fedhq plan --help`
 """
 
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             "profile", help="measure this machine's training step for every strategy of a menu"
         )
     )
+    add_export_arguments(commands.add_parser("export", help=EXPORT_HELP))
     add_arguments(commands.add_parser("plan", help=HELP))
     return parser
 

@@ -1,0 +1,153 @@
+"""`fedhq export`: writes what a finished run ships as ONNX, and checks it in onnxruntime."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..allocator import FedHQError
+from ..fl_core.checkpoint import load_checkpoint
+from ..fl_core.client import load_weights_
+from ..fl_core.federation import Federation, model_label
+from ..fl_core.runtime import set_up_process
+from ..fl_core.trainer import CHECKPOINT_FILE
+from ..models import Recipe, accuracy, deploy
+from .config import parse_run
+from .plan_files import check_target
+
+HELP = "write the model that a finished run ships as ONNX, and check it in onnxruntime"
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_EVALUATION_BATCH = 500
+# Exact for up to 10 000 predictions. The order of sums moves a few in 64 000 (charlm at W8A8).
+_MAX_DIFFERENCE = 1e-4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds all options of the command, and what it does."""
+    parser.description = (
+        "Quantizes the server's weights of a finished run at the run's bits, calibrated as in its "
+        "evaluation, and writes ONNX with integer weights and quantize / dequantize nodes: int4 up "
+        "to 4 bits, int8 above."
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of `fedhq run`, or of one run of a comparison"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.onnx", help="file to write (default: RUN/model.onnx)"
+    )
+    parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the file in onnxruntime on the test set; its accuracy must equal the "
+        "fake-quantized model's, but for one prediction in 10 000 (default: check)",
+    )
+    parser.set_defaults(command=run, resumes=False)
+
+
+@dataclass(frozen=True, eq=False)
+class DeployedRun:
+    """What a finished run ships.
+
+    Args:
+        federation: What it was trained in; test data among it.
+        model: Converted, at the run's bits.
+    """
+
+    federation: Federation
+    model: nn.Module
+
+
+def load_deployed(folder: Path) -> DeployedRun:
+    """Deploys the server's last weights as the run's own evaluation did.
+
+    Args:
+        folder: Of a finished run.
+
+    Raises:
+        CheckpointError: If its checkpoint is damaged.
+        ValueError: If it holds no checkpoint or one of a run that is not finished, or data or step
+            profile are no longer there.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} must be the folder of a run, with its {CHECKPOINT_FILE}, but there is none. "
+            "Of a comparison, name one run: FOLDER/scenario/arm/seed-0."
+        )
+    saved = load_checkpoint(path)
+    # The trainer adds digests of its inputs, which are no settings.
+    settings = parse_run({k: v for k, v in saved.config.items() if k != "inputs"}).federation
+    rounds = settings.training.rounds
+    if saved.round_number < rounds:
+        raise ValueError(
+            f"{folder} must hold a finished run, but {saved.round_number} of {rounds} rounds are "
+            "done. Finish it with the `fedhq run` that began it."
+        )
+    federation = Federation.build(settings)
+    load_weights_(federation.model, saved.weights)
+    batches = torch.split(federation.split.calibration.inputs, settings.training.batch_size)
+    recipe = Recipe(settings.weight_bits, settings.activation_bits)
+    return DeployedRun(federation, deploy(federation.model, recipe, batches))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command.
+
+    Raises:
+        FedHQError: If a package is missing, the checkpoint is damaged, or accuracies differ.
+        ValueError: If the folder holds no finished run, or the file cannot be named so.
+        OSError: If the file cannot be written.
+    """
+    _check_packages()
+    from ..models.export import export_onnx
+
+    out: Path = options.run / "model.onnx" if options.out is None else options.out
+    check_target("--out", out, (".onnx",), [])
+    set_up_process()
+    deployed = load_deployed(options.run)
+    data, settings = deployed.federation.split.test, deployed.federation.settings
+    out.parent.mkdir(parents=True, exist_ok=True)
+    export_onnx(deployed.model, data.inputs, out)
+    print(
+        f"{model_label(settings.model, data.input_shape)}: weights of {settings.weight_bits} bits, "
+        f"activations of {settings.activation_bits} bits, {out.stat().st_size:,} bytes"
+    )
+    if options.check:
+        _check(deployed, out)
+    print(f"model: {out}")
+
+
+def _check_packages() -> None:
+    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    if missing:
+        raise FedHQError(
+            f"fedhq export needs {', '.join(missing)}, which is not installed: "
+            "pip install 'fedhq[export]'"
+        )
+
+
+def _check(deployed: DeployedRun, path: Path) -> None:
+    """Measures both; an error if they differ."""
+    from ..models.export import OnnxModel
+
+    data = deployed.federation.split.test
+    ours, theirs = (
+        accuracy(model, data.inputs, data.labels, _EVALUATION_BATCH)
+        for model in (deployed.model, OnnxModel(path))
+    )
+    print(
+        f"accuracy on {len(data)} test examples: {ours:.4f} fake-quantized, "
+        f"{theirs:.4f} in onnxruntime"
+    )
+    if abs(ours - theirs) > _MAX_DIFFERENCE:
+        raise FedHQError(
+            "the accuracy in onnxruntime must equal the fake-quantized one, but it is "
+            f"{theirs:.6g} instead of {ours:.6g}. Compare the predictions before you ship {path}; "
+            "--no-check leaves the comparison out."
+        )
