@@ -55,7 +55,7 @@ def export_onnx(model: nn.Module, example_input: Tensor, path: Path) -> None:
 
     Example:
         >>> import tempfile
-        >>> from .qat import deploy
+        >>> from .convert import deploy
         >>> from .recipe import Recipe
         >>> images = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
         >>> model = deploy(nn.Sequential(nn.Linear(4, 2)), Recipe(4, 8), [images])

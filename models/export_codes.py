@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import FakeQuantLayer
-from .qat import fake_quant_layers
+from .prepare import fake_quant_layers
 from .quantizers import WeightQuantizer
 
 
@@ -61,7 +61,7 @@ def layer_codes(name: str, layer: FakeQuantLayer) -> Iterator[tuple[str, WeightC
         ValueError: If a weight is not on its grid.
 
     Example:
-        >>> from .qat import deploy
+        >>> from .convert import deploy
         >>> from .recipe import Recipe
         >>> layer = deploy(nn.Sequential(nn.Linear(2, 3)), Recipe(2, 2), [torch.ones(1, 2)])[0]
         >>> [(parameter, weight)] = layer_codes("0", layer)

@@ -20,7 +20,7 @@ from onnxscript import opset21
 from torch import Tensor, nn
 
 from .evaluate import evaluating
-from .qat import fake_quant_layers
+from .prepare import fake_quant_layers
 from .quantizers import InputQuantizer
 
 INPUT, OUTPUT = "input", "logits"

@@ -9,16 +9,13 @@ groups)` of its `(channels, ...)` values. float32 and bfloat16 run compiled, oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .ops import library as library  # defines torch.ops.fedhq
-from .ops import vmap as vmap
+from .straight_through import Dynamic, Fitted, Learned, Static
 
 MIN_BITS, MAX_BITS = 2, 8
-_ops = torch.ops.fedhq
 
 
 def check_bits(name: str, bits: int) -> None:
@@ -29,197 +26,6 @@ def check_bits(name: str, bits: int) -> None:
     """
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"`{MIN_BITS} <= {name} <= {MAX_BITS}` must hold, but got {name}={bits}.")
-
-
-class _Quantize(torch.autograd.Function):
-    """What the functions share: the first output is the values on the grid, of the first input."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keeps what the backward pass needs: here nothing."""
-
-    @classmethod
-    def run(cls, *inputs: Any) -> tuple[Tensor, ...]:
-        """All outputs; the first has a graph."""
-        # Who transforms functions knows those of one kind only.
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            output: tuple[Tensor, ...] = cls.apply(*inputs)  # type: ignore[no-untyped-call]
-            return output
-        rest: list[Tensor] = []
-        return _Eager.apply(rest, cls, *inputs), *rest  # type: ignore[no-untyped-call]
-
-
-def _set_up(function: type[_Quantize]) -> type[_Quantize]:
-    """Lets `torch.func` and `torch.compile` keep what the function keeps."""
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        function.keep(ctx, inputs, output)
-
-    function.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
-    return function
-
-
-class _Eager(torch.autograd.Function):
-    """Any of the functions for plain autograd.
-
-    Torch calls a function that gets its context at once without looking up its signature, and
-    outputs that need no graph are handed out past it: both take longer than a small tensor.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rest: list[Tensor], function: type[_Quantize], *inputs: Any) -> Tensor:
-        output = function.forward(*inputs)
-        function.keep(ctx, inputs, output)
-        ctx.function = function
-        rest += output[1:]
-        return output[0]  # type: ignore[no-any-return]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *ctx.function.backward(ctx, *grads)
-
-
-@_set_up
-class _Static(_Quantize):
-    """Given ranges: the gradient passes where the code lies on the grid; a bit each is kept."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, scale: Tensor, zero_point: Tensor | int, qmin: int, qmax: int, needs_mask: bool
-    ) -> tuple[Tensor, Tensor]:
-        grid = _grid_rows(x, scale, zero_point)
-        y, mask = _ops.quantize_static(as_rows(x, scale.shape), *grid, qmin, qmax, needs_mask)
-        return y.view(x.shape), mask
-
-    @staticmethod
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _passed(ctx, grads[0]), None, None, None, None, None
-
-
-@_set_up
-class _Fitted(_Quantize):
-    """Ranges fitted to the values at hand, and then as if given."""
-
-    @staticmethod
-    def forward(
-        x: Tensor,
-        scale_shape: tuple[int, ...],
-        qmin: int,
-        qmax: int,
-        symmetric: bool,
-        ratios: Tensor,
-        stride: int,
-        needs_mask: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        y, mask, scale, zero_point = _ops.quantize_fitted(
-            as_rows(x, scale_shape), qmin, qmax, symmetric, ratios, stride, needs_mask
-        )
-        return y.view(x.shape), mask, scale.view(scale_shape), zero_point.view(scale_shape)
-
-    @staticmethod
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _passed(ctx, grads[0]), None, None, None, None, None, None, None
-
-
-def _passed(ctx: Any, grad: Tensor | None) -> Tensor | None:
-    """The gradient where the mask lets it pass."""
-    if grad is None:
-        return None
-    passed: Tensor = _ops.mask_gradient(grad.contiguous(), ctx.saved_tensors[0])
-    return passed
-
-
-@_set_up
-class _Dynamic(_Quantize):
-    """Ranges that hold every value: the gradient passes everywhere, and nothing is kept."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, scale_shape: tuple[int, ...], qmin: int, qmax: int, symmetric: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = as_rows(x, scale_shape)
-        y, scale, zero_point = _ops.quantize_dynamic(rows, qmin, qmax, symmetric)
-        return y.view(x.shape), scale.view(scale_shape), zero_point.view(scale_shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return grads[0], None, None, None, None
-
-
-@_set_up
-class _Learned(_Quantize):
-    """Ranges that are trained: the gradient goes to the scale, too."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, scale: Tensor, zero_point: Tensor | int, qmin: int, qmax: int, factor: float
-    ) -> tuple[Tensor]:
-        grid = _grid_rows(x, scale, zero_point)
-        y, _ = _ops.quantize_static(as_rows(x, scale.shape), *grid, qmin, qmax, False)
-        return (y.view(x.shape),)
-
-    @staticmethod
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, scale, ctx.zero_point, ctx.qmin, ctx.qmax, ctx.factor = inputs
-        ctx.save_for_backward(x, scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grads[0] is None:
-            return (None,) * 6
-        x, scale = ctx.saved_tensors
-        grad, rows = (as_rows(value, scale.shape) for value in (grads[0], x))
-        grid = _grid_rows(x, scale, ctx.zero_point)
-        dx, dscale, _ = _ops.learned_backward(grad, rows, *grid, ctx.qmin, ctx.qmax)
-        return dx.view(x.shape), (dscale * ctx.factor).view(scale.shape), None, None, None, None
-
-
-def _grid_rows(x: Tensor, scale: Tensor, zero_point: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of each row."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scales = scale.reshape(-1).to(dtype).contiguous()
-    if isinstance(zero_point, Tensor):
-        return scales, zero_point.expand(scale.shape).reshape(-1).to(torch.int32).contiguous()
-    return scales, torch.full_like(scales, zero_point, dtype=torch.int32)
-
-
-def as_rows(x: Tensor, scale_shape: Sequence[int]) -> Tensor:
-    """The values in rows, one for each scale, `(rows, cols)`, contiguous.
-
-    Args:
-        x: Values of any shape; channels first unless there is one scale.
-        scale_shape: `()`, `(channels,)`, or `(channels, groups)`.
-
-    Raises:
-        ValueError: If the values cannot be put into rows so.
-
-    Example:
-        >>> as_rows(torch.zeros(8, 3, 3, 3), (8,)).shape, as_rows(torch.zeros(8, 6), (8, 2)).shape
-        (torch.Size([8, 27]), torch.Size([16, 3]))
-    """
-    if len(scale_shape) == 0:
-        return x.reshape(1, -1).contiguous()
-    per_channel = x.numel() // x.shape[0] if x.dim() and x.shape[0] else 0
-    groups = scale_shape[1] if len(scale_shape) == 2 else 1
-    fits = len(scale_shape) <= 2 and x.dim() > 0 and x.shape[0] == scale_shape[0]
-    if not fits or groups < 1 or per_channel % groups:
-        raise ValueError(
-            "`scale` must have shape (), (channels,) or (channels, groups), with equal groups, for "
-            f"x of shape {tuple(x.shape)}, but got {tuple(scale_shape)}."
-        )
-    return x.reshape(x.shape[0] * groups, per_channel // groups).contiguous()
 
 
 def _check_codes(quant_min: int, quant_max: int) -> None:
@@ -273,8 +79,8 @@ def fake_quantize(
     _check_codes(quant_min, quant_max)
     if scale.requires_grad:
         learned = x, scale, zero_point, quant_min, quant_max, scale_gradient
-        return _Learned.run(*learned)[0]
-    return _Static.run(x, scale, zero_point, quant_min, quant_max, _needs_mask(x))[0]
+        return Learned.run(*learned)[0]
+    return Static.run(x, scale, zero_point, quant_min, quant_max, _needs_mask(x))[0]
 
 
 def _needs_mask(x: Tensor) -> bool:
@@ -314,7 +120,7 @@ def fake_quantize_fitted(
     """
     _check_codes(quant_min, quant_max)
     shape = tuple(scale_shape)
-    y, _, scale, zero_point = _Fitted.run(
+    y, _, scale, zero_point = Fitted.run(
         x, shape, quant_min, quant_max, symmetric, ratios, stride, _needs_mask(x)
     )
     return y, scale, zero_point
@@ -352,5 +158,5 @@ def fake_quantize_dynamic(
             f"`0 < quant_max <= -quant_min` must hold for a symmetric range, but got {quant_min} "
             f"and {quant_max}: values would be clipped. Take `fit_range` and `fake_quantize`."
         )
-    y, scale, zero_point = _Dynamic.run(x, tuple(scale_shape), quant_min, quant_max, symmetric)
+    y, scale, zero_point = Dynamic.run(x, tuple(scale_shape), quant_min, quant_max, symmetric)
     return y, scale, zero_point

@@ -15,7 +15,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from .fake_quant import as_rows, fake_quantize, fake_quantize_fitted
+from .fake_quant import fake_quantize, fake_quantize_fitted
+from .rows import as_rows
 
 _ops = torch.ops.fedhq
 

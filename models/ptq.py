@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from .evaluate import evaluating
 from .export_codes import converted_layers
 from .layers import FakeQuantConv1d, FakeQuantConv2d, FakeQuantLinear
-from .qat import fake_quant_layers
+from .prepare import fake_quant_layers
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -109,7 +109,7 @@ def output_divergence(float_model: nn.Module, model: nn.Module, batches: Iterabl
         ValueError: If there is no example.
 
     Example:
-        >>> from .qat import deploy
+        >>> from .convert import deploy
         >>> from .recipe import Recipe
         >>> layer, batch = nn.Linear(4, 3), torch.rand(10, 4)
         >>> shipped = [deploy(layer, Recipe(bits, bits), [batch]) for bits in (2, 8)]
@@ -158,7 +158,7 @@ def correct_bias_(model: Model, float_model: nn.Module, batches: Iterable[Tensor
         data).
 
     Example:
-        >>> from .qat import deploy
+        >>> from .convert import deploy
         >>> from .recipe import Recipe
         >>> layer, batch = nn.Linear(4, 3), torch.rand(10, 4)
         >>> shipped = correct_bias_(deploy(layer, Recipe(2, 2), [batch]), layer, [batch])

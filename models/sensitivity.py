@@ -20,10 +20,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..allocator.arrays import FloatArray, IntArray, freeze
+from .convert import deploy
 from .evaluate import evaluating
 from .fake_quant import check_bits
+from .prepare import fake_quant_layers, prepare_
 from .ptq import divergences, hold_batches, require_float
-from .qat import deploy, fake_quant_layers, prepare_
 from .recipe import Range, Recipe
 
 EVERY_WIDTH = (2, 3, 4, 5, 6, 7, 8)

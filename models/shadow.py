@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .fake_quant import as_rows
 from .observers import Fit, clip_ratios
 from .ops.sizes import mask_bytes
+from .rows import as_rows
 
 _ops = torch.ops.fedhq
 

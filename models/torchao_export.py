@@ -53,7 +53,7 @@ def to_torchao(model: nn.Module, activations: TorchaoActivations | None = None) 
             ranges while `activations` is None.
 
     Example:
-        >>> from .qat import deploy
+        >>> from .convert import deploy
         >>> from .recipe import Recipe
         >>> model = deploy(nn.Sequential(nn.Linear(4, 2)), Recipe(4, 8), [torch.ones(1, 4)])
         >>> to_torchao(model, TorchaoActivations.FLOAT)[0].weight.qdata.dtype

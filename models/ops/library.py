@@ -39,9 +39,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cpu_kernels, cuda_kernels, torch_kernels
+from . import cpu_kernels, cuda_kernels, shapes, torch_kernels
 from .cpu_build import BuildError, load_library
-from .sizes import mask_bytes, packed_bytes
+from .sizes import MAX_RATIOS, mask_bytes, packed_bytes
 
 _SCHEMAS = (
     "quantize_dynamic(Tensor x, int qmin, int qmax, bool symmetric) -> (Tensor, Tensor, Tensor)",
@@ -61,6 +61,7 @@ _SCHEMAS = (
     "unpack_add(Tensor[] packed, Tensor[] scales, float[] weights, int wire_bits, Tensor(a!) total)"
     " -> ()",
 )
+_WORD = 0xFFFFFFFFFFFFFFFF
 _COMPILED_TYPES = frozenset({torch.float32, torch.bfloat16, torch.uint8})
 
 
@@ -103,25 +104,58 @@ def _kernels(x: Tensor) -> ModuleType:
     return torch_kernels
 
 
-def _require_floats(*tensors: Tensor) -> None:
-    """Raises `ValueError` for what the wire's kernels would misread."""
-    if any(t.dtype != torch.float32 for t in tensors):
+def _of_rows(x: Tensor, *of_row: Tensor) -> ModuleType:
+    """Whose kernels serve rows and a value of each; raises `ValueError` for what they misread."""
+    fits = x.dim() == 2 and x.is_contiguous()
+    for value in of_row:
+        fits = fits and value.dim() == 1 and len(value) == len(x) and value.is_contiguous()
+        fits = fits and value.device == x.device
+    if not fits:
         raise ValueError(
-            f"the wire takes float32, but got {', '.join(str(t.dtype) for t in tensors)}. "
-            "Convert with `float`."
+            "`x` must be (rows, cols) and contiguous, scales and zero points (rows,) beside it, "
+            f"but got {', '.join(str(tuple(t.shape)) for t in (x, *of_row))}. `as_rows` makes rows."
+        )
+    return _kernels(x)
+
+
+def _require_ratios(ratios: Tensor, stride: int) -> None:
+    if ratios.dtype != torch.float32 or not 0 < len(ratios) <= MAX_RATIOS or stride < 1:
+        raise ValueError(
+            f"`ratios` must be 1 to {MAX_RATIOS} float32 numbers and `stride >= 1`, but got "
+            f"{len(ratios)} of {ratios.dtype} and {stride}."
+        )
+
+
+def _require_wire(wire_bits: int, *floats: Tensor) -> None:
+    """Raises `ValueError` for what the wire's kernels would misread."""
+    if not 2 <= wire_bits <= 8:
+        raise ValueError(f"`2 <= wire_bits <= 8` must hold, but got {wire_bits}.")
+    if any(t.dtype != torch.float32 or not t.is_contiguous() for t in floats):
+        raise ValueError(
+            "the wire takes contiguous float32, but got "
+            f"{', '.join(f'{tuple(t.shape)} {t.dtype}' for t in floats)}."
+        )
+
+
+def _require_packed(packed: Tensor, wire_bits: int, total: int) -> None:
+    size = packed_bytes(total, wire_bits)
+    if packed.dtype != torch.uint8 or packed.shape != (size,) or not packed.is_contiguous():
+        raise ValueError(
+            f"`packed` must be {size} bytes for {total} codes of {wire_bits} bits, but is "
+            f"{tuple(packed.shape)} {packed.dtype}."
         )
 
 
 def _quantize_dynamic(
     x: Tensor, qmin: int, qmax: int, symmetric: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(x).quantize_dynamic(x, qmin, qmax, symmetric)  # type: ignore[no-any-return]
+    return _of_rows(x).quantize_dynamic(x, qmin, qmax, symmetric)  # type: ignore[no-any-return]
 
 
 def _quantize_static(
     x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, with_mask: bool
 ) -> tuple[Tensor, Tensor]:
-    kernels = _kernels(x)
+    kernels = _of_rows(x, scale, zero_point)
     return kernels.quantize_static(x, scale, zero_point, qmin, qmax, with_mask)  # type: ignore[no-any-return]
 
 
@@ -131,20 +165,26 @@ def _mask_gradient(grad: Tensor, mask: Tensor) -> Tensor:
             f"`mask` must have {mask_bytes(grad.numel())} bytes for {grad.numel()} values, but has "
             f"{mask.numel()}. Take that of `quantize_static`, asked for with `with_mask`."
         )
-    return _kernels(grad).mask_gradient(grad, mask)  # type: ignore[no-any-return]
+    return _kernels(grad).mask_gradient(grad.contiguous(), mask)  # type: ignore[no-any-return]
 
 
 def _learned_backward(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernels = _kernels(x)
+    if grad.shape != x.shape or grad.dtype != x.dtype or not grad.is_contiguous():
+        raise ValueError(
+            f"`grad` must be as `x`, {tuple(x.shape)} {x.dtype}, and contiguous, but is "
+            f"{tuple(grad.shape)} {grad.dtype}."
+        )
+    kernels = _of_rows(x, scale, zero_point)
     return kernels.learned_backward(grad, x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
 
 
 def _fit_range(
     x: Tensor, qmin: int, qmax: int, symmetric: bool, ratios: Tensor, stride: int
 ) -> tuple[Tensor, Tensor]:
-    return _kernels(x).fit_range(x, qmin, qmax, symmetric, ratios, stride)  # type: ignore[no-any-return]
+    _require_ratios(ratios, stride)
+    return _of_rows(x).fit_range(x, qmin, qmax, symmetric, ratios, stride)  # type: ignore[no-any-return]
 
 
 def _quantize_fitted(
@@ -156,7 +196,8 @@ def _quantize_fitted(
     stride: int,
     with_mask: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    kernels = _kernels(x)
+    _require_ratios(ratios, stride)
+    kernels = _of_rows(x)
     return kernels.quantize_fitted(x, qmin, qmax, symmetric, ratios, stride, with_mask)  # type: ignore[no-any-return]
 
 
@@ -167,6 +208,15 @@ def _quantize_weights(
     bits: Sequence[int],
     ratios: Tensor,
 ) -> None:
+    for one, to, bit in zip(x, y, mask, strict=True):
+        _of_rows(one)
+        size = mask_bytes(one.numel())
+        if to.shape != one.shape or not to.is_contiguous() or bit.numel() != size:
+            raise ValueError(
+                f"`y` must be {tuple(one.shape)} and contiguous and `mask` of {size} bytes, but "
+                f"they are {tuple(to.shape)} and of {bit.numel()}."
+            )
+    _require_ratios(ratios, 1)
     if _kernels(x[0]) is cpu_kernels and all(one.dtype == x[0].dtype for one in x):
         cpu_kernels.quantize_weights(x, y, mask, bits, ratios)
         return
@@ -181,11 +231,28 @@ def _quantize_weights(
 def _stochastic_pack(
     x: Tensor, residual: Tensor | None, wire_bits: int, key: int
 ) -> tuple[Tensor, Tensor]:
-    _require_floats(x, *() if residual is None else (residual,))
-    return _kernels(x).stochastic_pack(x, residual, wire_bits, key)  # type: ignore[no-any-return]
+    _require_wire(wire_bits, x, *() if residual is None else (residual,))
+    if residual is not None and residual.shape != x.shape:
+        raise ValueError(
+            f"`residual` must be as `x`, {tuple(x.shape)}, but is {tuple(residual.shape)}."
+        )
+    return _of_rows(x).stochastic_pack(x, residual, wire_bits, _mixed(key))  # type: ignore[no-any-return]
+
+
+def _mixed(key: int) -> int:
+    """Another key for every key, its halves alike in nothing (splitmix64: Steele et al. 2014).
+
+    The kernels' hash is strong in the key's lower half alone.
+    """
+    key = (key + 0x9E3779B97F4A7C15) & _WORD
+    key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _WORD
+    return key ^ (key >> 31)
 
 
 def _unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:
+    _require_wire(wire_bits)
+    _require_packed(packed, wire_bits, total)
     return _kernels(packed).unpack(packed, wire_bits, total)  # type: ignore[no-any-return]
 
 
@@ -196,99 +263,28 @@ def _unpack_add(
     wire_bits: int,
     total: Tensor,
 ) -> None:
-    _require_floats(total, *scales)
-    _kernels(total).unpack_add(packed, scales, weights, wire_bits, total)
-
-
-def _grid_like(x: Tensor) -> tuple[Tensor, Tensor]:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return x.new_empty(x.shape[0], dtype=dtype), x.new_empty(x.shape[0], dtype=torch.int32)
-
-
-def _fake_dynamic(
-    x: Tensor, qmin: int, qmax: int, symmetric: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), *_grid_like(x)
-
-
-def _fake_static(
-    x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, with_mask: bool
-) -> tuple[Tensor, Tensor]:
-    size = mask_bytes(x.numel()) if with_mask else 0
-    return torch.empty_like(x), x.new_empty(size, dtype=torch.uint8)
-
-
-def _fake_mask_gradient(grad: Tensor, mask: Tensor) -> Tensor:
-    return torch.empty_like(grad)
-
-
-def _fake_learned(
-    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
-
-
-def _fake_fit(
-    x: Tensor, qmin: int, qmax: int, symmetric: bool, ratios: Tensor, stride: int
-) -> tuple[Tensor, Tensor]:
-    return _grid_like(x)
-
-
-def _fake_fitted(
-    x: Tensor,
-    qmin: int,
-    qmax: int,
-    symmetric: bool,
-    ratios: Tensor,
-    stride: int,
-    with_mask: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    mask = x.new_empty(mask_bytes(x.numel()) if with_mask else 0, dtype=torch.uint8)
-    return torch.empty_like(x), mask, *_grid_like(x)
-
-
-def _fake_weights(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
-    mask: Sequence[Tensor],
-    bits: Sequence[int],
-    ratios: Tensor,
-) -> None:
-    return None
-
-
-def _fake_pack(
-    x: Tensor, residual: Tensor | None, wire_bits: int, key: int
-) -> tuple[Tensor, Tensor]:
-    size = packed_bytes(x.numel(), wire_bits)
-    return x.new_empty(size, dtype=torch.uint8), x.new_empty(x.shape[0])
-
-
-def _fake_unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:
-    return packed.new_empty(total)
-
-
-def _fake_unpack_add(
-    packed: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    weights: Sequence[float],
-    wire_bits: int,
-    total: Tensor,
-) -> None:
-    return None
+    _require_wire(wire_bits, total, *scales)
+    for one in packed:
+        _require_packed(one, wire_bits, total.numel())
+    if not len(packed) == len(scales) == len(weights):
+        raise ValueError(
+            "`packed`, `scales` and `weights` must be of one length, but are of "
+            f"{len(packed)}, {len(scales)} and {len(weights)}."
+        )
+    _of_rows(total, *scales).unpack_add(packed, scales, weights, wire_bits, total)
 
 
 _OPERATORS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
-    (_quantize_dynamic, _fake_dynamic),
-    (_quantize_static, _fake_static),
-    (_mask_gradient, _fake_mask_gradient),
-    (_learned_backward, _fake_learned),
-    (_fit_range, _fake_fit),
-    (_quantize_fitted, _fake_fitted),
-    (_quantize_weights, _fake_weights),
-    (_stochastic_pack, _fake_pack),
-    (_unpack, _fake_unpack),
-    (_unpack_add, _fake_unpack_add),
+    (_quantize_dynamic, shapes.dynamic),
+    (_quantize_static, shapes.static),
+    (_mask_gradient, shapes.mask_gradient),
+    (_learned_backward, shapes.learned),
+    (_fit_range, shapes.fit),
+    (_quantize_fitted, shapes.fitted),
+    (_quantize_weights, shapes.weights),
+    (_stochastic_pack, shapes.pack),
+    (_unpack, shapes.unpack),
+    (_unpack_add, shapes.unpack_add),
 )
 
 # Kept alive: with this object the operators would go.

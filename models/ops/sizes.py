@@ -4,6 +4,9 @@ from __future__ import annotations
 
 MASK_BLOCK = 256
 
+MAX_RATIOS = 64
+"""Clip ratios that `fit_range` can try."""
+
 
 def mask_bytes(total: int) -> int:
     """Bytes of a mask of so many elements: a bit each, in blocks of 256.

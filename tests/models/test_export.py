@@ -22,7 +22,7 @@ from fedhq.models import (
     prepare_,
 )
 from fedhq.models.export import OnnxModel, export_onnx
-from fedhq.models.qat import fake_quant_layers
+from fedhq.models.prepare import fake_quant_layers
 
 W2A2, W4A8, W8A8 = Recipe(2, 2), Recipe(4, 8), Recipe(8, 8)
 SLOW = pytest.mark.slow

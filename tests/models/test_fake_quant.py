@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from fedhq.models import PerGroup, fake_quantize, fake_quantize_dynamic
-from fedhq.models.fake_quant import as_rows, fake_quantize_fitted
+from fedhq.models.fake_quant import fake_quantize_fitted
+from fedhq.models.rows import as_rows
 
 BITS = range(2, 9)
 NAN, INF = float("nan"), float("inf")

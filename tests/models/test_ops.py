@@ -254,3 +254,21 @@ def test_given_ranges_clip_infinities_and_keep_nan(kernels):
     assert y[0, 0].isnan()
     assert y[0, 1:].tolist() == [2.0, -1.0, 2.0]
     assert not mask.any()
+
+
+def test_operators_refuse_what_their_kernels_would_misread():
+    ops, x = torch.ops.fedhq, torch.ones(4, 6)
+    scale, zero, ratios = torch.ones(4), torch.zeros(4, dtype=torch.int32), torch.ones(1)
+    for bad in (torch.ones(6, 4).t(), torch.ones(24), torch.ones(2, 2, 6)):
+        with pytest.raises(ValueError, match="contiguous"):
+            ops.quantize_dynamic(bad, -7, 7, True)
+    with pytest.raises(ValueError, match=r"\(rows,\)"):
+        ops.quantize_static(x, scale[:3], zero, -8, 7, False)
+    with pytest.raises(ValueError, match="`grad` must be as `x`"):
+        ops.learned_backward(torch.ones(4, 5), x, scale, zero, -8, 7)
+    with pytest.raises(ValueError, match="`ratios` must be 1 to 64"):
+        ops.fit_range(x, -8, 7, True, torch.ones(65), 1)
+    with pytest.raises(ValueError, match="`stride >= 1`"):
+        ops.fit_range(x, -8, 7, True, ratios, 0)
+    with pytest.raises(ValueError, match="`mask` of 32 bytes"):
+        ops.quantize_weights([x], [x.clone()], [torch.zeros(3, dtype=torch.uint8)], [4], ratios)

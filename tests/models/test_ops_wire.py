@@ -189,8 +189,40 @@ def test_adding_up_is_decoding_and_adding_one_after_the_other(kernels, bits):
 def test_the_wire_refuses_other_types():
     ops, x = torch.ops.fedhq, torch.ones(4, 6)
     for bad in (x.bfloat16(), x.double()):
-        with pytest.raises(ValueError, match="the wire takes float32"):
+        with pytest.raises(ValueError, match="the wire takes contiguous float32"):
             ops.stochastic_pack(bad, None, 4, 0)
     packed, scale = ops.stochastic_pack(x, None, 4, 0)
-    with pytest.raises(ValueError, match="the wire takes float32"):
+    with pytest.raises(ValueError, match="the wire takes contiguous float32"):
         ops.unpack_add([packed], [scale], [1.0], 4, x.bfloat16())
+
+
+def test_keys_that_differ_in_one_bit_give_streams_that_have_nothing_in_common(kernels):
+    x = torch.full((1, 20_000), 0.5)
+    x[0, 0] = 7.0  # a scale of 1: the others go up or down like a fair coin
+    first = torch.ops.fedhq.stochastic_pack(x, None, 4, 5)[0]
+    codes = torch.ops.fedhq.unpack(first, 4, x.numel())[1:]
+    for bit in (0, 31, 32, 45, 63):
+        key = (5 ^ (1 << bit)) - ((1 << 64) if bit == 63 else 0)
+        other = torch.ops.fedhq.stochastic_pack(x, None, 4, key)[0]
+        agreement = (torch.ops.fedhq.unpack(other, 4, x.numel())[1:] == codes).float().mean()
+        assert abs(float(agreement) - 0.5) < 5 * 0.5 / len(codes) ** 0.5
+
+
+def test_the_wire_refuses_what_its_kernels_would_misread():
+    ops, x = torch.ops.fedhq, torch.ones(4, 6)
+    packed, scale = ops.stochastic_pack(x, None, 4, 0)
+    for bits in (1, 9):
+        with pytest.raises(ValueError, match="`2 <= wire_bits <= 8`"):
+            ops.stochastic_pack(x, None, bits, 0)
+    with pytest.raises(ValueError, match="contiguous"):
+        ops.stochastic_pack(torch.ones(6, 4).t(), None, 4, 0)
+    with pytest.raises(ValueError, match="`residual`"):
+        ops.stochastic_pack(x, torch.zeros(4, 5), 4, 0)
+    with pytest.raises(ValueError, match="`packed` must be 12 bytes"):
+        ops.unpack(packed[:-1], 4, 24)
+    with pytest.raises(ValueError, match="`packed` must be 12 bytes"):
+        ops.unpack_add([packed[:-1]], [scale], [1.0], 4, torch.zeros(4, 6))
+    with pytest.raises(ValueError, match=r"\(rows,\)"):
+        ops.unpack_add([packed], [scale[:-1]], [1.0], 4, torch.zeros(4, 6))
+    with pytest.raises(ValueError, match="one length"):
+        ops.unpack_add([packed], [scale], [1.0, 2.0], 4, torch.zeros(4, 6))

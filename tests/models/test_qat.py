@@ -7,7 +7,9 @@ from torch import nn
 from fedhq.models import (
     FakeQuantLayer,
     Fit,
+    LayerBits,
     PerGroup,
+    Range,
     Recipe,
     accuracy,
     build_model,
@@ -236,3 +238,24 @@ def test_a_weight_that_is_not_finite_is_named(model):
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(ValueError, match=r"must have a layer that the recipe quantizes \(nn\.Conv"):
         prepare_(nn.Sequential(nn.ReLU()), TWO)
+
+
+def test_layers_that_share_a_weight_must_quantize_it_alike():
+    def tied() -> nn.Sequential:
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        model[1].weight = model[0].weight
+        return model
+
+    with pytest.raises(ValueError, match="share a weight must have the same bits"):
+        prepare_(tied(), Recipe(4, 8, layers=(LayerBits("1", 2, 8),)))
+    shipped = deploy(tied(), Recipe(4, 8), [torch.rand(5, 4)])
+    assert torch.equal(shipped[0].weight, shipped[1].weight)
+    assert len(shipped[0].weight[0].unique()) <= 16
+
+
+@pytest.mark.parametrize("range_", [Range.AVERAGED, Range.LEARNED])
+def test_a_range_that_a_bad_batch_spoiled_is_not_deployed(range_):
+    model = prepare_(nn.Sequential(nn.Linear(2, 1)), Recipe(4, 8, activation_range=range_))
+    model(torch.full((3, 2), torch.nan))
+    with pytest.raises(ValueError, match="ranges must be finite"):
+        convert_(model)

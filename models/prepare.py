@@ -1,24 +1,21 @@
-"""Prepare, calibrate, convert: from a float model to quantization-aware training and to deployment.
+"""From a float model to one that quantizes in its forward pass, and trains so.
 
     float --prepare_--> fake quantization, trains --calibrate_--> static ranges --convert_--> ships
 
-Post-training quantization is the same path without the training; `deploy` walks it on a copy.
+`convert` has the other two steps.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .evaluate import evaluating
 from .layers import QUANTIZING, FakeQuantLayer, avoid_fused_transformers_
 from .observers import Fit
-from .quantizers import InputQuantizer, WeightQuantizer
+from .quantizers import WeightQuantizer
 from .recipe import Range, Recipe
 from .shadow import Shadow, Shadows
 
@@ -38,18 +35,24 @@ def fake_quant_layers(model: nn.Module) -> Iterator[tuple[str, FakeQuantLayer]]:
             yield name, module
 
 
-def _require_prepared(model: nn.Module, step: str) -> list[tuple[str, FakeQuantLayer]]:
+def require_prepared(model: nn.Module, step: str) -> list[tuple[str, FakeQuantLayer]]:
     """The quantizing layers, all of them before `convert_`; else an error."""
     layers = list(fake_quant_layers(model))
     if not layers:
         raise ValueError(f"`{step}` needs a prepared model. Call `prepare_` first.")
-    if any(quantizer.is_converted for _, layer in layers for quantizer in _weights(layer)):
+    if any(
+        quantizer.is_converted for _, layer in layers for quantizer, _ in quantized_weights(layer)
+    ):
         raise ValueError(f"`{step}` needs a model before `convert_`, but it is converted already.")
     return layers
 
 
-def _weights(layer: FakeQuantLayer) -> Iterator[WeightQuantizer]:
-    yield from layer.weight_quantizers.values()  # type: ignore[misc]
+def quantized_weights(layer: FakeQuantLayer) -> Iterator[tuple[WeightQuantizer, nn.Parameter]]:
+    """The parameters that a layer quantizes, each with its quantizer."""
+    quantizers = layer.weight_quantizers.values()
+    for quantizer, (_, weight) in zip(quantizers, layer.quantized_parameters(), strict=True):
+        assert isinstance(quantizer, WeightQuantizer)
+        yield quantizer, weight
 
 
 def quantizable_layers(model: nn.Module, recipe: Recipe) -> list[str]:
@@ -152,7 +155,24 @@ def prepare_(model: Model, recipe: Recipe) -> Model:
         assert isinstance(module, FakeQuantLayer)
         module.set_up(recipe, name)
         module.train(module.training)
+    _refuse_two_grids(model)
     return model
+
+
+def _refuse_two_grids(model: nn.Module) -> None:
+    """A weight that layers share ships once, so they must quantize it alike."""
+    grids: dict[int, tuple[str, int, tuple[int, ...]]] = {}
+    for name, layer in fake_quant_layers(model):
+        for quantizer, weight in quantized_weights(layer):
+            first, *grid = grids.setdefault(
+                id(weight), (name, quantizer.bits, quantizer.scale_shape)
+            )
+            if grid != [quantizer.bits, quantizer.scale_shape]:
+                raise ValueError(
+                    f"layers that share a weight must have the same bits, but {first!r} has "
+                    f"{grid[0]} and {name!r} has {quantizer.bits}. Give `layers` one pattern for "
+                    "both."
+                )
 
 
 def shadow_(model: Model, on: bool = True) -> Model:
@@ -180,156 +200,11 @@ def shadow_(model: Model, on: bool = True) -> Model:
         True
     """
     groups: dict[Fit, Shadows] = {}
-    for _, layer in _require_prepared(model, "shadow_"):
-        for quantizer, (_, weight) in zip(
-            _weights(layer), layer.quantized_parameters(), strict=True
-        ):
+    for _, layer in require_prepared(model, "shadow_"):
+        for quantizer, weight in quantized_weights(layer):
             quantizer.shadow = None
             # A learned scale needs the graph, a percentile its own way to the limits.
             if on and quantizer.range is Range.DYNAMIC and quantizer.fit is not Fit.PERCENTILE:
                 group = groups.setdefault(quantizer.fit, Shadows(quantizer.fit))
                 quantizer.shadow = Shadow(weight, quantizer.bits, quantizer.scale_shape, group)
     return model
-
-
-def calibrate_(model: Model, batches: Iterable[Tensor]) -> Model:
-    """Fixes the range of every layer's input: the mean of the ranges that the batches ask for.
-
-    From then on the model uses these ranges in eval mode; in training mode it goes by its batch as
-    before. Averaged and learned ranges are fixed already and stay.
-
-    Args:
-        model: A prepared model; its mode is left as it was.
-        batches: Inputs of the model, `(examples, ...)` each; unlabelled, 100 examples are plenty.
-
-    Returns:
-        The same model.
-
-    Raises:
-        ValueError: If the model is not prepared or is converted, there is no batch, or a layer saw
-            none, or values that are not finite.
-
-    Example:
-        >>> model = prepare_(nn.Sequential(nn.Linear(1, 1)), Recipe(2, 2))
-        >>> calibrate_(model, [torch.tensor([[0.0], [3.0]])])[0].input_quantizer.scale
-        tensor(1.)
-    """
-    inputs = _input_quantizers(_require_prepared(model, "calibrate_"))
-    for _, quantizer in inputs:
-        quantizer.start_observing()
-    try:
-        with evaluating(model):
-            for batch in batches:
-                model(batch)
-    finally:
-        observed = [quantizer.stop_observing() for _, quantizer in inputs]
-    for (name, quantizer), ranges in zip(inputs, observed, strict=True):
-        if ranges is not None:
-            quantizer.fix(*_mean_range(name, quantizer, ranges))
-    return model
-
-
-def _input_quantizers(
-    layers: list[tuple[str, FakeQuantLayer]],
-) -> list[tuple[str, InputQuantizer]]:
-    return [(n, q) for n, layer in layers if (q := layer.input_quantizer) is not None]
-
-
-def _mean_range(
-    name: str, quantizer: InputQuantizer, observed: list[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    if not observed:
-        raise ValueError(
-            f"`batches` must reach every layer, but {name or 'the layer'!r} saw none. "
-            "Give at least one batch (an iterator that is used up gives none)."
-        )
-    if not all(bool(torch.isfinite(scale)) for scale, _ in observed):
-        raise ValueError(
-            f"the input of layer {name!r} must be finite during calibration, but it is not. "
-            "Check the batches and the weights of the layers before it."
-        )
-    return quantizer.mean_range(observed)
-
-
-def convert_(model: Model) -> Model:
-    """Freezes a calibrated model to what ships: weights on their grid, static ranges, eval mode.
-
-    The parameters then hold the quantized values and take no gradients. Each weight's quantizer has
-    its `scale`, shape `()`, `(channels,)` or `(channels, groups)`, each input's its `scale` and
-    `zero_point`, shape `()`: a weight divided by its scale is its code.
-
-    Args:
-        model: A prepared and calibrated model.
-
-    Returns:
-        The same model.
-
-    Raises:
-        ValueError: If the model is not prepared, not calibrated, converted already, or has a weight
-            that is not finite.
-
-    Example:
-        >>> model = prepare_(nn.Sequential(nn.Linear(2, 1)), Recipe(2, 2))
-        >>> model = convert_(calibrate_(model, [torch.ones(1, 2)]))
-        >>> scale = model[0].weight_quantizers.weight.scale
-        >>> bool((model[0].weight / scale).frac().any())
-        False
-    """
-    layers = _require_prepared(model, "convert_")
-    inputs = _input_quantizers(layers)
-    for name, quantizer in inputs:
-        if not quantizer.is_fixed:
-            raise ValueError(
-                f"`convert_` needs static ranges, but {name!r} has none. Call `calibrate_` first."
-            )
-    _require_finite(model)
-    model.requires_grad_(False).eval()
-    shadow_(model, on=False)
-    with torch.no_grad():
-        # All before the first is written: layers may share a weight.
-        found = [
-            (own, weight, own.find_scale(weight), own(weight))
-            for _, layer in layers
-            for own, (_, weight) in zip(_weights(layer), layer.quantized_parameters(), strict=True)
-        ]
-        for weight_quantizer, weight, scale, quantized in found:
-            weight.copy_(quantized)
-            weight_quantizer.convert_(scale)
-    for _, quantizer in inputs:
-        quantizer.convert_()
-    return model
-
-
-def _require_finite(model: nn.Module) -> None:
-    """Raises `ValueError` with the name of the first parameter that is not finite."""
-    for name, parameter in model.named_parameters():
-        is_learned_range = name.endswith("_quantizer.scale") or "weight_quantizers" in name
-        if not is_learned_range and not bool(torch.isfinite(parameter).all()):
-            raise ValueError(
-                f"weights must be finite to be deployed, but {name!r} is not. "
-                "The training diverged: lower its learning rate."
-            )
-
-
-def deploy(model: Model, recipe: Recipe, calibration_batches: Iterable[Tensor]) -> Model:
-    """The model that ships; the float model is left as it is.
-
-    Args:
-        model: A float model, however it was trained.
-        recipe: What is quantized, at which bits, with which fit; ranges are dynamic until fixed.
-        calibration_batches: Inputs of the model, `(examples, ...)` each; none from the test set.
-
-    Returns:
-        A converted copy in eval mode.
-
-    Raises:
-        ValueError: As `prepare_`, `calibrate_` and `convert_` do.
-
-    Example:
-        >>> shipped = deploy(nn.Sequential(nn.Linear(4, 1)), Recipe(2, 2), [torch.ones(1, 4)])
-        >>> len(shipped[0].weight.unique()) <= 4
-        True
-    """
-    _require_finite(model)
-    prepared = prepare_(copy.deepcopy(model), recipe)
-    return convert_(calibrate_(prepared, calibration_batches))
