@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..allocator.strategy import Method, Strategy
-from ..models import Recipe, prepare_, shadow_
+from ..models import prepare_, shadow_
 from .datasets import Dataset
-from .settings import TrainingSettings
+from .deployment import make_recipe
+from .settings import QuantizationSettings, TrainingSettings
 
 Weights = dict[str, NDArray[np.float32]]
+
+_DEFAULT_QUANTIZATION = QuantizationSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,18 @@ class LocalTrainer:
     Args:
         model: The network; its weights are replaced before every training.
         settings: Epochs, batch size, momentum.
+        quantization: How QAT quantizes.
     """
 
-    def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        quantization: QuantizationSettings = _DEFAULT_QUANTIZATION,
+    ) -> None:
         self._template = model
         self._settings = settings
+        self._quantization = quantization
         self._resident: dict[tuple[int, int] | None, nn.Module] = {}
 
     def train(
@@ -97,7 +107,7 @@ class LocalTrainer:
         if bits not in self._resident:
             model = copy.deepcopy(self._template)
             if bits is not None:
-                shadow_(prepare_(model, Recipe(*bits)))
+                shadow_(prepare_(model, make_recipe(self._quantization, *bits)))
             self._resident[bits] = model
         return self._resident[bits]
 

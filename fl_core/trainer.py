@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from ..allocator.controller import Outcome
 from ..allocator.errors import CheckpointError, FedHQError, WireError
 from ..allocator.solution import Allocation
-from ..models import Recipe, accuracy, deploy
+from ..models import accuracy
 from .aggregate import federated_average
 from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
 from .client import LocalTrainer, Weights, load_weights_, read_weights
+from .deployment import ship
 from .downlink import Broadcast, broadcast
 from .federation import Federation
 from .recorder import ROUNDS_FILE, RunRecorder, read_rounds
@@ -100,7 +100,9 @@ class Trainer:
         self._folder = folder
         self._config = config
         self._recorder = RunRecorder(folder)
-        self._local = LocalTrainer(federation.model, federation.settings.training)
+        self._local = LocalTrainer(
+            federation.model, federation.settings.training, federation.settings.quantization
+        )
         self._state = self._resume()
 
     @property
@@ -254,9 +256,7 @@ class Trainer:
         split = self._federation.split
         model = self._federation.model
         load_weights_(model, self._state.weights)
-        batches = torch.split(split.calibration.inputs, training.batch_size)
-        recipe = Recipe(settings.weight_bits, settings.activation_bits)
-        shipped = deploy(model, recipe, batches)
+        shipped = ship(model, settings, split.calibration)
         inputs, labels = split.test.inputs, split.test.labels
         return (
             accuracy(shipped, inputs, labels, _EVALUATION_BATCH),

@@ -3,7 +3,7 @@
 from .convert import calibrate_, convert_, deploy
 from .evaluate import accuracy, evaluating, per_class_accuracy, predict
 from .fake_quant import fake_quantize, fake_quantize_dynamic, fake_quantize_fitted
-from .granularity import Granularity, PerAxis, PerGroup, PerTensor
+from .granularity import PER_CHANNEL, Granularity, PerAxis, PerGroup, PerTensor
 from .layers import FakeQuantLayer
 from .mixed_bits import MixedBits, allocate_bits, with_bits
 from .networks import build_model
@@ -22,6 +22,7 @@ from .recipe import LayerBits, Range, Recipe
 from .sensitivity import HessianTrace, Perturbation, Sensitivity, layer_sensitivities
 
 __all__ = [
+    "PER_CHANNEL",
     "FakeQuantLayer",
     "Fit",
     "Granularity",

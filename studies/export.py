@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ..allocator import FedHQError
 from ..fl_core.checkpoint import load_checkpoint
 from ..fl_core.client import load_weights_
+from ..fl_core.deployment import ship
 from ..fl_core.federation import Federation, model_label
 from ..fl_core.runtime import set_up_process
 from ..fl_core.trainer import CHECKPOINT_FILE
-from ..models import Recipe, accuracy, deploy
+from ..models import accuracy
 from .config import parse_run
 from .plan_files import check_target
 
@@ -91,9 +91,8 @@ def load_deployed(folder: Path) -> DeployedRun:
         )
     federation = Federation.build(settings)
     load_weights_(federation.model, saved.weights)
-    batches = torch.split(federation.split.calibration.inputs, settings.training.batch_size)
-    recipe = Recipe(settings.weight_bits, settings.activation_bits)
-    return DeployedRun(federation, deploy(federation.model, recipe, batches))
+    shipped = ship(federation.model, settings, federation.split.calibration)
+    return DeployedRun(federation, shipped)
 
 
 def run(options: argparse.Namespace) -> None:
