@@ -29,7 +29,11 @@ lint: .venv/.dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.run  ## speed of the solvers and of a training step, against alternatives
+.venv/.bench: .venv/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: .venv/.bench  ## speed of solvers, operators and training steps, against alternatives
 	$(BIN)/python -m fedhq.studies.benchmark
 
 clean:  ## removes the environment and all results

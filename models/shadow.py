@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from .observers import Fit, clip_ratios
+from .ops.library import operators
 from .ops.sizes import mask_bytes
 from .rows import as_rows
-
-_ops = torch.ops.fedhq
 
 
 class Shadow:
@@ -97,7 +96,7 @@ class Shadow:
         # A step may follow that the version does not show: of fused optimizers, or by `.data`.
         self._made_of = None
         assert grad is not None
-        grad = _ops.mask_gradient(grad.contiguous(), self._mask)
+        grad = operators(grad).mask_gradient(grad.contiguous(), self._mask)
         weight.grad = grad if weight.grad is None else weight.grad + grad
 
 
@@ -119,4 +118,4 @@ class Shadows:
         ratios = clip_ratios(self.fit, rows[0].device)
         bits = [shadow.bits for shadow in stale]
         # In place: the backward pass of an older forward pass is then an error, as it must be.
-        _ops.quantize_weights(rows, leaves, masks, bits, ratios)
+        operators(rows[0]).quantize_weights(rows, leaves, masks, bits, ratios)

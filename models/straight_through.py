@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ops import library as library  # defines torch.ops.fedhq
-from .ops import vmap as vmap
+from .ops import vmap as vmap  # tells torch.func of the operators
+from .ops.library import operators
 from .rows import as_rows
-
-_ops = torch.ops.fedhq
 
 
 class _Quantize(torch.autograd.Function):
@@ -79,7 +77,8 @@ class Static(_Quantize):
     ) -> tuple[Tensor, Tensor]:
         """The values on the grid, and the mask."""
         grid = _grid_rows(x, scale, zero_point)
-        y, mask = _ops.quantize_static(as_rows(x, scale.shape), *grid, qmin, qmax, needs_mask)
+        rows = as_rows(x, scale.shape)
+        y, mask = operators(x).quantize_static(rows, *grid, qmin, qmax, needs_mask)
         return y.view(x.shape), mask
 
     @staticmethod
@@ -109,7 +108,7 @@ class Fitted(_Quantize):
         needs_mask: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The values on the grid, the mask, scales and zero points."""
-        y, mask, scale, zero_point = _ops.quantize_fitted(
+        y, mask, scale, zero_point = operators(x).quantize_fitted(
             as_rows(x, scale_shape), qmin, qmax, symmetric, ratios, stride, needs_mask
         )
         return y.view(x.shape), mask, scale.view(scale_shape), zero_point.view(scale_shape)
@@ -129,7 +128,7 @@ def _passed(ctx: Any, grad: Tensor | None) -> Tensor | None:
     """The gradient where the mask lets it pass."""
     if grad is None:
         return None
-    passed: Tensor = _ops.mask_gradient(grad.contiguous(), ctx.saved_tensors[0])
+    passed: Tensor = operators(grad).mask_gradient(grad.contiguous(), ctx.saved_tensors[0])
     return passed
 
 
@@ -143,7 +142,7 @@ class Dynamic(_Quantize):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The values on the grid, scales and zero points."""
         rows = as_rows(x, scale_shape)
-        y, scale, zero_point = _ops.quantize_dynamic(rows, qmin, qmax, symmetric)
+        y, scale, zero_point = operators(x).quantize_dynamic(rows, qmin, qmax, symmetric)
         return y.view(x.shape), scale.view(scale_shape), zero_point.view(scale_shape)
 
     @staticmethod
@@ -162,7 +161,8 @@ class Learned(_Quantize):
     ) -> tuple[Tensor]:
         """The values on the grid."""
         grid = _grid_rows(x, scale, zero_point)
-        y, _ = _ops.quantize_static(as_rows(x, scale.shape), *grid, qmin, qmax, False)
+        rows = as_rows(x, scale.shape)
+        y, _ = operators(x).quantize_static(rows, *grid, qmin, qmax, False)
         return (y.view(x.shape),)
 
     @staticmethod
@@ -179,7 +179,7 @@ class Learned(_Quantize):
         x, scale = ctx.saved_tensors
         grad, rows = (as_rows(value, scale.shape) for value in (grads[0], x))
         grid = _grid_rows(x, scale, ctx.zero_point)
-        dx, dscale, _ = _ops.learned_backward(grad, rows, *grid, ctx.qmin, ctx.qmax)
+        dx, dscale, _ = operators(grad).learned_backward(grad, rows, *grid, ctx.qmin, ctx.qmax)
         return dx.view(x.shape), (dscale * ctx.factor).view(scale.shape), None, None, None, None
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import torch
 
 from .goals import Verdict
 
@@ -46,7 +49,9 @@ class Scale:
         highs_seconds: Time limit of HiGHS for the separable program.
         hard_seconds: Time limit of a solver for a problem of a hard family.
         elements: Numbers in a tensor, a square.
+        large_elements: Numbers in a tensor that no cache holds, a square.
         images: Sides of the images in pixels.
+        threads: Numbers of torch's threads, for training steps and large tensors.
         samples: Samples of a candidate, at most.
         case_seconds: A case stops to take samples after this time.
         sample_seconds: A sample repeats its call until it takes this long.
@@ -65,7 +70,9 @@ class Scale:
     highs_seconds: float = 15.0
     hard_seconds: float = 5.0
     elements: int = 1_000_000
-    images: tuple[int, ...] = (28, 8)
+    large_elements: int = 16_000_000
+    images: tuple[int, ...] = (28, 32, 8)
+    threads: tuple[int, ...] = (1, 2)
     samples: int = 25
     case_seconds: float = 6.0
     sample_seconds: float = 0.01
@@ -84,10 +91,23 @@ QUICK = Scale(
     gap_clients=(20, 100, 1_000),
     seeds=2,
     highs_seconds=2.0,
+    large_elements=0,
+    threads=(1,),
     samples=5,
     case_seconds=1.0,
     limit_seconds=3.0,
 )
+
+
+@contextmanager
+def on_threads(threads: int) -> Iterator[None]:
+    """Lets torch use so many threads; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def say_nothing(answer: Any) -> str:

@@ -1,19 +1,25 @@
 """The benchmark at tiny sizes: its table has the rows that are promised. Times are not judged."""
 
 import time
+from dataclasses import replace
 from math import inf, isclose
 
 import numpy as np
 import pytest
+import torch
+from torch import get_num_threads as threads
 
 from fedhq.allocator import Answer, Dual, Exact, Milp, Status, Sweep, solve
+from fedhq.models import build_model
 from fedhq.studies import benchmark
 from fedhq.studies.apart import run_apart
+from fedhq.studies.bench_steps import step_rows
 from fedhq.studies.bench_sweep import separable_problem
 from fedhq.studies.bench_whole import HARD_FAMILIES, whole_problem
 from fedhq.studies.goals import Goal
+from fedhq.studies.others import brevitas_model, torch_ao_model, torchao_model, why_missing
 from fedhq.studies.races import Entrant, Lane, Run, race, race_rows, timed, times_faster
-from fedhq.studies.timing import FULL, QUICK, Bench, Candidate, Role, Scale
+from fedhq.studies.timing import FULL, QUICK, Bench, Candidate, Role, Row, Scale
 
 TINY = Scale(
     clients=(5, 8),
@@ -28,7 +34,9 @@ TINY = Scale(
     highs_seconds=1.0,
     hard_seconds=0.5,
     elements=100,
+    large_elements=144,
     images=(8,),
+    threads=(1,),
     samples=2,
     case_seconds=0.1,
     sample_seconds=1e-4,
@@ -45,11 +53,32 @@ PROMISED = {
     "whole program to a gap, 10 clients": ["Dual"],
     **{f"hard: {family}, 5 clients": ["Exact", "HiGHS (Milp)"] for family in HARD_FAMILIES},
     "gap of Dual, 6 clients": ["Dual"],
-    "fake quantization per tensor, forward, 100": ["models.fake_quantize", "ATen", "memcpy"],
-    "fake quantization per channel, forward + back": ["models.fake_quantize", "ATen", "memcpy"],
-    "wire codec, encode 100": ["encode_update", "tobytes", "memcpy", "random numbers"],
+    "dynamic per channel, forward, 100 floats": [
+        *("fake_quantize_dynamic", "plain torch", "ATen", "torchao", "Brevitas", "memcpy")
+    ],
+    "static per tensor, forward, 100 floats": ["fake_quantize", "ATen", "memcpy"],
+    "static per channel, forward + back": ["fake_quantize", "ATen", "memcpy, twice"] * 2,
+    "learned per channel, forward + backward, 144 floats": [
+        *("fake_quantize", "ATen learnable", "Brevitas", "as many bytes", "memcpy")
+    ],
+    "fit of 9 clip ratios per channel, 144 floats": ["fit_range", "plain torch", "sum", "memcpy"],
+    "wire codec, pack 1,600 floats": ["stochastic_pack", "plain torch", "memcpy"],
+    "wire codec, encode 100": ["encode_update", "tobytes", "memcpy"],
     "wire codec, decode 100": ["decode_update", "frombuffer", "memcpy"],
-    "training step, cnn at 8x8": ["qat-w2a2", "fake_quantize", "torch.ao", "float", "copies"],
+    "training step, cnn at 8x8": [
+        *("qat-w4a8", "without shadow", "largest", "averaged", "learned", "bf16"),
+        *("torch.ao", "Brevitas", "float", "copies"),
+    ],
+    "training step, mlp at 8x8": [
+        *("qat-w4a8", "without shadow", "largest", "averaged", "learned", "bf16"),
+        *("torch.ao", "Brevitas", "torchao", "float", "copies"),
+    ],
+}
+
+OTHERS = {
+    "torch": lambda network: torch_ao_model(network, 8, 8),
+    "brevitas": lambda network: brevitas_model(network, 8, 8, learns=True, collect_steps=10),
+    "torchao": lambda network: torchao_model(network, 8, 8),
 }
 
 
@@ -72,7 +101,7 @@ def text():
 def test_the_table_has_the_promised_rows_in_order(text):
     cases = cases_of(text)
     for start, names in PROMISED.items():
-        (rows,) = [rows for case, rows in cases.items() if case.startswith(start)]
+        rows = [row for case, rows in cases.items() if case.startswith(start) for row in rows]
         assert len(rows) == len(names)
         for row, name in zip(rows, names, strict=True):
             assert name in row[0]
@@ -94,9 +123,43 @@ def test_what_is_proven_says_so_and_what_is_asked_stands_at_the_head(text):
     assert "2 optimal; best objective; gap" in exact[-1]
     head = text.partition("## Separable")[0].partition("## Goals")[2]
     goals = [line for line in head.splitlines() if line.startswith("| ")][1:]
-    assert len(goals) == 14
+    assert len(goals) == 20
     assert sum("Sweep" in line for line in goals) == 4
+    assert sum("learnable op" in line for line in goals) == 2
     assert all("reached" in line or "missed" in line for line in goals)
+
+
+class Untimed(Bench):
+    """Compares without timing: every ratio is 1."""
+
+    def compare(self, family, candidates, size=0, unit=""):
+        return [Row(family, c.name, c.role, 1.0, 1.0, 1.0, 1.0, str(threads())) for c in candidates]
+
+
+def test_steps_of_larger_images_are_judged_on_all_threads_which_are_put_back():
+    before = threads()
+    rows = list(step_rows(Untimed(replace(TINY, images=(28, 32, 8), threads=(1, 2)))))
+    assert threads() == before
+    assert all(row.note == ("2" if "2 threads" in row.case else "1") for row in rows)
+    judged = [row.case.removeprefix("training step, ") for row in rows if row.verdicts]
+    wide = "convolutions 32-64-128 at 32x32, batch 32"
+    one = ["cnn at 28x28, batch 32", "cnn at 32x32, batch 32", wide]
+    assert judged == [*one, *(f"{case}, 2 threads" for case in one)]
+    assert {row.name for row in rows if row.verdicts} == {"qat-w4a8"}
+    assert not any("8x8, batch 32, 2 threads" in row.case.replace("28x28", "") for row in rows)
+
+
+def test_other_libraries_start_from_the_same_weights_and_round_them():
+    network = build_model("mlp", (1, 8, 8), 10, 0)
+    for package, make in OTHERS.items():
+        if why_missing(package):
+            continue
+        other = make(network)
+        for name, weight in network.named_parameters():
+            assert torch.equal(other.get_parameter(name), weight)
+        x = torch.rand(32, 1, 8, 8)
+        exact, rounded = network(x), other(x)
+        assert 0 < (exact - rounded).norm() / exact.norm() < 0.2, package
 
 
 def test_a_goal_is_reached_if_the_worst_problem_reaches_it():
