@@ -24,8 +24,11 @@ def check_bits(name: str, bits: int) -> None:
     Example:
         >>> check_bits("weight_bits", 2)
     """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"`{MIN_BITS} <= {name} <= {MAX_BITS}` must hold, but got {name}={bits}.")
+    if not isinstance(bits, int) or not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(
+            f"`{name}` must be a whole number from {MIN_BITS} to {MAX_BITS}: `{MIN_BITS} <= {name} "
+            f"<= {MAX_BITS}` must hold, but got {name}={bits!r}."
+        )
 
 
 def _check_codes(quant_min: int, quant_max: int) -> None:

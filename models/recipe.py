@@ -40,6 +40,14 @@ class LayerBits:
         _check_both(self.weight_bits, self.activation_bits)
 
 
+_CHOICES: dict[str, type[StrEnum]] = {
+    "weight_fit": Fit,
+    "activation_fit": Fit,
+    "weight_range": Range,
+    "activation_range": Range,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is quantized.
@@ -82,6 +90,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_both(self.weight_bits, self.activation_bits)
+        # A plain "learned" means Range.LEARNED.
+        for name, kind in _CHOICES.items():
+            object.__setattr__(self, name, kind(getattr(self, name)))
         if self.weight_range is Range.AVERAGED:
             raise ValueError(
                 "`weight_range` must be dynamic or learned, but got averaged: a weight is known "

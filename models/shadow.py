@@ -30,7 +30,7 @@ class Shadow:
     _leaf: Tensor | None
     _mask: Tensor | None
     _values: Tensor | None
-    _made_of: tuple[int, int, bool] | None
+    _made_of: tuple[int, int, bool, bool] | None
 
     def __init__(
         self, weight: Tensor, bits: int, scale_shape: tuple[int, ...], group: Shadows
@@ -42,7 +42,7 @@ class Shadow:
         self._leaf: Tensor | None = None
         self._mask: Tensor | None = None
         self._values: Tensor | None = None
-        self._made_of: tuple[int, int, bool] | None = None
+        self._made_of: tuple[int, int, bool, bool] | None = None
         group.members.append(self)
 
     def __getstate__(self) -> dict[str, object]:
@@ -67,8 +67,7 @@ class Shadow:
     def is_stale(self) -> bool:
         """Whether the weight has changed since."""
         weight = self.weight
-        now = weight.data_ptr(), weight._version, weight.requires_grad
-        return now != self._made_of
+        return self._state(weight) != self._made_of
 
     def begin(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows to quantize, and the rows and the mask to write."""
@@ -76,15 +75,28 @@ class Shadow:
         # Kept: as long as its memory is taken, no other values can come to lie there.
         self._values = weight.detach()
         rows = as_rows(self._values, self._scale_shape)
-        if self._leaf is None or self._leaf.requires_grad != weight.requires_grad:
+        if self._leaf is None or not self._suits(self._leaf, weight):
             self._leaf = torch.empty_like(weight, memory_format=torch.contiguous_format)
             self._leaf = self._leaf.detach().requires_grad_(weight.requires_grad)
             self._mask = rows.new_empty(mask_bytes(rows.numel()), dtype=torch.uint8)
             if weight.requires_grad:
                 self._leaf.register_post_accumulate_grad_hook(self._hand_over)  # type: ignore[no-untyped-call]
-        self._made_of = weight.data_ptr(), weight._version, weight.requires_grad
+        self._made_of = self._state(weight)
         assert self._mask is not None
         return rows, self._leaf.detach().view(rows.shape), self._mask
+
+    @staticmethod
+    def _state(weight: Tensor) -> tuple[int, int, bool, bool]:
+        """What differs whenever the shadow must be made anew."""
+        inference = torch.is_inference_mode_enabled()
+        return weight.data_ptr(), weight._version, weight.requires_grad, inference
+
+    @staticmethod
+    def _suits(leaf: Tensor, weight: Tensor) -> bool:
+        same = leaf.dtype == weight.dtype and leaf.device == weight.device
+        # One made in inference mode cannot be trained with.
+        usable = leaf.is_inference() == torch.is_inference_mode_enabled()
+        return same and usable and leaf.requires_grad == weight.requires_grad
 
     def _forget(self) -> None:
         self._leaf = self._mask = self._values = self._made_of = None

@@ -104,16 +104,22 @@ def _kernels(x: Tensor) -> ModuleType:
     return torch_kernels
 
 
-def _of_rows(x: Tensor, *of_row: Tensor) -> ModuleType:
-    """Whose kernels serve rows and a value of each; raises `ValueError` for what they misread."""
-    fits = x.dim() == 2 and x.is_contiguous()
-    for value in of_row:
-        fits = fits and value.dim() == 1 and len(value) == len(x) and value.is_contiguous()
-        fits = fits and value.device == x.device
+def _of_rows(
+    x: Tensor, scale: Tensor | None = None, zero_point: Tensor | None = None
+) -> ModuleType:
+    """Whose kernels serve rows and their grid; raises `ValueError` for what they would misread."""
+    fits = x.dim() == 2 and x.is_contiguous() and x.is_floating_point()
+    for value, dtype in ((scale, torch.float32), (zero_point, torch.int32)):
+        if value is not None:
+            fits = fits and value.shape == x.shape[:1] and value.is_contiguous()
+            # Plain torch reads any type.
+            fits = fits and (value.dtype == dtype or x.dtype not in _COMPILED_TYPES)
+            fits = fits and value.device == x.device
     if not fits:
+        got = (f"{tuple(t.shape)} {t.dtype}" for t in (x, scale, zero_point) if t is not None)
         raise ValueError(
-            "`x` must be (rows, cols) and contiguous, scales and zero points (rows,) beside it, "
-            f"but got {', '.join(str(tuple(t.shape)) for t in (x, *of_row))}. `as_rows` makes rows."
+            "`x` must be (rows, cols), contiguous and of floats, scales (rows,) float32 and zero "
+            f"points (rows,) int32 on its device, but got {', '.join(got)}. `as_rows` makes rows."
         )
     return _kernels(x)
 
@@ -160,10 +166,16 @@ def _quantize_static(
 
 
 def _mask_gradient(grad: Tensor, mask: Tensor) -> Tensor:
-    if mask.numel() != mask_bytes(grad.numel()):
+    if mask.shape != (mask_bytes(grad.numel()),) or mask.dtype != torch.uint8:
         raise ValueError(
-            f"`mask` must have {mask_bytes(grad.numel())} bytes for {grad.numel()} values, but has "
-            f"{mask.numel()}. Take that of `quantize_static`, asked for with `with_mask`."
+            f"`mask` must have {mask_bytes(grad.numel())} bytes for {grad.numel()} values, but is "
+            f"{tuple(mask.shape)} {mask.dtype}. Take that of `quantize_static`, asked for with "
+            "`with_mask`."
+        )
+    if not grad.is_floating_point() or not mask.is_contiguous() or mask.device != grad.device:
+        raise ValueError(
+            "`grad` must be of floats, and `mask` contiguous on its device, but they are "
+            f"{grad.dtype} on {grad.device} and on {mask.device}."
         )
     return _kernels(grad).mask_gradient(grad.contiguous(), mask)  # type: ignore[no-any-return]
 
@@ -211,7 +223,8 @@ def _quantize_weights(
     for one, to, bit in zip(x, y, mask, strict=True):
         _of_rows(one)
         size = mask_bytes(one.numel())
-        if to.shape != one.shape or not to.is_contiguous() or bit.numel() != size:
+        same = to.shape == one.shape and to.dtype == one.dtype and to.is_contiguous()
+        if not same or bit.shape != (size,) or bit.dtype != torch.uint8:
             raise ValueError(
                 f"`y` must be {tuple(one.shape)} and contiguous and `mask` of {size} bytes, but "
                 f"they are {tuple(to.shape)} and of {bit.numel()}."
@@ -271,7 +284,9 @@ def _unpack_add(
             "`packed`, `scales` and `weights` must be of one length, but are of "
             f"{len(packed)}, {len(scales)} and {len(weights)}."
         )
-    _of_rows(total, *scales).unpack_add(packed, scales, weights, wire_bits, total)
+    for scale in scales:
+        _of_rows(total, scale)
+    _of_rows(total).unpack_add(packed, scales, weights, wire_bits, total)
 
 
 _OPERATORS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (

@@ -264,6 +264,13 @@ def test_operators_refuse_what_their_kernels_would_misread():
             ops.quantize_dynamic(bad, -7, 7, True)
     with pytest.raises(ValueError, match=r"\(rows,\)"):
         ops.quantize_static(x, scale[:3], zero, -8, 7, False)
+    for grid in ((scale, zero.long()), (scale.double(), zero), (scale.bfloat16(), zero)):
+        with pytest.raises(ValueError, match=r"\(rows,\) float32"):
+            ops.quantize_static(x, *grid, -8, 7, False)
+    with pytest.raises(ValueError, match="of floats"):
+        ops.quantize_dynamic(x.long(), -7, 7, True)
+    with pytest.raises(ValueError, match="`mask` must have 32 bytes"):
+        ops.mask_gradient(x, torch.zeros(32, dtype=torch.int64))
     with pytest.raises(ValueError, match="`grad` must be as `x`"):
         ops.learned_backward(torch.ones(4, 5), x, scale, zero, -8, 7)
     with pytest.raises(ValueError, match="`ratios` must be 1 to 64"):

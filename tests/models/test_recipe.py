@@ -2,6 +2,7 @@ import pytest
 from torch import nn
 
 from fedhq.models import (
+    Fit,
     LayerBits,
     PerAxis,
     PerGroup,
@@ -103,3 +104,16 @@ def test_granularities_say_which_values_share_a_scale():
     assert PerGroup(9).scale_shape(shape) == (8, 3)
     assert PerGroup(32).scale_shape(shape) == (8,)  # 27 is no multiple of 32
     assert PerGroup(1).scale_shape((8,)) == (8, 1)
+
+
+def test_choices_may_be_given_by_name_and_bits_must_be_whole():
+    recipe = Recipe(4, 8, weight_fit="absmax", activation_range="learned")
+    assert recipe.weight_fit is Fit.ABSMAX
+    assert recipe.activation_range is Range.LEARNED
+    with pytest.raises(ValueError, match="'median' is not a valid Fit"):
+        Recipe(4, 8, weight_fit="median")
+    with pytest.raises(ValueError, match="averaged: a weight is known"):
+        Recipe(4, 8, weight_range="averaged")
+    for bad in (4.0, "4", None, True):
+        with pytest.raises(ValueError, match="`weight_bits` must be a whole number"):
+            Recipe(bad, 8)

@@ -232,3 +232,22 @@ def test_only_prepared_models_have_shadows():
     model = convert_(prepare_(nn.Sequential(nn.Linear(2, 2)), Recipe(2, None)))
     with pytest.raises(ValueError, match="converted already"):
         shadow_(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_shadow_follows_its_weight_to_another_type(dtype):
+    models = pair()
+    x = gaussian(5, 2, 6, 6)
+    for model in models:
+        model(x)
+        model.to(dtype)
+    assert torch.equal(*(model(x.to(dtype)) for model in models))
+
+
+def test_a_shadow_made_in_inference_mode_is_not_trained_with():
+    models = pair()
+    x = gaussian(5, 2, 6, 6)
+    with torch.inference_mode():
+        assert torch.equal(*(model(x) for model in models))
+    assert torch.equal(*(backward(model) for model in models))
+    assert_same(*models)
