@@ -192,9 +192,12 @@ def encode_with_feedback(
     """
     header = new_header(wire_bits, round_number, client, num_examples)
     if residual is None:
-        residual = {name: np.zeros_like(values) for name, values in update.items()}
+        residual = {name: np.zeros(np.shape(values), np.float32) for name, values in update.items()}
     _check_residual(update, residual)
-    left = {name: torch.tensor(kept, dtype=torch.float32) for name, kept in residual.items()}
+    left = {
+        name: torch.from_numpy(np.array(kept, np.float32, order="C"))
+        for name, kept in residual.items()
+    }
     payload = _write(header, _quantize_all(update, residual, left, header, rng))
     return payload, {name: values.numpy() for name, values in left.items()}
 

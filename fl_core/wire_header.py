@@ -47,7 +47,7 @@ def require(holds: bool, rule: str, got: object, mend: str = _DROP) -> None:
 
 def check_wire_bits(wire_bits: int) -> None:
     """Raises `ValueError` unless an update can be sent at these bits per element."""
-    if wire_bits not in WIRE_BITS:
+    if not isinstance(wire_bits, int) or wire_bits not in WIRE_BITS:
         raise ValueError(f"`wire_bits` must be one of {WIRE_BITS}, but got {wire_bits!r}.")
 
 

@@ -40,12 +40,19 @@ def calibrate_(model: Model, batches: Iterable[Tensor]) -> Model:
         >>> calibrate_(model, [torch.tensor([[0.0], [3.0]])])[0].input_quantizer.scale
         tensor(1.)
     """
+    if isinstance(batches, Tensor):
+        raise ValueError("`batches` must be several tensors, but is one. Give [inputs].")
     inputs = _input_quantizers(require_prepared(model, "calibrate_"))
     for _, quantizer in inputs:
         quantizer.start_observing()
     try:
         with evaluating(model):
             for batch in batches:
+                if not isinstance(batch, Tensor):
+                    raise ValueError(
+                        "every batch must be a tensor of inputs, but got a "
+                        f"{type(batch).__name__}. Of a loader of (inputs, labels), give the inputs."
+                    )
                 model(batch)
     finally:
         observed = [quantizer.stop_observing() for _, quantizer in inputs]

@@ -65,6 +65,7 @@ def export_onnx(model: nn.Module, example_input: Tensor, path: Path) -> None:
         >>> bool((logits - model(images)).abs().max() < 1e-5)
         True
     """
+    _require_float32(model)
     weights = _weights(model)
     _check_example(model, example_input)
     program = trace(model, example_input)
@@ -75,6 +76,15 @@ def export_onnx(model: nn.Module, example_input: Tensor, path: Path) -> None:
         program.optimize()
     _describe(program.model, model)
     _write_at_once(path, ir.to_proto(program.model).SerializeToString(deterministic=True))
+
+
+def _require_float32(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"a model that is exported must be float32, but {name!r} is {parameter.dtype}. "
+                "Deploy `model.float()`."
+            )
 
 
 class OnnxModel(nn.Module):

@@ -135,7 +135,8 @@ def fake_quantize_dynamic(
     """Rounds to a grid that holds every value, in one pass; the gradient passes everywhere.
 
     Symmetric, the scale is the largest magnitude over `quant_max`; else it spans from the smallest
-    to the largest value, zero included. A row with NaN or an infinity becomes NaN.
+    to the largest value, zero included. A row with NaN or an infinity becomes NaN, and so does one
+    that spans more than float32 holds.
 
     Args:
         x: Values of any shape, channels first if there are several scales.

@@ -45,8 +45,8 @@ class PerGroup:
     group_size: int
 
     def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise ValueError(f"`group_size >= 1` must hold, but got {self.group_size}.")
+        if not isinstance(self.group_size, int) or self.group_size < 1:
+            raise ValueError(f"`group_size >= 1` must hold, but got {self.group_size!r}.")
 
     def scale_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the scales of a weight of this shape.

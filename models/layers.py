@@ -107,7 +107,10 @@ class FakeQuantEmbedding(FakeQuantLayer, nn.Embedding):
 
 
 class _FakeQuantRecurrent(FakeQuantLayer, nn.RNNBase):
-    """Quantized weights and input sequence; what goes from step to step stays float."""
+    """Quantized weights and input sequence; what goes from step to step stays float.
+
+    Torch has no `vmap` of recurrent layers.
+    """
 
     _flat_weights: list[Any]
     _flat_weights_names: list[str]
@@ -120,6 +123,8 @@ class _FakeQuantRecurrent(FakeQuantLayer, nn.RNNBase):
 
     def _swap_weights(self) -> list[Any]:
         """Puts quantized weights where the float layer looks for its own; returns these."""
+        # The float layer rebuilds its list when a parameter was replaced: let it before the swap.
+        self._update_flat_weights()
         floats = self._flat_weights
         self._flat_weights = [
             self.quantized_weight(name) if name.startswith("weight_") else parameter
@@ -184,7 +189,9 @@ class FakeQuantMultiheadAttention(FakeQuantLayer, nn.MultiheadAttention):
         q, k, v = self._quantized_inputs(query, key, value)
         swaps = self.batch_first and query.dim() == 3
         if swaps:
-            q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+            # Each once, so that torch sees self-attention and makes one projection of the three.
+            turned = {id(x): x.transpose(0, 1) for x in (q, k, v)}
+            q, k, v = (turned[id(x)] for x in (q, k, v))
         apart = not self._qkv_same_embed_dim
         output, weights = nn.functional.multi_head_attention_forward(
             q,

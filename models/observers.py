@@ -58,6 +58,7 @@ def activation_range(bits: int) -> tuple[int, int]:
 
 def clip_ratios(fit: Fit, device: torch.device) -> Tensor:
     """The shares of a row's limits that a fit tries, `(k,)`."""
+    fit = Fit(fit)  # equal to its name, under which the cache would keep another
     # Dynamo looks through caches, and warns.
     return _make_ratios(fit, device) if torch.compiler.is_compiling() else _kept(fit, device)
 
@@ -103,7 +104,7 @@ def fit_range(
         >>> scale, zero_point
         (tensor([0.5000]), tensor([0], dtype=torch.int32))
     """
-    rows = as_rows(x, scale_shape)
+    rows, fit = as_rows(x, scale_shape), Fit(fit)
     if fit is Fit.PERCENTILE:
         rows = _clip_at_percentile(rows[:, ::stride], symmetric)
     ratios = clip_ratios(fit, rows.device)
@@ -177,7 +178,7 @@ def quantize_weight(
         tensor([[ 0.5000, -1.0000]])
     """
     codes = weight_range(bits)
-    if fit is Fit.PERCENTILE:
+    if Fit(fit) is Fit.PERCENTILE:
         scale, zero_point = fit_weight_range(weight, bits, scale_shape, fit)
         return fake_quantize(weight, scale, zero_point, *codes), scale, zero_point
     ratios = clip_ratios(fit, weight.device)
@@ -198,7 +199,7 @@ def quantize_activation(x: Tensor, bits: int, fit: Fit = Fit.MSE) -> tuple[Tenso
         tensor([0., 1., 3.])
     """
     codes = activation_range(bits)
-    if fit is Fit.PERCENTILE:
+    if Fit(fit) is Fit.PERCENTILE:
         scale, zero_point = fit_activation_range(x.detach(), bits, fit)
         return fake_quantize(x, scale, zero_point, *codes), scale, zero_point
     _require_values(x)

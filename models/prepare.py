@@ -107,8 +107,8 @@ def prepare_(model: Model, recipe: Recipe) -> Model:
 
     That can be linear layers, convolutions, embeddings, GRUs, LSTMs and attention. Parameters and
     the keys of the state dict stay as they are (learned ranges are added): float and prepared
-    models exchange state dicts freely, and optimizers keep working. Biases and normalisation stay
-    float.
+    models exchange state dicts freely, and optimizers keep working. Biases, normalisation and
+    layers of other kinds stay float.
 
     Args:
         model: A float model.
@@ -141,6 +141,12 @@ def prepare_(model: Model, recipe: Recipe) -> Model:
             f"`model` must have a layer that the recipe quantizes ({kinds}), but there is none. "
             f"It includes {recipe.include} and excludes {recipe.exclude}."
         )
+    for pattern in recipe.exclude:
+        if not any(fnmatchcase(name, pattern) for name, _ in model.named_modules()):
+            raise ValueError(
+                f"every pattern of `exclude` must fit a module, but {pattern!r} fits none. What "
+                f"quantizes: {names}."
+            )
     for layer in recipe.layers:
         if not any(fnmatchcase(name, layer.pattern) for name in names):
             raise ValueError(
@@ -181,7 +187,9 @@ def shadow_(model: Model, on: bool = True) -> Model:
     The parameters are the float masters. The layers work with quantized shadows of them that stand
     outside their graph and are made anew after every change of a master; gradients are handed to
     the masters. Values and gradients are those of the unshadowed model. Not for `torch.func`,
-    `torch.compile` and `torch.autograd.grad`, which look for the masters in the graph.
+    `torch.compile` and `torch.autograd.grad`, which look for the masters in the graph, nor for
+    hooks on the masters, which do not run. What is written past torch's count of changes (`.data`,
+    NumPy) is seen after the next backward pass or optimizer step, or by calling `shadow_` again.
 
     Args:
         model: A prepared model.
@@ -194,6 +202,7 @@ def shadow_(model: Model, on: bool = True) -> Model:
         ValueError: If the model is not prepared, or converted.
 
     Example:
+        >>> import torch
         >>> model = shadow_(prepare_(nn.Sequential(nn.Linear(2, 1)), Recipe(2, 2)))
         >>> model(torch.ones(1, 2)).sum().backward()
         >>> model[0].weight.grad is not None

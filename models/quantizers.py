@@ -26,6 +26,13 @@ from .shadow import Shadow
 
 _MOMENTUM = 0.1
 """Of a moving average: the newest batch's share, but for the first few, which share alike."""
+_LEAST_SCALE = 1e-9
+"""Of a learned range."""
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """A learned scale as it is used: a step past zero would turn the grid around."""
+    return scale.abs().clamp_min(_LEAST_SCALE)
 
 
 class _Quantizer(nn.Module):
@@ -57,8 +64,7 @@ class _Quantizer(nn.Module):
         damped = 1 / math.sqrt(max(values, 1) * self.quant_max)
         zero_point = 0 if self.zero_point is None else self.zero_point
         codes = self.quant_min, self.quant_max
-        # A step past zero would turn the grid around.
-        return fake_quantize(x, self.scale.abs(), zero_point, *codes, damped)
+        return fake_quantize(x, _usable(self.scale), zero_point, *codes, damped)
 
 
 class WeightQuantizer(_Quantizer):
@@ -100,7 +106,7 @@ class WeightQuantizer(_Quantizer):
         if self.range is Range.LEARNED:
             self._begin_to_learn(weight)
             assert self.scale is not None
-            return self.scale.detach().abs()
+            return _usable(self.scale.detach())
         return fit_weight_range(weight, self.bits, self.scale_shape, self.fit)[0]
 
     def convert_(self, scale: Tensor) -> None:
@@ -151,12 +157,16 @@ class InputQuantizer(_Quantizer):
     @property
     def is_fixed(self) -> bool:
         """Whether there is a range to deploy with."""
-        return self.scale is not None if self.range is not Range.LEARNED else self._is_trained
+        if self.scale is None or self.range is not Range.LEARNED:
+            return self.scale is not None
+        return self._is_trained or not bool(self.scale.isnan())
 
     def forward(self, x: Tensor) -> Tensor:
         """The input on its grid, with a straight-through gradient."""
         if self._observed is not None:
             return self._round(x, *self._observe(x, self._observed))
+        if x.numel() == 0:
+            return x
         if self.range is Range.LEARNED and not self.is_converted:
             self._begin_to_learn(x)
             return self._learn(x)
@@ -186,7 +196,7 @@ class InputQuantizer(_Quantizer):
         """From now on the range is the fixed one, whatever the mode."""
         if self.range is Range.LEARNED:
             assert self.scale is not None
-            scale = self.scale.detach().abs()
+            scale = _usable(self.scale.detach())
             del self.scale
             self.register_buffer("scale", scale, persistent=False)
         if self.zero_point is None:
@@ -226,7 +236,10 @@ class InputQuantizer(_Quantizer):
         lower = (self.quant_min - before[1]) * before[0]
         newest = (self.quant_min - zero_point) * scale
         share = max(_MOMENTUM, 1 / self._num_averaged)
-        mean_scale, mean_lower = before[0].lerp(scale, share), lower.lerp(newest, share)
+        # A batch that is not finite does not count.
+        usable = torch.isfinite(scale)
+        mean_scale = torch.where(usable, before[0].lerp(scale, share), before[0])
+        mean_lower = torch.where(usable, lower.lerp(newest, share), lower)
         self.fix(*self._with_lower_end(mean_scale, mean_lower))
         return before
 
@@ -236,6 +249,7 @@ class InputQuantizer(_Quantizer):
             scale, zero_point = fit_activation_range(x.detach(), self.bits, self.fit)
             with torch.no_grad():
                 if bool(self.scale.isnan()):
-                    self.scale.copy_(scale)
+                    # From a batch of zeros nothing can be learned, and steps would be huge.
+                    self.scale.copy_(torch.ones(()) if float(scale) <= _LEAST_SCALE else scale)
                     self.zero_point = zero_point
             self._is_trained = True

@@ -17,9 +17,12 @@ class Range(StrEnum):
     DYNAMIC = "dynamic"
     """From the values at hand."""
     AVERAGED = "averaged"
-    """From a moving average over the batches before (of weights: dynamic is the rule)."""
+    """From a moving average over the batches before; for inputs. It is not in the state dict."""
     LEARNED = "learned"
-    """A parameter, trained with the weights (LSQ, arXiv 1902.08153); it enters the state dict."""
+    """A scale that is trained with the weights (LSQ, arXiv 1902.08153); it enters the state dict.
+
+    An input's zero point stays that of the first batch, which must be like the others.
+    """
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,13 @@ class Recipe:
                 "`weight_range` must be dynamic or learned, but got averaged: a weight is known "
                 "before it is used."
             )
+        if not isinstance(self.granularity, Granularity):
+            raise ValueError(
+                "`granularity` must be PerTensor(), PerAxis() or PerGroup(size), but got "
+                f"{self.granularity!r}."
+            )
+        if not all(isinstance(layer, LayerBits) for layer in self.layers):
+            raise ValueError(f"`layers` must be a tuple of LayerBits, but got {self.layers!r}.")
         for name, patterns in (("include", self.include), ("exclude", self.exclude)):
             if isinstance(patterns, str):
                 raise ValueError(f"`{name}` must be a tuple of patterns, but got {patterns!r}.")

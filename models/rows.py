@@ -18,6 +18,7 @@ def as_rows(x: Tensor, scale_shape: Sequence[int]) -> Tensor:
         ValueError: If the values cannot be put into rows so.
 
     Example:
+        >>> import torch
         >>> as_rows(torch.zeros(8, 3, 3, 3), (8,)).shape, as_rows(torch.zeros(8, 6), (8, 2)).shape
         (torch.Size([8, 27]), torch.Size([16, 3]))
     """

@@ -6,11 +6,25 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .observers import Fit, clip_ratios
 from .ops.library import operators
 from .ops.sizes import mask_bytes
 from .rows import as_rows
+
+_State = tuple[int, int, int, bool, bool]
+
+_steps = 0
+"""Steps of any optimizer: fused ones change weights without torch counting it."""
+
+
+def _count_step(optimizer: object, arguments: object, keywords: object) -> None:
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 class Shadow:
@@ -30,7 +44,7 @@ class Shadow:
     _leaf: Tensor | None
     _mask: Tensor | None
     _values: Tensor | None
-    _made_of: tuple[int, int, bool, bool] | None
+    _made_of: _State | None
 
     def __init__(
         self, weight: Tensor, bits: int, scale_shape: tuple[int, ...], group: Shadows
@@ -42,7 +56,7 @@ class Shadow:
         self._leaf: Tensor | None = None
         self._mask: Tensor | None = None
         self._values: Tensor | None = None
-        self._made_of: tuple[int, int, bool, bool] | None = None
+        self._made_of: _State | None = None
         group.members.append(self)
 
     def __getstate__(self) -> dict[str, object]:
@@ -86,10 +100,10 @@ class Shadow:
         return rows, self._leaf.detach().view(rows.shape), self._mask
 
     @staticmethod
-    def _state(weight: Tensor) -> tuple[int, int, bool, bool]:
+    def _state(weight: Tensor) -> _State:
         """What differs whenever the shadow must be made anew."""
         inference = torch.is_inference_mode_enabled()
-        return weight.data_ptr(), weight._version, weight.requires_grad, inference
+        return weight.data_ptr(), weight._version, _steps, weight.requires_grad, inference
 
     @staticmethod
     def _suits(leaf: Tensor, weight: Tensor) -> bool:

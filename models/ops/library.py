@@ -63,6 +63,7 @@ _SCHEMAS = (
 )
 _WORD = 0xFFFFFFFFFFFFFFFF
 _COMPILED_TYPES = frozenset({torch.float32, torch.bfloat16, torch.uint8})
+"""uint8 is that of packed codes; rows are always of floats."""
 
 
 @functools.cache
@@ -220,14 +221,20 @@ def _quantize_weights(
     bits: Sequence[int],
     ratios: Tensor,
 ) -> None:
+    if not len(x) == len(y) == len(mask) == len(bits) > 0 or not all(2 <= b <= 8 for b in bits):
+        raise ValueError(
+            "`x`, `y`, `mask` and `bits` must be of one length, at least 1, and bits 2 to 8, but "
+            f"got {len(x)}, {len(y)}, {len(mask)} and {list(bits)}."
+        )
     for one, to, bit in zip(x, y, mask, strict=True):
         _of_rows(one)
         size = mask_bytes(one.numel())
         same = to.shape == one.shape and to.dtype == one.dtype and to.is_contiguous()
         if not same or bit.shape != (size,) or bit.dtype != torch.uint8:
             raise ValueError(
-                f"`y` must be {tuple(one.shape)} and contiguous and `mask` of {size} bytes, but "
-                f"they are {tuple(to.shape)} and of {bit.numel()}."
+                f"`y` must be {tuple(one.shape)} {one.dtype}, contiguous, and `mask` of {size} "
+                f"bytes, but they are {tuple(to.shape)} {to.dtype} and {tuple(bit.shape)} "
+                f"{bit.dtype}."
             )
     _require_ratios(ratios, 1)
     if _kernels(x[0]) is cpu_kernels and all(one.dtype == x[0].dtype for one in x):

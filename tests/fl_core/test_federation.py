@@ -124,10 +124,12 @@ def test_a_network_that_does_not_suit_the_data_is_refused(tmp_path: Path) -> Non
         Federation.build(text_settings(tmp_path, model="gru"))
 
 
-def test_without_a_shipped_profile_the_command_that_measures_one_is_named(tmp_path: Path) -> None:
-    message = "pydoc-charlm.json to ship.* `fedhq profile --data pydoc --model charlm"
+def test_without_a_shipped_profile_the_command_that_measures_one_is_named() -> None:
+    settings = replace(SETTINGS, model="resnet20", profile="shipped")
+    name = settings.data.name
+    message = f"{name}-resnet20.json to ship.* `fedhq profile --data {name} --model resnet20"
     with pytest.raises(ValueError, match=message):
-        Federation.build(text_settings(tmp_path, profile="shipped"))
+        Federation.build(settings)
 
 
 def test_the_settings_offer_exactly_the_networks() -> None:

@@ -202,3 +202,16 @@ def test_subclasses_that_would_stay_float_are_named():
     parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="ParametrizedLinear, which would stay float"):
         prepare_(nn.Sequential(parametrized), Recipe(2, 2))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_a_recurrent_layer_quantizes_also_right_after_its_parameters_were_replaced(kind):
+    torch.manual_seed(0)
+    model = prepare_(nn.Sequential(kind(6, 8)), Recipe(2, None))
+    x = torch.rand(5, 3, 6)
+    wanted = model(x)[0]
+    copied = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(copied, assign=True)
+    assert torch.equal(model(x)[0], wanted)
+    called = torch.func.functional_call(model, {n: v.clone() for n, v in copied.items()}, (x,))
+    assert torch.equal(called[0], wanted)

@@ -149,3 +149,15 @@ def test_missing_activations_are_refused_and_missing_weights_are_nothing():
             function(torch.zeros(0, 3), 2)
     for fit in Fit:
         assert quantize_weight(torch.zeros(0, 3), 2, (0,), fit)[0].shape == (0, 3)
+
+
+def test_a_fit_may_be_given_by_its_name_without_spoiling_the_others():
+    weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    for name in ("absmax", "mse", "percentile"):
+        assert torch.equal(
+            quantize_weight(weight, 2, (4,), name)[1],
+            quantize_weight(weight, 2, (4,), Fit(name))[1],
+        )
+    assert not torch.equal(
+        *(quantize_weight(weight, 2, (4,), fit)[1] for fit in (Fit.MSE, Fit.ABSMAX))
+    )

@@ -259,3 +259,13 @@ def test_a_range_that_a_bad_batch_spoiled_is_not_deployed(range_):
     model(torch.full((3, 2), torch.nan))
     with pytest.raises(ValueError, match="ranges must be finite"):
         convert_(model)
+
+
+def test_what_is_no_list_of_inputs_is_named():
+    model = prepare_(nn.Sequential(nn.Linear(2, 1)), Recipe(4, 8))
+    with pytest.raises(ValueError, match="several tensors, but is one"):
+        calibrate_(model, torch.rand(3, 2))
+    with pytest.raises(ValueError, match="got a tuple"):
+        calibrate_(model, [(torch.rand(3, 2), torch.zeros(3))])
+    with pytest.raises(ValueError, match="'heda' fits none"):
+        prepare_(nn.Sequential(nn.Linear(2, 1)), Recipe(4, 8, exclude=("heda",)))

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedhq.models import (
     Fit,
+    InputQuantizer,
     Range,
     Recipe,
     calibrate_,
@@ -175,3 +176,27 @@ def test_a_bfloat16_model_is_quantized_as_it_is():
     model(batch(0).bfloat16()).float().square().sum().backward()
     assert all(parameter.grad.dtype == torch.bfloat16 for parameter in model.parameters())
     assert model[0].quantized_weight().dtype == torch.bfloat16
+
+
+def test_a_batch_that_is_not_finite_does_not_count_in_an_average():
+    quantizer = InputQuantizer(4, Fit.MSE, Range.AVERAGED)
+    quantizer(torch.rand(50))
+    before = quantizer.scale.clone()
+    quantizer(torch.full((50,), torch.nan))
+    assert torch.equal(quantizer.scale, before)
+
+
+def test_a_learned_range_starts_where_it_can_be_learned_and_never_ends_at_zero():
+    quantizer = InputQuantizer(4, Fit.MSE, Range.LEARNED)
+    quantizer(torch.zeros(50))
+    assert quantizer.scale.item() == 1.0
+    with torch.no_grad():
+        quantizer.scale.zero_()
+    x = torch.rand(50)
+    x[0] = 0
+    assert torch.isfinite(quantizer(x)).all()
+
+
+@pytest.mark.parametrize("range_", [Range.DYNAMIC, Range.AVERAGED])
+def test_an_empty_batch_passes(range_):
+    assert InputQuantizer(4, Fit.MSE, range_)(torch.zeros(0, 3)).shape == (0, 3)

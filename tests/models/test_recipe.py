@@ -41,7 +41,7 @@ ALL = ["stem", "blocks.0", "blocks.2", "attention", "head"]
         ({"keep_last": True}, ALL[:-1]),
         ({"keep_first": True, "keep_last": True, "exclude": ("head",)}, ["blocks.0", "blocks.2"]),
         ({"exclude": ("attention",)}, ["stem", "blocks.0", "blocks.2", "head"]),
-        ({"exclude": ("STEM",)}, ALL),
+        ({"include": ("STEM", "head")}, ["head"]),
     ],
 )
 def test_patterns_name_the_layers_that_quantize(settings, names):

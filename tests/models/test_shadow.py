@@ -251,3 +251,18 @@ def test_a_shadow_made_in_inference_mode_is_not_trained_with():
         assert torch.equal(*(model(x) for model in models))
     assert torch.equal(*(backward(model) for model in models))
     assert_same(*models)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_evaluation_between_backward_and_step_changes_nothing(name):
+    models = pair()
+    optimizers = [OPTIMIZERS[name](model.parameters()) for model in models]
+    for step in range(3):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            backward(model, step)
+            with torch.no_grad():
+                model(gaussian(5, 2, 6, 6))
+            optimizer.step()
+        assert_same(*models)
+        assert torch.equal(*(model(gaussian(5, 2, 6, 6)) for model in models))
