@@ -256,10 +256,10 @@ def _stochastic_pack(
         raise ValueError(
             f"`residual` must be as `x`, {tuple(x.shape)}, but is {tuple(residual.shape)}."
         )
-    return _of_rows(x).stochastic_pack(x, residual, wire_bits, _mixed(key))  # type: ignore[no-any-return]
+    return _of_rows(x).stochastic_pack(x, residual, wire_bits, mix_key(key))  # type: ignore[no-any-return]
 
 
-def _mixed(key: int) -> int:
+def mix_key(key: int) -> int:
     """Another key for every key, its halves alike in nothing (splitmix64: Steele et al. 2014).
 
     The kernels' hash is strong in the key's lower half alone.
