@@ -132,29 +132,29 @@ class TestDataOnly(SolverPromises):
 
 @pytest.mark.slow
 class TestManySweep(TestSweep):
-    seeds = 25
+    seeds = 15
 
 
 @pytest.mark.slow
 class TestManyExact(TestExact):
-    seeds = 8
+    seeds = 6
 
 
 @pytest.mark.slow
 class TestManyDual(TestDual):
-    seeds = 8
+    seeds = 6
 
 
 @pytest.mark.slow
 class TestManyMilp(TestMilp):
-    seeds = 6
+    seeds = 5
     limited = Milp(node_limit=100)
     medium_clients = (50, 100)
 
 
 @pytest.mark.slow
 class TestManyCvx(TestCvx):
-    seeds = 5
+    seeds = 4
 
 
 @pytest.mark.parametrize("rule", [*RULES, BY_LABELS], ids=repr)

@@ -62,7 +62,12 @@ PROMISED = {
         *("fake_quantize", "ATen learnable", "Brevitas", "as many bytes", "memcpy")
     ],
     "fit of 9 clip ratios per channel, 144 floats": ["fit_range", "plain torch", "sum", "memcpy"],
-    "wire codec, pack 1,600 floats": ["stochastic_pack", "plain torch", "memcpy"],
+    "wire codec, pack 1,600 floats": [
+        "stochastic_pack",
+        "without feedback",
+        "plain torch",
+        "memcpy",
+    ],
     "wire codec, encode 100": ["encode_update", "tobytes", "memcpy"],
     "wire codec, decode 100": ["decode_update", "frombuffer", "memcpy"],
     "training step, cnn at 8x8": [
