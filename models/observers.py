@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .fake_quant import fake_quantize, fake_quantize_fitted
+from .ops.sizes import weight_codes
 from .rows import as_rows
 
 _ops = torch.ops.fedhq
@@ -43,7 +44,7 @@ def weight_range(bits: int) -> tuple[int, int]:
         >>> weight_range(2)
         (-2, 1)
     """
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return weight_codes(bits)
 
 
 def activation_range(bits: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cpu_build import load_library
-from .sizes import mask_bytes, packed_bytes
+from .sizes import mask_bytes, packed_bytes, weight_codes
 
 _PARALLEL_FROM = 1 << 16
 """Elements from which several threads pay."""
@@ -138,7 +138,7 @@ def quantize_weights(
     """See `library`."""
     table: list[int] = []
     for one, to, bit, width in zip(x, y, mask, bits, strict=True):
-        codes = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+        codes = weight_codes(width)
         table += (one.data_ptr(), to.data_ptr(), bit.data_ptr(), *one.shape, *codes)
     array = (ctypes.c_int64 * len(table))(*table)
     scale, zero = _empty_grid(max(len(one) for one in x))

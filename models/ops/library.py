@@ -41,7 +41,7 @@ from torch import Tensor
 
 from . import cpu_kernels, cuda_kernels, shapes, torch_kernels
 from .cpu_build import BuildError, load_library
-from .sizes import MAX_RATIOS, mask_bytes, packed_bytes
+from .sizes import MAX_RATIOS, mask_bytes, packed_bytes, weight_codes
 
 _SCHEMAS = (
     "quantize_dynamic(Tensor x, int qmin, int qmax, bool symmetric) -> (Tensor, Tensor, Tensor)",
@@ -241,7 +241,7 @@ def _quantize_weights(
         cpu_kernels.quantize_weights(x, y, mask, bits, ratios)
         return
     for one, to, bit, width in zip(x, y, mask, bits, strict=True):
-        codes = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+        codes = weight_codes(width)
         fitted = one, *codes, True, ratios, 1, True
         quantized, inside, _, _ = _kernels(one).quantize_fitted(*fitted)
         to.copy_(quantized)

@@ -40,6 +40,16 @@ def packed_bytes(total: int, wire_bits: int) -> int:
     return sum(-(-total * bits // 8) for bits in planes(wire_bits))
 
 
+def weight_codes(bits: int) -> tuple[int, int]:
+    """Smallest and largest code of a weight: all `2^bits` codes, zero among them.
+
+    Example:
+        >>> weight_codes(2)
+        (-2, 1)
+    """
+    return -int(2 ** (bits - 1)), int(2 ** (bits - 1)) - 1
+
+
 def greatest_level(wire_bits: int) -> int:
     """The greatest level on the wire; the least is its negative.
 
