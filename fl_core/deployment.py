@@ -14,7 +14,7 @@ from ..models import (
     correct_bias_,
     deploy,
 )
-from .datasets import Dataset
+from .data.datasets import Dataset
 from .settings import FederationSettings, QuantizationSettings
 
 

@@ -13,12 +13,12 @@ from ..allocator.arrays import IntArray
 from ..allocator.hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
-from .datasets import Dataset, Split, load_dataset, split_dataset
-from .fleet import make_fleet
-from .partitions import DirichletPartitioner, IidPartitioner, count_labels
+from .data.datasets import Dataset, Split, load_dataset, split_dataset
+from .data.partitions import DirichletPartitioner, IidPartitioner, count_labels
+from .fleet.classes import make_fleet
 from .seeds import Purpose, generator
 from .settings import FederationSettings, PartitionSettings
-from .wire import encoded_bytes
+from .wire.codec import encoded_bytes
 
 
 @dataclass(frozen=True, eq=False)

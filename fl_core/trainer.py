@@ -15,17 +15,18 @@ from ..allocator.controller import Outcome
 from ..allocator.errors import CheckpointError, FedHQError, WireError
 from ..allocator.solution import Allocation
 from ..models import accuracy
-from .aggregate import federated_average
-from .checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
-from .client import LocalTrainer, Weights, load_weights_, read_weights
 from .deployment import ship
-from .downlink import Broadcast, broadcast
+from .engine.local import LocalTrainer
 from .federation import Federation
-from .recorder import ROUNDS_FILE, RunRecorder, read_rounds
-from .records import ClientRecord, RoundRecord, WallRecord
-from .rounding import RAW_BITS
+from .records.checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
+from .records.recorder import ROUNDS_FILE, RunRecorder, read_rounds
+from .records.records import ClientRecord, RoundRecord, WallRecord
 from .seeds import Purpose, generator
-from .wire import Update, decode_update, encode_with_feedback
+from .server.aggregate import federated_average
+from .weights import Weights, load_weights_, read_weights
+from .wire.codec import Update, decode_update, encode_with_feedback
+from .wire.downlink import Broadcast, broadcast
+from .wire.rounding import RAW_BITS
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 MIN_FEEDBACK_BITS = 3

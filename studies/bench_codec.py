@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..fl_core.aggregate import federated_average
-from ..fl_core.client import Weights
-from ..fl_core.wire import decode_update, encode_update
+from ..fl_core.server.aggregate import federated_average
+from ..fl_core.weights import Weights
+from ..fl_core.wire.codec import decode_update, encode_update
 from ..models.ops import torch_kernels
 from ..models.ops.library import mix_key
 from .goals import Goal

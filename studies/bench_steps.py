@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ..allocator.strategy import Strategy
-from ..fl_core.client import LocalTrainer, read_weights
-from ..fl_core.datasets import Dataset
+from ..fl_core.data.datasets import Dataset
+from ..fl_core.engine.local import LocalTrainer
 from ..fl_core.settings import TrainingSettings
+from ..fl_core.weights import read_weights
 from ..models import Fit, Range, Recipe, build_model, prepare_, shadow_
 from .goals import Goal
 from .others import brevitas_model, quantizing_with, torch_ao_model, torchao_model, why_missing

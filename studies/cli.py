@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save_file
 
-from ..fl_core.records import RoundRecord
+from ..fl_core.records.records import RoundRecord
 from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
 from .compare import CONFIG_FILE, Progress, frontier_views, run_comparison, with_share

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..allocator import FedHQError, FrontierPick, pareto_frontier
 from ..fl_core.federation import Federation
-from ..fl_core.recorder import ROUNDS_FILE
+from ..fl_core.records.recorder import ROUNDS_FILE
 from ..fl_core.runtime import set_up_worker
 from .arms import make_allocator, make_trainer, with_share_of
 from .config import CompareConfig, Job, comparison_text

@@ -10,12 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from ..allocator import FedHQError
-from ..fl_core.checkpoint import load_checkpoint
-from ..fl_core.client import load_weights_
 from ..fl_core.deployment import ship
 from ..fl_core.federation import Federation, model_label
+from ..fl_core.records.checkpoint import load_checkpoint
 from ..fl_core.runtime import set_up_process
 from ..fl_core.trainer import CHECKPOINT_FILE
+from ..fl_core.weights import load_weights_
 from ..models import accuracy
 from .config import parse_run
 from .plan_files import check_target

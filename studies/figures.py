@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from plotly import graph_objects as go
 
-from ..fl_core.records import ClientRecord
+from ..fl_core.records.records import ClientRecord
 from .palette import LAST_ARM, Palette
 from .results import Comparison, FrontierView, RunResult
 

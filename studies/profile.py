@@ -15,10 +15,11 @@ from torch import nn
 
 from ..allocator.hardware import StepProfile
 from ..allocator.strategy import Method, Strategy, parse_menu
-from ..fl_core.client import LocalTrainer, read_weights
-from ..fl_core.datasets import Dataset, load_dataset
+from ..fl_core.data.datasets import Dataset, load_dataset
+from ..fl_core.engine.local import LocalTrainer
 from ..fl_core.federation import model_label
 from ..fl_core.settings import TrainingSettings
+from ..fl_core.weights import read_weights
 from ..models import Recipe, build_model, prepare_
 
 _BYTES_PER_PARAMETER = 12  # weight, gradient, momentum

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..allocator.arrays import FloatArray
-from ..fl_core.recorder import read_clients, read_rounds
-from ..fl_core.records import ClientRecord, RoundRecord
+from ..fl_core.records.recorder import read_clients, read_rounds
+from ..fl_core.records.records import ClientRecord, RoundRecord
 
 
 @dataclass(frozen=True)

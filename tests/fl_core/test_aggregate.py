@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedhq.fl_core.aggregate import federated_average
-from fedhq.fl_core.wire import WIRE_BITS, Update, decode_update, encode_update
+from fedhq.fl_core.server.aggregate import federated_average
+from fedhq.fl_core.wire.codec import WIRE_BITS, Update, decode_update, encode_update
 
 
 def update(client: int, num_examples: int, values, wire_bits: int = 32) -> Update:

@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 
 from fedhq.allocator.errors import CheckpointError
-from fedhq.fl_core.checkpoint import (
+from fedhq.fl_core.records.checkpoint import (
     Checkpoint,
     check_same_config,
     load_checkpoint,
@@ -303,7 +303,7 @@ SAVES_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from fedhq.fl_core.checkpoint import Checkpoint, save_checkpoint
+from fedhq.fl_core.records.checkpoint import Checkpoint, save_checkpoint
 
 for number in itertools.count(1):
     weights = {"w": np.full(300_000, number, np.float32)}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedhq.fl_core.datasets import Dataset, load_dataset, split_dataset
-from fedhq.fl_core.pydoc_text import ALPHABET, OTHER, encode_text
+from fedhq.fl_core.data.datasets import Dataset, load_dataset, split_dataset
+from fedhq.fl_core.data.pydoc_text import ALPHABET, OTHER, encode_text
 from fedhq.fl_core.settings import DataSettings
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.client import LocalTrainer, read_weights
-from fedhq.fl_core.datasets import load_dataset, split_dataset
+from fedhq.fl_core.data.datasets import load_dataset, split_dataset
 from fedhq.fl_core.deployment import make_recipe, ship
+from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.seeds import Purpose, generator
 from fedhq.fl_core.settings import (
     DeviceClass,
@@ -18,6 +18,7 @@ from fedhq.fl_core.settings import (
     QuantizationSettings,
     TrainingSettings,
 )
+from fedhq.fl_core.weights import read_weights
 from fedhq.models import (
     PerGroup,
     build_model,

@@ -19,7 +19,7 @@ from fedhq.fl_core.settings import (
     PartitionSettings,
     TrainingSettings,
 )
-from fedhq.fl_core.wire import encoded_bytes
+from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.models import build_model
 
 SETTINGS = FederationSettings(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedhq.fl_core.fleet import make_fleet, rarity
-from fedhq.fl_core.partitions import DirichletPartitioner, count_labels
+from fedhq.fl_core.data.partitions import DirichletPartitioner, count_labels
+from fedhq.fl_core.fleet.classes import make_fleet, rarity
 from fedhq.fl_core.settings import DeviceClass, FleetSettings
 
 CLASSES = tuple(

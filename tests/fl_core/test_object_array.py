@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from fedhq.fl_core.object_array import read_object
-from fedhq.fl_core.smartwatch import read_smartwatch
+from fedhq.fl_core.data.object_array import read_object
+from fedhq.fl_core.data.smartwatch import read_smartwatch
 
 
 class Calls:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator.data import total_variation
-from fedhq.fl_core.partitions import DirichletPartitioner, IidPartitioner, count_labels
+from fedhq.fl_core.data.partitions import DirichletPartitioner, IidPartitioner, count_labels
 
 LABELS = np.repeat(np.arange(10), 400)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator.errors import CheckpointError
-from fedhq.fl_core.recorder import (
+from fedhq.fl_core.records.recorder import (
     CLIENTS_FILE,
     ROUNDS_FILE,
     WALL_FILE,
@@ -15,7 +15,7 @@ from fedhq.fl_core.recorder import (
     read_clients,
     read_rounds,
 )
-from fedhq.fl_core.records import ClientRecord, RoundRecord, WallRecord
+from fedhq.fl_core.records.records import ClientRecord, RoundRecord, WallRecord
 
 FILES = (ROUNDS_FILE, CLIENTS_FILE, WALL_FILE)
 

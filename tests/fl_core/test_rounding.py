@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedhq.fl_core.rounding import (
+from fedhq.fl_core.wire.rounding import (
     RAW_BITS,
     Coded,
     add_decoded,

@@ -26,10 +26,8 @@ from fedhq.allocator import (
     parse_menu,
 )
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.client import load_weights_, read_weights
-from fedhq.fl_core.downlink import broadcast
 from fedhq.fl_core.federation import Federation
-from fedhq.fl_core.recorder import read_clients, read_rounds
+from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (
     DataSettings,
     DeviceClass,
@@ -39,7 +37,9 @@ from fedhq.fl_core.settings import (
     TrainingSettings,
 )
 from fedhq.fl_core.trainer import Trainer
-from fedhq.fl_core.wire import encoded_bytes
+from fedhq.fl_core.weights import load_weights_, read_weights
+from fedhq.fl_core.wire.codec import encoded_bytes
+from fedhq.fl_core.wire.downlink import broadcast
 
 FLEET = FleetSettings(
     (DeviceClass("fast", 1, 1.0, 1e6, 1e6), DeviceClass("slow", 1, 4.0, 1e5, 1e5)), spread=0.2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator.errors import WireError
-from fedhq.fl_core.wire import (
+from fedhq.fl_core.wire.codec import (
     WIRE_BITS,
     decode_update,
     encode_update,

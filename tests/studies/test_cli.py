@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedhq.fl_core.recorder import read_rounds
+from fedhq.fl_core.records.recorder import read_rounds
 from fedhq.studies.cli import main
 from fedhq.studies.progress import Meter
 

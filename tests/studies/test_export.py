@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import fedhq.models.export
-from fedhq.fl_core.checkpoint import load_checkpoint, save_checkpoint
-from fedhq.fl_core.recorder import read_rounds
+from fedhq.fl_core.records.checkpoint import load_checkpoint, save_checkpoint
+from fedhq.fl_core.records.recorder import read_rounds
 from fedhq.studies.cli import main
 from fedhq.studies.entry import run_command
 from fedhq.studies.export import add_arguments

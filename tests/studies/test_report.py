@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator import FedHQError
-from fedhq.fl_core.records import ClientRecord, RoundRecord
+from fedhq.fl_core.records.records import ClientRecord, RoundRecord
 from fedhq.studies.report import write_report
 from fedhq.studies.results import Comparison, FrontierView, RunResult, cells, summarise
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..allocator.arrays import IntArray
+from ...allocator.arrays import IntArray
 
 _MAX_DRAWS = 1000
 

@@ -7,7 +7,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from ..allocator.arrays import IntArray
+from ...allocator.arrays import IntArray
 
 WINDOW = 64
 """Characters of a window."""

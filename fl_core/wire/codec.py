@@ -42,11 +42,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..allocator.errors import WireError
+from ...allocator.errors import WireError
 from . import rounding
-from .rounding import Coded, Float32Array
-from .wire_header import WIRE_BITS as WIRE_BITS
-from .wire_header import (
+from .header import WIRE_BITS as WIRE_BITS
+from .header import (
     Header,
     check_shape,
     check_template,
@@ -57,6 +56,7 @@ from .wire_header import (
     require,
     write_payload,
 )
+from .rounding import Coded, Float32Array
 
 Tensors = Mapping[str, Float32Array]
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..allocator.errors import WireError
+from ...allocator.errors import WireError
 
 WIRE_BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 """Bits per element that an update can be sent at."""

@@ -33,9 +33,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ..allocator.errors import CheckpointError
-
-Weights = dict[str, NDArray[np.float32]]
+from ...allocator.errors import CheckpointError
+from ..weights import Weights
 
 _VERSION = 1
 _KEY, _DIGEST = "fedhq_checkpoint", "sha256"

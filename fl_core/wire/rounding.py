@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.ops import library  # noqa: F401 - registers torch.ops.fedhq
-from ..models.ops.sizes import greatest_level, packed_bytes, planes
+from ...models.ops import library  # noqa: F401 - registers torch.ops.fedhq
+from ...models.ops.sizes import greatest_level, packed_bytes, planes
 
 Float32Array = NDArray[np.float32]
 

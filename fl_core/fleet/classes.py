@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..allocator.arrays import FloatArray, IntArray
-from ..allocator.hardware import DeviceProfile
-from .settings import FleetSettings
+from ...allocator.arrays import FloatArray, IntArray
+from ...allocator.hardware import DeviceProfile
+from ..settings import FleetSettings
 
 _RARE_CLASSES = 2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..allocator.arrays import IntArray
+from ...allocator.arrays import IntArray
 from .object_array import read_object
 
 WINDOW = 100

@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from ..allocator.errors import CheckpointError
+from ...allocator.errors import CheckpointError
 from .records import ClientRecord, Record, RoundRecord, WallRecord
 
 ROUNDS_FILE = "rounds.jsonl"

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ..allocator.strategy import Method, Strategy
-from ..models import prepare_, shadow_
-from .datasets import Dataset
-from .deployment import make_recipe
-from .settings import QuantizationSettings, TrainingSettings
-
-Weights = dict[str, NDArray[np.float32]]
+from ...allocator.strategy import Method, Strategy
+from ...models import prepare_, shadow_
+from ..data.datasets import Dataset
+from ..deployment import make_recipe
+from ..settings import QuantizationSettings, TrainingSettings
+from ..weights import Weights, load_weights_
 
 _DEFAULT_QUANTIZATION = QuantizationSettings()
 
@@ -110,15 +108,3 @@ class LocalTrainer:
                 shadow_(prepare_(model, make_recipe(self._quantization, *bits)))
             self._resident[bits] = model
         return self._resident[bits]
-
-
-def read_weights(model: nn.Module) -> Weights:
-    """Copies a model's parameters out, by name."""
-    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-
-
-def load_weights_(model: nn.Module, weights: Weights) -> None:
-    """Copies parameters into a model, in place."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weights[name]))

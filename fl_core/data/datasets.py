@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..allocator.arrays import IntArray
+from ...allocator.arrays import IntArray
 from .pydoc_text import ALPHABET, pydoc_windows
 from .smartwatch import read_smartwatch
 

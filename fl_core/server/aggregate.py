@@ -8,9 +8,9 @@ from operator import attrgetter
 
 import torch
 
-from .client import Weights
-from .rounding import add_decoded
-from .wire import Update
+from ..weights import Weights
+from ..wire.codec import Update
+from ..wire.rounding import add_decoded
 
 
 def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..allocator.errors import FedHQError
-from .client import Weights
-from .seeds import Purpose, generator
-from .wire import decode_update, encode_update
+from ...allocator.errors import FedHQError
+from ..seeds import Purpose, generator
+from ..weights import Weights
+from .codec import decode_update, encode_update
 
 SERVER = 2**64 - 1
 """What stands for the server where a payload names its sender."""

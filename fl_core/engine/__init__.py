@@ -1,0 +1,1 @@
+"""What trains clients: in this process, in worker processes, or many at once."""

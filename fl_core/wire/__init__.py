@@ -1,0 +1,1 @@
+"""How updates and the model travel: codec, rounding, downlink."""
