@@ -47,7 +47,8 @@ def weight_codes(bits: int) -> tuple[int, int]:
         >>> weight_codes(2)
         (-2, 1)
     """
-    return -int(2 ** (bits - 1)), int(2 ** (bits - 1)) - 1
+    half = 1 << (bits - 1)
+    return -half, half - 1
 
 
 def greatest_level(wire_bits: int) -> int:
