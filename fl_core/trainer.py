@@ -30,7 +30,7 @@ from .wire.rounding import RAW_BITS
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 MIN_FEEDBACK_BITS = 3
-"""At 2 bits the noise of a row exceeds the row, and its residual would grow (see `wire`)."""
+"""At 2 bits the noise of a row exceeds the row, and its residual would grow (see `wire.codec`)."""
 _EVALUATION_BATCH = 500
 
 

@@ -25,7 +25,7 @@ little endian. A payload is header, shape table, scales, codes, with no gap betw
 Names are not sent: the receiver has a template of names and shapes, and all is checked against it.
 Header, table and scales are multiples of 4 bytes, so float32 parts are aligned if the payload is.
 
-`rounding` says how floats become codes and codes bytes; `wire_header` reads and writes the rest.
+`rounding` says how floats become codes and codes bytes; `header` reads and writes the rest.
 Which of the two neighbours a value is rounded to is the sender's affair: other random numbers are
 other bytes of the same layout.
 """

@@ -1,6 +1,6 @@
 """The header of the wire codec and the shape table behind it: written, read, checked.
 
-`wire` has the layout; nothing here knows what the codes stand for. What a payload says of sizes is
+`codec` has the layout; nothing here knows what the codes stand for. What a payload says of sizes is
 checked before anyone takes memory for it.
 """
 

@@ -11,7 +11,7 @@ the other: 2, 4 and 8 are one plane each, 3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4
 is a whole number of bytes: up to 2 bytes more per tensor than ceil(n * b / 8). **32 bits** are raw
 float32, without scales.
 
-This is part of the layout of `wire`, which checks all that goes in and comes out; the kernels are
+This is part of the layout of `codec`, which checks all that goes in and comes out; the kernels are
 `models.ops`.
 """
 

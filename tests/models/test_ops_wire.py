@@ -25,7 +25,7 @@ def decoded(kernels, packed, scale, bits: int, shape: tuple[int, ...]) -> torch.
 
 
 def packed_by_hand(codes: np.ndarray, bits: int) -> np.ndarray:
-    """One code at a time, as `fl_core.rounding` describes the layout."""
+    """One code at a time, as `fl_core.wire.rounding` describes the layout."""
     parts, shift = [], bits
     for width in planes(bits):
         shift -= width
