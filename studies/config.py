@@ -12,15 +12,8 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..allocator import Method, parse_menu
-from ..fl_core.settings import (
-    BelowOne,
-    Count,
-    FederationSettings,
-    Positive,
-    Seed,
-    Share,
-    StrategyText,
-)
+from ..fl_core.settings import FederationSettings
+from ..fl_core.settings.fields import BelowOne, Count, Positive, Seed, Share, StrategyText
 from .faults import validate
 from .tables import merge
 
