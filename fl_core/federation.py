@@ -15,6 +15,7 @@ from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
 from .data.datasets import Dataset, Split, load_dataset, split_dataset
 from .data.partitions import DirichletPartitioner, IidPartitioner, count_labels
+from .engine.local import local_steps
 from .fleet.classes import make_fleet
 from .seeds import Purpose, generator
 from .settings import FederationSettings, PartitionSettings
@@ -155,6 +156,5 @@ def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidParti
 
 
 def _local_steps(clients: tuple[Dataset, ...], settings: FederationSettings) -> IntArray:
-    training = settings.training
-    batches = [-(-len(data) // training.batch_size) for data in clients]
-    return training.local_epochs * np.array(batches, dtype=np.int64)
+    steps = [local_steps(len(data), settings.training) for data in clients]
+    return np.array(steps, dtype=np.int64)

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -32,9 +34,26 @@ def set_up_process(threads: int = 1) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def set_up_worker() -> None:
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Sets the threads of torch's operators, and sets them back.
+
+    Example:
+        >>> with threads(1):
+        ...     torch.get_num_threads()
+        1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def set_up_worker(threads: int = 1) -> None:
     """Sets a worker process up; it ends with its parent, however that ends."""
-    set_up_process()
+    set_up_process(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +17,14 @@ from ..allocator.errors import CheckpointError, FedHQError, WireError
 from ..allocator.solution import Allocation
 from ..models import accuracy
 from .deployment import ship
-from .engine.local import LocalTrainer
+from .engine.pool import WorkerPool
+from .engine.serial import SerialEngine
+from .engine.work import Engine, Setup, Trained, Work
 from .federation import Federation
 from .records.checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
 from .records.recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records.records import ClientRecord, RoundRecord, WallRecord
+from .runtime import threads
 from .seeds import Purpose, generator
 from .server.aggregate import federated_average
 from .weights import Weights, load_weights_, read_weights
@@ -81,29 +85,38 @@ class _Reply:
 
 
 class Trainer:
-    """Trains a federation in one process, in a fixed order, on a virtual clock.
+    """Trains a federation on a virtual clock; the same bytes with any number of workers.
 
     Args:
         federation: Data, clients, devices.
         planner: Who decides what each client does.
         folder: Where records and checkpoint go; what stands there is resumed.
         config: The resolved configuration, ready for JSON; a checkpoint of another is refused.
+        workers: Processes that train clients; 1 trains in this one.
+        patience_seconds: How long a worker may take for one client; see `WorkerPool`.
 
     Raises:
         CheckpointError: If the folder holds a damaged checkpoint or one of another configuration.
     """
 
     def __init__(
-        self, federation: Federation, planner: Planner, folder: Path, config: Mapping[str, Any]
+        self,
+        federation: Federation,
+        planner: Planner,
+        folder: Path,
+        config: Mapping[str, Any],
+        workers: int = 1,
+        patience_seconds: float | None = None,
     ) -> None:
+        if workers < 1:
+            raise ValueError(f"`workers >= 1` must hold, but got {workers}.")
         self._federation = federation
         self._planner = planner
         self._folder = folder
         self._config = config
         self._recorder = RunRecorder(folder)
-        self._local = LocalTrainer(
-            federation.model, federation.settings.training, federation.settings.quantization
-        )
+        self._workers = workers
+        self._patience = patience_seconds
         self._state = self._resume()
 
     @property
@@ -125,15 +138,32 @@ class Trainer:
             FedHQError: If no client of a round returns a usable update.
         """
         training = self._federation.settings.training
-        for number in range(self._state.round_number + 1, training.rounds + 1):
-            record = self._round(number)
-            if number % training.checkpoint_every == 0 or number == training.rounds:
-                self._save()
-            if on_round is not None:
-                on_round(record)
+        left = range(self._state.round_number + 1, training.rounds + 1)
+        if not left:
+            return self._state.weights
+        with threads(training.threads), closing(self._make_engine()) as engine:
+            for number in left:
+                record = self._round(number, engine)
+                if number % training.checkpoint_every == 0 or number == training.rounds:
+                    self._save()
+                if on_round is not None:
+                    on_round(record)
         return self._state.weights
 
-    def _round(self, number: int) -> RoundRecord:
+    def _make_engine(self) -> Engine:
+        federation, settings = self._federation, self._federation.settings
+        setup = Setup(
+            federation.model,
+            federation.clients,
+            settings.training,
+            settings.quantization,
+            settings.seed,
+        )
+        if self._workers == 1:
+            return SerialEngine(setup)
+        return WorkerPool(setup, self._workers, self._patience)
+
+    def _round(self, number: int, engine: Engine) -> RoundRecord:
         clock = [time.perf_counter()]
         # 1. Decide.
         cohort = self._sample_cohort(number)
@@ -143,8 +173,14 @@ class Trainer:
         rate = self._learning_rate(number)
         bits = self._federation.settings.training.downlink_bits
         model = broadcast(self._state.weights, bits, number, self._federation.settings.seed)
+        works = [
+            Work(number, client, allocation.strategy(place), rate)
+            for place, client in enumerate(cohort)
+            if not allocation.strategy(place).is_skip
+        ]
+        trained = {t.work.client: t for t in engine.train(model.weights, works)}
         replies = [
-            self._visit(number, client, allocation, place, model)
+            self._reply(number, client, allocation, place, model, trained.get(client))
             for place, client in enumerate(cohort)
         ]
         # 3. Aggregate.
@@ -183,27 +219,29 @@ class Trainer:
         self._recorder.append(record, clients, wall)
         return record
 
-    def _visit(
-        self, number: int, client: int, allocation: Allocation, place: int, model: Broadcast
+    def _reply(
+        self,
+        number: int,
+        client: int,
+        allocation: Allocation,
+        place: int,
+        model: Broadcast,
+        trained: Trained | None,
     ) -> _Reply:
-        """One client's part of a round; a client that diverges counts as failed."""
+        """One client's part of a round; a client that diverges or breaks down counts as failed."""
         strategy = allocation.strategy(place)
         data = self._federation.clients[client]
         column = int(allocation.choice[place])
         seconds = float(self._federation.hardware.seconds[client, column])
         sent, received, loss, update = 0, 0, None, None
         status = "skipped"
-        if not strategy.is_skip:
-            received = model.num_bytes
-            rate, seed = self._learning_rate(number), self._federation.settings.seed
-            rng = generator(seed, Purpose.BATCHES, number, client)
-            result = self._local.train(model.weights, data, strategy, rate, rng)
-            try:
-                payload = self._send(number, client, strategy.wire_bits, result.update)
-                update = decode_update(payload, model.weights)
-                status, sent, loss = "ok", len(payload), result.train_loss
-            except WireError:
-                status = "failed"
+        if trained is not None:
+            received, status = model.num_bytes, "failed"
+            if trained.update is not None:
+                with suppress(WireError):
+                    payload = self._send(number, client, strategy.wire_bits, trained.update)
+                    update = decode_update(payload, model.weights)
+                    status, sent, loss = "ok", len(payload), trained.train_loss
         record = ClientRecord(
             round=number,
             client=client,

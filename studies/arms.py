@@ -92,7 +92,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
     )
 
 
-def make_trainer(config: RunConfig, folder: Path) -> Trainer:
+def make_trainer(config: RunConfig, folder: Path, workers: int = 1) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
     Raises:
@@ -104,7 +104,7 @@ def make_trainer(config: RunConfig, folder: Path) -> Trainer:
     # Two inputs that the configuration only names: step times and the fitted loss.
     seconds = hashlib.sha256(federation.hardware.seconds.tobytes()).hexdigest()
     inputs = {"seconds_sha256": seconds, "fitted": asdict(allocator.fitted)}
-    return Trainer(federation, allocator, folder, {**resolved(config), "inputs": inputs})
+    return Trainer(federation, allocator, folder, {**resolved(config), "inputs": inputs}, workers)
 
 
 def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:

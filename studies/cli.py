@@ -93,6 +93,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="deployed accuracy whose first simulated time is reported (default: the "
         f"comparison's, or {CompareSettings().target_accuracy})",
     )
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes that train clients; the results are the same bytes (default: %(default)s)",
+    )
     run.set_defaults(command=_run, resumes=True)
 
 
@@ -142,7 +148,7 @@ def _run(options: argparse.Namespace) -> None:
     job, target_accuracy = _job(options)
     config, folder = job.config, options.out
     set_up_process()
-    trainer = make_trainer(config, folder)
+    trainer = make_trainer(config, folder, options.workers)
     (folder / CONFIG_FILE).write_text(run_text(config), "utf-8")
     rounds = config.federation.training.rounds
     with Meter(options.quiet) as meter:

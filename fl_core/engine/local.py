@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ..data.datasets import Dataset
 from ..deployment import make_recipe
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights, load_weights_
+from .sgd import Sgd
 
 _DEFAULT_QUANTIZATION = QuantizationSettings()
 
@@ -38,8 +41,11 @@ class LocalTrainer:
 
     Args:
         model: The network; its weights are replaced before every training.
-        settings: Epochs, batch size, momentum.
+        settings: Epochs or steps, batch size, momentum, precision, device.
         quantization: How QAT quantizes.
+
+    Raises:
+        ValueError: If the model keeps running statistics, or the device is not there.
     """
 
     def __init__(
@@ -48,9 +54,11 @@ class LocalTrainer:
         settings: TrainingSettings,
         quantization: QuantizationSettings = _DEFAULT_QUANTIZATION,
     ) -> None:
+        check_trainable(model)
         self._template = model
         self._settings = settings
         self._quantization = quantization
+        self._device = find_device(settings.device)
         self._resident: dict[tuple[int, int] | None, nn.Module] = {}
 
     def train(
@@ -68,35 +76,42 @@ class LocalTrainer:
             data: The client's examples.
             strategy: What to do; not skip.
             learning_rate: Of this round.
-            rng: Orders the examples.
+            rng: Orders the examples, and seeds what the network draws (dropout).
+
+        Raises:
+            ValueError: If the client holds no example.
         """
+        if not len(data):
+            raise ValueError("`a client that trains holds an example` must hold: let it skip.")
         model = self._model(strategy)
         parameters = dict(model.named_parameters())
         load_weights_(model, weights)
         model.train()
-        optimizer = torch.optim.SGD(
-            parameters.values(), lr=learning_rate, momentum=self._settings.momentum
-        )
+        settings = self._settings
+        sgd = Sgd(list(parameters.values()), learning_rate, settings.momentum, settings.proximal)
+        inputs, labels = data.inputs.to(self._device), data.labels.to(self._device)
         losses = []
-        for inputs, labels in self._batches(data, rng):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
+        with torch.random.fork_rng(devices=[]):
+            # A child's, so that the order of the batches is the same with and without dropout.
+            torch.manual_seed(int(rng.spawn(1)[0].integers(2**63)))
+            for rows in batches(len(data), settings, rng):
+                at = rows.to(self._device)
+                with self._precision():
+                    output = model(inputs[at])
+                loss = nn.functional.cross_entropy(output.float(), labels[at])
+                loss.backward()  # type: ignore[no-untyped-call]
+                sgd.step()
+                losses.append(loss.detach())
         update = {
-            name: parameter.detach().numpy() - weights[name]
+            name: parameter.detach().cpu().numpy() - weights[name]
             for name, parameter in parameters.items()
         }
         return LocalResult(update, float(torch.stack(losses).mean()))
 
-    def _batches(
-        self, data: Dataset, rng: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for _ in range(self._settings.local_epochs):
-            order = torch.from_numpy(rng.permutation(len(data)))
-            for rows in torch.split(order, self._settings.batch_size):
-                yield data.inputs[rows], data.labels[rows]
+    def _precision(self) -> Any:
+        if self._settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
 
     def _model(self, strategy: Strategy) -> nn.Module:
         bits = None
@@ -106,5 +121,66 @@ class LocalTrainer:
             model = copy.deepcopy(self._template)
             if bits is not None:
                 shadow_(prepare_(model, make_recipe(self._quantization, *bits)))
-            self._resident[bits] = model
+            self._resident[bits] = model.to(self._device)
         return self._resident[bits]
+
+
+def local_steps(num_examples: int, settings: TrainingSettings) -> int:
+    """Training steps of a client in a round.
+
+    Example:
+        >>> local_steps(100, TrainingSettings(local_epochs=2, batch_size=32))
+        8
+    """
+    if settings.local_steps is not None:
+        return settings.local_steps
+    return settings.local_epochs * -(-num_examples // settings.batch_size)
+
+
+def batches(
+    num_examples: int, settings: TrainingSettings, rng: np.random.Generator
+) -> Iterator[torch.Tensor]:
+    """The rows of every step's examples: shuffled passes over the data, the last cut where it ends.
+
+    Example:
+        >>> settings = TrainingSettings(local_steps=3, batch_size=2)
+        >>> [len(rows) for rows in batches(3, settings, np.random.default_rng(0))]
+        [2, 1, 2]
+    """
+    left = local_steps(num_examples, settings)
+    while left > 0:
+        order = torch.from_numpy(rng.permutation(num_examples))
+        rows = torch.split(order, settings.batch_size)[:left]
+        yield from rows
+        left -= len(rows)
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuses a network that keeps more than its parameters: only these are sent and averaged.
+
+    Raises:
+        ValueError: If a layer keeps running statistics, or there is nothing to train.
+    """
+    for name, module in model.named_modules():
+        if getattr(module, "running_mean", None) is not None:
+            raise ValueError(
+                f"`the model keeps no running statistics` must hold, but {name!r} is a "
+                f"{type(module).__name__} that does: clients send parameters only. Take GroupNorm, "
+                "or `track_running_stats=False`."
+            )
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("`the model has parameters to train` must hold, but it has none.")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f'`training.device` = {name!r} must be there, but torch finds no CUDA. Take "cpu".'
+        )
+    return device

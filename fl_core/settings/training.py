@@ -1,24 +1,32 @@
-"""How a client trains."""
+"""How clients train, and for how long."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from .fields import KNOWN_KEYS_ONLY, BelowOne, Count, Positive
+from .fields import KNOWN_KEYS_ONLY, BelowOne, Count, Finite, Positive
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS_ONLY)
 class TrainingSettings:
-    """Federated averaging.
+    """Local SGD, and the rounds of it.
 
     Args:
         rounds: Communication rounds.
         local_epochs: Passes over a client's data in a round.
+        local_steps: Steps in a round, in place of whole passes.
         batch_size: Examples per step.
         learning_rate: At the start; it falls as a half cosine over the rounds.
         momentum: Of the local SGD; starts afresh every round.
+        proximal: Strength of the pull towards the received weights (FedProx, arXiv 1812.06127).
+        precision: Of activations and gradients on the way: float32, or bfloat16 where torch's
+            autocast uses it; weights stay float32.
+        device: Where clients train, as torch names it: `cpu`, `cuda`, `cuda:1`.
+        threads: Threads of torch's operators in every process. Sums are taken in another order
+            with another number, so results are the same bytes only for equal numbers.
         cohort: Clients sampled for each round, at most all; all where None.
         evaluate_every: Rounds between evaluations as deployed; the last is always evaluated.
         checkpoint_every: Rounds between checkpoints.
@@ -29,9 +37,14 @@ class TrainingSettings:
 
     rounds: Count = 30
     local_epochs: Count = 1
+    local_steps: Count | None = None
     batch_size: Count = 32
     learning_rate: Positive = 0.1
     momentum: BelowOne = 0.0
+    proximal: Annotated[Finite, Field(ge=0)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    threads: Count = 1
     cohort: Count | None = None
     evaluate_every: Count = 1
     checkpoint_every: Count = 1

@@ -26,6 +26,7 @@ from fedhq.allocator import (
     parse_menu,
 )
 from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (
@@ -180,6 +181,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path) ->
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_workers_leave_the_bytes_of_one_process(tmp_path) -> None:
+    make_trainer(tmp_path / "one").run()
+    trainer = make_trainer(tmp_path / "two")
+    trainer._workers = 2
+    trainer.run()
+    assert fingerprint(tmp_path / "two") == fingerprint(tmp_path / "one")
+
+
 def test_a_run_stopped_between_rounds_resumes_to_the_same_bytes(tmp_path) -> None:
     make_trainer(tmp_path / "whole").run()
 
@@ -212,20 +221,22 @@ def test_with_a_rounded_downlink_training_learns_and_bytes_are_those_of_the_payl
     assert rounds[-1].float_accuracy > 0.7
 
 
-def test_clients_start_from_what_they_decode_and_the_server_from_its_own_weights(tmp_path) -> None:
+def test_clients_start_from_what_they_decode_and_the_server_from_its_own_weights(
+    tmp_path, monkeypatch
+) -> None:
     """Training that moves nothing leaves the server's weights as they were, not rounded."""
     settings = with_training(rounds=1, downlink_bits=4, learning_rate=1e-30)
     federation = Federation.build(settings)
     start = read_weights(federation.model)
     trainer = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {})
     started = []
-    train = trainer._local.train
+    train = LocalTrainer.train
 
-    def watch(weights, *arguments):
+    def watch(self, weights, *arguments):
         started.append(weights)
-        return train(weights, *arguments)
+        return train(self, weights, *arguments)
 
-    trainer._local.train = watch
+    monkeypatch.setattr(LocalTrainer, "train", watch)
     trained = trainer.run()
     expected = broadcast(start, 4, 1, settings.seed).weights
     assert len(started) == 5

@@ -1,0 +1,203 @@
+"""Trains clients in processes of their own, as many at a time as there are workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch.multiprocessing  # noqa: F401 - tensors go to workers through shared memory
+
+from ...allocator.errors import FedHQError
+from ..weights import Weights, read_weights
+from .local import LocalTrainer
+from .shared import SharedWeights
+from .work import Setup, Trained, Work
+from .worker import MOST_BYTES, Desk, read_answer, work_until_told, write_order
+
+_TRIES = 2
+_END_SECONDS = 5.0
+_FIRST_WORDS = (
+    'Guard the start of your program with `if __name__ == "__main__":`, and define model and data '
+    "at the top level of a module: workers import it."
+)
+
+
+@dataclass(eq=False)
+class _Seat:
+    """A worker, and what it is at."""
+
+    process: BaseProcess
+    pipe: Connection
+    update: SharedWeights
+    work: Work | None = None
+    since: float = 0.0
+
+
+class WorkerPool:
+    """Persistent processes, each with one resident model per kind of training.
+
+    They start once and read weights from shared memory; what goes through a pipe is a line of JSON
+    per client. A client whose worker dies is trained again by a new one; if that dies too, the
+    client has failed. Results do not depend on the number of workers, nor on who dies.
+
+    Processes cost memory (about 250 MB each, most of it torch) and one or two seconds to start, and
+    pay where training a round takes longer than a few tens of milliseconds. Take as many workers
+    as cores, with one thread each: threads within small operators mostly wait for each other.
+
+    Args:
+        setup: Model, data, settings; it is pickled once for every process.
+        workers: How many.
+        patience_seconds: How long a worker may take for one client by this machine's clock, until
+            it is ended and the client has failed; without end where None. A run in which that
+            happens cannot be repeated to the byte.
+
+    Raises:
+        ValueError: If a number is too small, or the model does not suit.
+        FedHQError: If workers cannot start.
+    """
+
+    def __init__(self, setup: Setup, workers: int, patience_seconds: float | None = None) -> None:
+        if workers < 1:
+            raise ValueError(f"`workers >= 1` must hold, but got {workers}.")
+        if patience_seconds is not None and not patience_seconds > 0:
+            raise ValueError(f"`patience_seconds > 0` must hold, but got {patience_seconds}.")
+        LocalTrainer(setup.model, setup.training, setup.quantization)  # checks them here
+        self._setup = setup
+        self._patience = patience_seconds
+        self._shapes = {name: w.shape for name, w in read_weights(setup.model).items()}
+        self._weights = SharedWeights(self._shapes)
+        self._context = _context()
+        self._has_answered = False
+        self._seats: list[_Seat] = []
+        for _ in range(workers):
+            self._seats.append(self._start())
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the workers that are alive."""
+        return tuple(s.process.pid for s in self._seats if s.process.pid and s.process.is_alive())
+
+    def train(self, weights: Weights, works: Sequence[Work]) -> Iterator[Trained]:
+        """Trains all, in the order in which workers become free; see `Engine.train`."""
+        if not self._seats:
+            raise FedHQError("`the pool is open` must hold, but it was closed. Make a new one.")
+        self._weights.write(weights)
+        waiting = deque(works)
+        tries: dict[Work, int] = {}
+        try:
+            while waiting or any(seat.work for seat in self._seats):
+                self._hand_out(waiting)
+                yield from self._collect(waiting, tries)
+        finally:
+            self._drop_unfinished()
+
+    def close(self) -> None:
+        """Ends the workers; they end by themselves when their pipe closes."""
+        for seat in self._seats:
+            seat.pipe.close()
+        for seat in self._seats:
+            seat.process.join(_END_SECONDS)
+            _end(seat.process)
+        self._seats = []
+
+    def _hand_out(self, waiting: deque[Work]) -> None:
+        for seat in self._seats:
+            if seat.work is None and waiting:
+                seat.work, seat.since = waiting.popleft(), time.monotonic()
+                try:
+                    seat.pipe.send_bytes(write_order(seat.work))
+                except OSError:
+                    pass  # it has died: `_collect` sees to it
+
+    def _collect(self, waiting: deque[Work], tries: dict[Work, int]) -> Iterator[Trained]:
+        """Waits until at least one worker has answered, died or used up its patience."""
+        busy = {seat.pipe: seat for seat in self._seats if seat.work is not None}
+        ready = wait(list(busy), self._seconds_left(busy.values()))
+        for pipe in ready:
+            seat = busy[pipe]  # type: ignore[index]
+            work = seat.work
+            assert work is not None
+            try:
+                answer = seat.pipe.recv_bytes(MOST_BYTES)
+            except (EOFError, OSError):
+                yield from self._mourn(seat, work, waiting, tries)
+                continue
+            seat.work, self._has_answered = None, True
+            yield read_answer(work, answer, seat.update)
+        for seat in busy.values():
+            if seat.pipe not in ready and self._seconds_left([seat]) == 0 and seat.work:
+                yield self._give_up(seat, seat.work, f"no answer in {self._patience:g} s")
+
+    def _seconds_left(self, seats: Iterable[_Seat]) -> float | None:
+        """Until the first of them has used up its patience; None without end."""
+        if self._patience is None:
+            return None
+        since = min(seat.since for seat in seats)
+        return max(0.0, since + self._patience - time.monotonic())
+
+    def _mourn(
+        self, seat: _Seat, work: Work, waiting: deque[Work], tries: dict[Work, int]
+    ) -> Iterator[Trained]:
+        """A worker has died: its client is trained again, but not for ever."""
+        seat.process.join()
+        code = seat.process.exitcode
+        tries[work] = tries.get(work, 1) + 1
+        if tries[work] > _TRIES:
+            if not self._has_answered:
+                self.close()
+                raise FedHQError(
+                    f"`workers start` must hold, but they end with exit code {code} before their "
+                    f"first answer; what they wrote stands above. {_FIRST_WORDS}"
+                )
+            yield self._give_up(seat, work, f"its worker died {_TRIES} times (exit code {code})")
+            return
+        waiting.appendleft(work)
+        self._replace(seat)
+
+    def _give_up(self, seat: _Seat, work: Work, reason: str) -> Trained:
+        seconds = time.monotonic() - seat.since
+        self._replace(seat)
+        return Trained(work, None, None, seconds, reason)
+
+    def _replace(self, seat: _Seat) -> None:
+        _end(seat.process)
+        seat.pipe.close()
+        self._seats[self._seats.index(seat)] = self._start()
+
+    def _drop_unfinished(self) -> None:
+        """Whoever stops to listen leaves workers busy: their answers must reach nobody else."""
+        for seat in [seat for seat in self._seats if seat.work is not None]:
+            self._replace(seat)
+
+    def _start(self) -> _Seat:
+        here, there = self._context.Pipe()
+        update = SharedWeights(self._shapes)
+        desk = Desk(self._setup, self._weights, update)
+        process = self._context.Process(target=work_until_told, args=(desk, there), daemon=True)
+        try:
+            process.start()
+        except (AttributeError, TypeError, OSError, ValueError) as error:
+            raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
+        there.close()
+        return _Seat(process, here, update)
+
+
+def _context() -> Any:
+    """Forks from a server that has imported torch once, where the system has such a thing."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload([f"{__package__}.worker"])
+    return context
+
+
+def _end(process: BaseProcess) -> None:
+    if process.is_alive():
+        process.kill()
+    process.join()
