@@ -43,19 +43,20 @@ import torch
 from numpy.typing import NDArray
 
 from ...allocator.errors import WireError
+from ...models.ops.sizes import greatest_level
 from . import rounding
+from .check import check_fits, check_tensor, greatest_of, is_sound
 from .header import WIRE_BITS as WIRE_BITS
 from .header import (
     Header,
     check_shape,
-    check_template,
     check_wire_bits,
     header_bytes,
     new_header,
     read_header,
-    require,
     write_payload,
 )
+from .layout import make_layout
 from .rounding import Coded, Float32Array
 
 Tensors = Mapping[str, Float32Array]
@@ -71,6 +72,7 @@ class Update:
         num_examples: Examples that it was trained on.
         wire_bits: Bits per element that it was sent at.
         coded: Name to scales and codes, in the order of the template.
+        greatest: No value is greater in magnitude.
     """
 
     round_number: int
@@ -78,6 +80,7 @@ class Update:
     num_examples: int
     wire_bits: int
     coded: Mapping[str, Coded]
+    greatest: float
 
     @cached_property
     def tensors(self) -> Tensors:
@@ -220,31 +223,30 @@ def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Updat
             ...
         fedhq.allocator.errors.WireError: `it starts with b'FHQU'` must hold for a payload, ...
     """
-    shapes = {name: values.shape for name, values in template.items()}
     header = read_header(payload)
-    bits = header.wire_bits
-    check_template(payload, header, shapes)
-    sizes = {name: rounding.coded_bytes(shape, bits) for name, shape in shapes.items()}
-    require(
-        header.body_bytes == sum(sizes.values()),
-        f"body_bytes = {sum(sizes.values())} of the template at {bits} bits",
-        header.body_bytes,
-    )
+    layout = make_layout(tuple((k, v.shape) for k, v in template.items()), header.wire_bits)
+    check_fits(payload, header, layout)
     # A copy: the update outlives the payload, and torch has no arrays that cannot be written.
-    body = bytearray(memoryview(payload)[header.header_bytes :])
-    scales_at, codes_at = 0, 4 * sum(rounding.num_scales(shape, bits) for shape in shapes.values())
-    coded = {}
-    for name, shape in shapes.items():
-        rows = rounding.num_scales(shape, bits)
-        scales = np.frombuffer(body, np.float32, rows, scales_at)
-        packed = np.frombuffer(body, np.uint8, sizes[name] - 4 * rows, codes_at)
-        coded[name] = Coded(shape, bits, torch.from_numpy(scales), torch.from_numpy(packed))
-        _check_tensor(f"of {name!r} from client {header.client}", coded[name])
-        scales_at += scales.nbytes
-        codes_at += packed.nbytes
-    return Update(
-        header.round_number, header.client, header.num_examples, bits, MappingProxyType(coded)
+    body = np.frombuffer(bytearray(memoryview(payload)[header.header_bytes :]), np.uint8)
+    codes_at = 4 * sum(layout.num_scales)
+    scales, codes = body[:codes_at].view(np.float32), body[codes_at:]
+    parts = zip(
+        layout.shapes,
+        torch.from_numpy(scales).split(layout.num_scales),
+        torch.from_numpy(codes).split(layout.num_bytes),
+        strict=True,
     )
+    bits = header.wire_bits
+    coded = {name: Coded(shape, bits, *tensors) for (name, shape), *tensors in parts}
+    is_raw = bits == rounding.RAW_BITS
+    greatest = greatest_of(codes.view(np.float32) if is_raw else scales)
+    if not is_raw:
+        greatest *= greatest_level(bits)
+    if not is_sound(coded, scales, codes, layout, greatest):
+        for name, tensor in coded.items():
+            check_tensor(f"of {name!r} from client {header.client}", tensor)
+    about = header.round_number, header.client, header.num_examples, bits
+    return Update(*about, MappingProxyType(coded), greatest)
 
 
 def _check_residual(update: Tensors, residual: Tensors) -> None:
@@ -288,16 +290,3 @@ def _write(header: Header, coded: Mapping[str, Coded]) -> bytes:
     body = [tensor.scales.numpy().data for tensor in coded.values()]
     body += [tensor.packed.numpy().data for tensor in coded.values()]
     return write_payload(header, {name: tensor.shape for name, tensor in coded.items()}, body)
-
-
-def _check_tensor(what: str, coded: Coded) -> None:
-    if coded.wire_bits == rounding.RAW_BITS:
-        require(coded.is_finite, f"values {what} are finite", "NaN or infinity")
-        return
-    scales, greatest = coded.scales.numpy(), rounding.greatest_scale(coded.wire_bits)
-    bad = scales[~((scales >= 0) & (scales <= greatest))]
-    require(not bad.size, f"0 <= scales {what} <= {greatest:.6g}", bad[:3].tolist())
-    most = 2**coded.wire_bits - 2
-    require(not rounding.has_foreign_code(coded), f"codes {what} <= {most}", most + 1)
-    rest = rounding.missing_elements(coded)
-    require(not any(rest), f"missing elements {what} are 0", rest)

@@ -18,6 +18,8 @@ WIRE_BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 
 _MAGIC, _VERSION = b"FHQU", 1
 _HEADER = struct.Struct("<4sBBHIIIIIIQQ")
+HEADER_BYTES = _HEADER.size
+"""Of the fixed part, before the shape table."""
 _CHECKSUM_AT = 12
 _DROP = "drop the payload and count the client as failed"
 
@@ -96,7 +98,7 @@ def write_payload(
     header = header._replace(
         header_bytes=header_bytes(shapes.values()),
         num_tensors=len(shapes),
-        names_checksum=_names_checksum(shapes),
+        names_checksum=names_checksum(shapes),
         body_bytes=sum(part.nbytes for part in body),
     )
     table = [struct.pack(f"<{1 + len(shape)}I", len(shape), *shape) for shape in shapes.values()]
@@ -155,13 +157,14 @@ def check_template(payload: bytes, header: Header, shapes: Mapping[str, tuple[in
         require(sent == shape, f"shape of {name!r} = {shape}", sent, sender)
         at += 4 + 4 * ndim
     require(header.header_bytes == at, f"header_bytes = {at}", header.header_bytes)
-    expected, sent_names = _names_checksum(shapes), header.names_checksum
+    expected, sent_names = names_checksum(shapes), header.names_checksum
     require(
         sent_names == expected, f"names checksum = {expected:#010x}", f"{sent_names:#x}", sender
     )
 
 
-def _names_checksum(names: Iterable[str]) -> int:
+def names_checksum(names: Iterable[str]) -> int:
+    """The crc32 of names, as the header holds it."""
     return zlib.crc32("\0".join(names).encode("utf-8", "surrogatepass"))
 
 

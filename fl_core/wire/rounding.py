@@ -186,16 +186,28 @@ def has_foreign_code(coded: Coded) -> bool:
     return _has_full_field(whole.view(_WORD), bits) or _has_full_field(tail, bits)
 
 
-def missing_elements(coded: Coded) -> list[int]:
-    """What stands in the places that fill the last runs of the planes up; at most 7 a plane."""
-    total, start, found = prod(coded.shape), 0, []
-    for bits in planes(coded.wire_bits):
+def missing_places(total: int, wire_bits: int) -> list[tuple[int, int, int]]:
+    """Where elements fill the last runs of the planes up: byte, lowest bit, number of bits.
+
+    At most 7 a plane.
+
+    Example:
+        >>> missing_places(3, 4)
+        [(1, 4, 4)]
+    """
+    start, found = 0, []
+    for bits in planes(wire_bits):
         stride = packed_bytes(total, bits)
         for element in range(total, stride * 8 // bits):
-            byte = int(coded.packed[start + element % stride])
-            found.append(byte >> (bits * (element // stride)) & (2**bits - 1))
+            found.append((start + element % stride, bits * (element // stride), bits))
         start += stride
     return found
+
+
+def missing_elements(coded: Coded) -> list[int]:
+    """What stands in the places that fill the last runs of the planes up."""
+    places = missing_places(prod(coded.shape), coded.wire_bits)
+    return [int(coded.packed[at]) >> low & (2**bits - 1) for at, low, bits in places]
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

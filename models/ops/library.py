@@ -284,15 +284,18 @@ def _unpack_add(
     total: Tensor,
 ) -> None:
     _require_wire(wire_bits, total, *scales)
-    for one in packed:
-        _require_packed(one, wire_bits, total.numel())
     if not len(packed) == len(scales) == len(weights):
         raise ValueError(
             "`packed`, `scales` and `weights` must be of one length, but are of "
             f"{len(packed)}, {len(scales)} and {len(weights)}."
         )
-    for scale in scales:
-        _of_rows(total, scale)
+    # What is alike in all senders is worked out once: there are thousands of small tensors.
+    size, rows = (packed_bytes(total.numel(), wire_bits),), total.shape[:1]
+    for one, scale in zip(packed, scales, strict=True):
+        if one.shape != size or one.dtype != torch.uint8 or not one.is_contiguous():
+            _require_packed(one, wire_bits, total.numel())
+        if scale.shape != rows or scale.device != total.device:
+            _of_rows(total, scale)
     _of_rows(total).unpack_add(packed, scales, weights, wire_bits, total)
 
 

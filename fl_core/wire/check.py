@@ -1,0 +1,74 @@
+"""Whether what was sent fits the model and is sound: all at once, then a tensor at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...models.ops.sizes import planes
+from .header import HEADER_BYTES, Header, check_template, require
+from .layout import Layout
+from .rounding import (
+    RAW_BITS,
+    Coded,
+    Float32Array,
+    greatest_scale,
+    has_foreign_code,
+    missing_elements,
+)
+
+
+def check_fits(payload: bytes, header: Header, layout: Layout) -> None:
+    """Raises `WireError` unless the payload's tensors and sizes are those of the layout."""
+    same = header.num_tensors == len(layout.shapes)
+    same = same and payload[HEADER_BYTES : header.header_bytes] == layout.table
+    if not (same and header.names_checksum == layout.names_checksum):
+        check_template(payload, header, dict(layout.shapes))
+    size = layout.body_bytes
+    rule = f"body_bytes = {size} of the template at {header.wire_bits} bits"
+    require(header.body_bytes == size, rule, header.body_bytes)
+
+
+def greatest_of(numbers: Float32Array) -> float:
+    """The greatest magnitude; NaN if one of them is."""
+    return max(float(numbers.max()), -float(numbers.min())) if numbers.size else 0.0
+
+
+def is_sound(
+    coded: Mapping[str, Coded],
+    scales: Float32Array,
+    codes: NDArray[np.uint8],
+    layout: Layout,
+    greatest: float,
+) -> bool:
+    """Whether `check_tensor` finds nothing, all tensors at once where that can be."""
+    bits = layout.wire_bits
+    if bits == RAW_BITS:
+        return math.isfinite(greatest)
+    top = greatest_scale(bits)
+    if scales.size and not (scales.min() >= 0 and scales.max() <= top):
+        return False
+    if (codes[layout.padding] & layout.padding_bits).any():
+        return False
+    if bits in planes(bits):  # bytes hold whole codes: where a tensor begins does not matter
+        whole = Coded((codes.size * 8 // bits,), bits, torch.empty(0), torch.from_numpy(codes))
+        return not has_foreign_code(whole)
+    return not any(has_foreign_code(tensor) for tensor in coded.values())
+
+
+def check_tensor(what: str, coded: Coded) -> None:
+    """Raises `WireError` unless all scales and codes, or raw floats, of a tensor are sound."""
+    if coded.wire_bits == RAW_BITS:
+        require(coded.is_finite, f"values {what} are finite", "NaN or infinity")
+        return
+    scales, greatest = coded.scales.numpy(), greatest_scale(coded.wire_bits)
+    bad = scales[~((scales >= 0) & (scales <= greatest))]
+    require(not bad.size, f"0 <= scales {what} <= {greatest:.6g}", bad[:3].tolist())
+    most = 2**coded.wire_bits - 2
+    require(not has_foreign_code(coded), f"codes {what} <= {most}", most + 1)
+    rest = missing_elements(coded)
+    require(not any(rest), f"missing elements {what} are 0", rest)
