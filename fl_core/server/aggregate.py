@@ -1,29 +1,51 @@
-"""Federated averaging (McMahan et al. 2017, arXiv 1602.05629, algorithm 1), in a fixed order."""
+"""Means of updates in a fixed order, no update ever held as floats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 
 import torch
 
 from ..weights import Weights
 from ..wire.codec import Update
 from ..wire.rounding import add_decoded
+from .weighting import example_weights, shares_of
 
 
-def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:
-    """Adds the mean of the updates, weighted by examples, to the server's weights.
+def mean_change(template: Weights, updates: Sequence[Update], shares: Sequence[float]) -> Weights:
+    """The sum of share * update.
 
     The updates of a width are decoded and added up in one pass, a cache's worth of the sum at a
-    time; no update is ever held as floats. Widths rise, clients of a width come in the order of
-    their numbers, so that the order of arrival does not matter.
+    time. Widths rise, clients of a width come in the order of their numbers and rounds, so that
+    the order of arrival does not matter.
 
-    The sum is float32: of n updates u with shares w of the examples, the mean errs by at most
+    The sum is float32: of n updates u with shares w, it errs by at most
     (n + 4) * 2**-24 * sum(w * abs(u)) (each term is rounded at most four times, each of the n
     sums once; sums of n**2 * 2**-48 left out), for 1000 clients 6e-5 of what they send. Rounding
     to 4 bits alone errs by up to 1/7 of a row's greatest value.
+
+    Args:
+        template: Weights of the model; only names and shapes are read.
+        updates: Decoded updates.
+        shares: One for each of them.
+
+    Returns:
+        float32, by name.
+    """
+    groups = list(_by_width(updates, shares))
+    changes: Weights = {}
+    for name, values in template.items():
+        change = torch.zeros(values.shape)
+        for group, theirs in groups:
+            add_decoded([update.coded[name] for update in group], theirs, change)
+        changes[name] = change.numpy()
+    return changes
+
+
+def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:
+    """Adds the mean of the updates, weighted by examples (McMahan et al., arXiv 1602.05629).
 
     Args:
         weights: The server's float weights.
@@ -35,23 +57,22 @@ def federated_average(weights: Weights, updates: Sequence[Update]) -> Weights:
     Raises:
         ValueError: If there is no update, or none holds an example.
     """
-    total = sum(update.num_examples for update in updates)
-    if total <= 0:
+    shares = shares_of(example_weights(updates))
+    if not any(shares):
         raise ValueError(
-            f"at least one update with examples is needed to average, but got {len(updates)} "
-            f"updates with {total} examples."
+            "at least one update with examples is needed to average, but got "
+            f"{len(updates)} updates with 0 examples."
         )
-    groups = [(group, [u.num_examples / total for u in group]) for group in _by_width(updates)]
-    averaged: Weights = {}
+    averaged = mean_change(weights, updates, shares)
     for name, old in weights.items():
-        change = torch.zeros(old.shape)
-        for group, shares in groups:
-            add_decoded([update.coded[name] for update in group], shares, change)
-        averaged[name] = change.numpy()
         averaged[name] += old
     return averaged
 
 
-def _by_width(updates: Sequence[Update]) -> Iterator[list[Update]]:
-    ordered = sorted(updates, key=attrgetter("wire_bits", "client"))
-    return (list(group) for _, group in groupby(ordered, attrgetter("wire_bits")))
+def _by_width(
+    updates: Sequence[Update], shares: Sequence[float]
+) -> Iterator[tuple[tuple[Update, ...], tuple[float, ...]]]:
+    keyed = [(u.wire_bits, u.client, u.round_number, k) for k, u in enumerate(updates)]
+    for _, group in groupby(sorted(keyed), itemgetter(0)):
+        places = [place for *_, place in group]
+        yield tuple(updates[k] for k in places), tuple(shares[k] for k in places)

@@ -4,6 +4,7 @@ from .data import DataSettings, PartitionSettings
 from .federation import FederationSettings
 from .fleet import DeviceClass, FleetSettings
 from .quantization import LayerSettings, QuantizationSettings
+from .server import ServerSettings
 from .training import TrainingSettings
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "LayerSettings",
     "PartitionSettings",
     "QuantizationSettings",
+    "ServerSettings",
     "TrainingSettings",
 ]

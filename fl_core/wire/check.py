@@ -33,24 +33,31 @@ def check_fits(payload: bytes, header: Header, layout: Layout) -> None:
     require(header.body_bytes == size, rule, header.body_bytes)
 
 
-def greatest_of(numbers: Float32Array) -> float:
-    """The greatest magnitude; NaN if one of them is."""
-    return max(float(numbers.max()), -float(numbers.min())) if numbers.size else 0.0
+def extent(numbers: Float32Array) -> tuple[float, float]:
+    """The least and the greatest; NaN if one of them is, zeros if there are none."""
+    return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
 
 
 def is_sound(
     coded: Mapping[str, Coded],
-    scales: Float32Array,
     codes: NDArray[np.uint8],
     layout: Layout,
+    least: float,
     greatest: float,
 ) -> bool:
-    """Whether `check_tensor` finds nothing, all tensors at once where that can be."""
+    """Whether `check_tensor` finds nothing, all tensors at once where that can be.
+
+    Args:
+        coded: All tensors.
+        codes: Of all tensors, one behind the other.
+        layout: Of their payload.
+        least: Of all scales, or raw floats.
+        greatest: Of all scales, or raw floats.
+    """
     bits = layout.wire_bits
     if bits == RAW_BITS:
-        return math.isfinite(greatest)
-    top = greatest_scale(bits)
-    if scales.size and not (scales.min() >= 0 and scales.max() <= top):
+        return math.isfinite(least) and math.isfinite(greatest)
+    if not (least >= 0 and greatest <= greatest_scale(bits)):
         return False
     if (codes[layout.padding] & layout.padding_bits).any():
         return False

@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from ...allocator.errors import WireError
 from ...models.ops.sizes import greatest_level
 from . import rounding
-from .check import check_fits, check_tensor, greatest_of, is_sound
+from .check import check_fits, check_tensor, extent, is_sound
 from .header import WIRE_BITS as WIRE_BITS
 from .header import (
     Header,
@@ -232,20 +232,19 @@ def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Updat
     scales, codes = body[:codes_at].view(np.float32), body[codes_at:]
     parts = zip(
         layout.shapes,
-        torch.from_numpy(scales).split(layout.num_scales),
-        torch.from_numpy(codes).split(layout.num_bytes),
+        torch.from_numpy(scales).split_with_sizes(layout.num_scales),
+        torch.from_numpy(codes).split_with_sizes(layout.num_bytes),
         strict=True,
     )
     bits = header.wire_bits
     coded = {name: Coded(shape, bits, *tensors) for (name, shape), *tensors in parts}
     is_raw = bits == rounding.RAW_BITS
-    greatest = greatest_of(codes.view(np.float32) if is_raw else scales)
-    if not is_raw:
-        greatest *= greatest_level(bits)
-    if not is_sound(coded, scales, codes, layout, greatest):
+    least, most = extent(codes.view(np.float32) if is_raw else scales)
+    if not is_sound(coded, codes, layout, least, most):
         for name, tensor in coded.items():
             check_tensor(f"of {name!r} from client {header.client}", tensor)
     about = header.round_number, header.client, header.num_examples, bits
+    greatest = max(-least, most) if is_raw else most * greatest_level(bits)
     return Update(*about, MappingProxyType(coded), greatest)
 
 

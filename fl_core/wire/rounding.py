@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -104,6 +105,7 @@ def coded_bytes(shape: Sequence[int], wire_bits: int) -> int:
     return 4 * num_scales(shape, wire_bits) + codes
 
 
+@cache
 def greatest_scale(wire_bits: int) -> np.float32:
     """The greatest scale: times the greatest level it is finite.
 
@@ -179,11 +181,13 @@ def has_foreign_code(coded: Coded) -> bool:
     if len(planes(bits)) > 1:
         codes = torch.ops.fedhq.unpack(coded.packed, bits, prod(coded.shape))
         return bool((codes == 2**bits - 1).any())
-    bytes_ = coded.packed.numpy()
-    whole = bytes_[: bytes_.size // _WORD.itemsize * _WORD.itemsize]
-    rest = bytes_[whole.size :].tobytes().ljust(_WORD.itemsize, b"\0")
-    tail = np.frombuffer(rest, _WORD)
-    return _has_full_field(whole.view(_WORD), bits) or _has_full_field(tail, bits)
+    codes = coded.packed.numpy()
+    end = codes.size // _WORD.itemsize * _WORD.itemsize
+    tail = int.from_bytes(codes[end:].tobytes(), "little")
+    for shift in (4, 2, 1):
+        if shift < bits:
+            tail &= tail >> shift
+    return bool(tail & _lowest(bits)) or _has_full_field(codes[:end].view(_WORD), bits)
 
 
 def missing_places(total: int, wire_bits: int) -> list[tuple[int, int, int]]:
@@ -215,9 +219,14 @@ def _matrix(shape: Sequence[int]) -> tuple[int, int]:
     return (shape[0], prod(shape[1:])) if len(shape) >= 2 else (1, prod(shape))
 
 
+def _lowest(bits: int) -> int:
+    """The lowest bit of every field of a word."""
+    return int.from_bytes(bytes([{2: 0x55, 4: 0x11, 8: 0x01}[bits]]) * _WORD.itemsize, "little")
+
+
 def _has_full_field(words: NDArray[np.uint64], bits: int) -> bool:
     """Whether all bits of a field of 2, 4 or 8 are set, a chunk that fits a cache at a time."""
-    lowest = int.from_bytes(bytes([{2: 0x55, 4: 0x11, 8: 0x01}[bits]]) * _WORD.itemsize, "little")
+    lowest = _lowest(bits)
     both = np.empty(min(words.size, _CHUNK_WORDS), _WORD)
     shifted = np.empty_like(both)
     for chunk in _chunks(words):
