@@ -20,7 +20,6 @@ from .relax import settle
 from .solution import Allocation, Solver
 from .solve import solve
 from .strategy import Strategy, parse_menu, parse_strategy, teaches
-from .terms import Budget
 
 __all__ = ["Goal", "HybridAllocator", "Outcome"]
 
@@ -37,8 +36,8 @@ class HybridAllocator:
 
     Args:
         menu: The strategies on offer, as `Strategy` or text; those of `hardware`, in that order.
-        hardware: Seconds, bytes and feasibility of every strategy for the whole fleet; seconds may
-            be NaN where they are unknown.
+        hardware: Seconds, bytes, joules and feasibility of every strategy for the whole fleet;
+            seconds may be NaN where they are unknown.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
         solver: Who decides: an exact solver, a rule, or `FrontierPick`.
         num_examples: `(clients,)` examples of every client of the fleet.
@@ -61,8 +60,8 @@ class HybridAllocator:
 
     Raises:
         ValueError: If a table has a wrong shape, the menu is not that of `hardware`, `deployed`
-            has no bits of the menu, a client or group has nothing allowed, or a number is out of
-            its range.
+            has no bits of the menu, a client or group has nothing allowed, energy is limited but
+            not known, or a number is out of its range.
 
     Example:
         >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
@@ -108,7 +107,7 @@ class HybridAllocator:
         if not 0 <= carry < 1:
             raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
         self.time_model = TimeModel(self.menu, hardware.seconds, device_classes)
-        # Raises now, not in some round, if groups, counts or masks cannot be.
+        # Raises now, not in some round, if groups, counts, budgets or masks cannot be.
         zeros = np.zeros(shape)
         whole = AllocationProblem(
             self.menu,
@@ -117,6 +116,7 @@ class HybridAllocator:
             allowed=hardware.allowed,
             groups=groups,
             counts=self.goal.counts,
+            budgets=self.goal.budgets(hardware, np.arange(shape[0])),
         )
         self._groups = whole.groups
         self._switching_price = float(freeze("switching_seconds", switching_seconds, ()))
@@ -144,10 +144,6 @@ class HybridAllocator:
         """
         rows = check_cohort(cohort, len(self.num_examples))
         goal = self.goal
-        budgets = []
-        if goal.uplink_bytes is not None:
-            usage = self.hardware.uplink_bytes[rows]
-            budgets.append(Budget("uplink_bytes", usage, goal.uplink_bytes))
         examples = self._examples(rows)
         population = self.label_counts.sum(axis=0)
         return AllocationProblem(
@@ -158,7 +154,7 @@ class HybridAllocator:
             deadline_seconds=goal.deadline_seconds,
             max_loss=goal.max_loss,
             allowed=self.hardware.allowed[rows],
-            budgets=budgets,
+            budgets=goal.budgets(self.hardware, rows),
             coverage=Coverage(
                 self.label_counts[rows],
                 teaches(self.menu, self.deployed),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arrays import freeze
+import numpy as np
+
+from .arrays import FloatArray, IntArray, freeze
+from .hardware import HardwareTables
 from .strategy import Strategy
-from .terms import Count
+from .terms import Budget, Count
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Goal:
         holds_with: Probability with which the round keeps its planned time: every client is
             planned with a quantile of its time (see `quantile_seconds`) instead of the typical one,
             which half of its rounds exceed. The typical one where None.
+        energy_joules: Upper limit of what a round's clients need together to train.
 
     Raises:
         ValueError: If `0 < holds_with < 1` does not hold.
@@ -67,6 +71,7 @@ class Goal:
     min_participation: float | None = None
     counts: Sequence[Count] = ()
     holds_with: float | None = None
+    energy_joules: float | None = None
 
     def __post_init__(self) -> None:
         if self.holds_with is not None and not 0 < self.holds_with < 1:
@@ -79,3 +84,37 @@ class Goal:
         """Whether the round time is part of what is minimised."""
         only_loss_limited = self.max_loss is not None and self.deadline_seconds is None
         return self.tradeoff is not None or only_loss_limited
+
+    def budgets(self, hardware: HardwareTables, clients: IntArray) -> list[Budget]:
+        """The fleet-wide limits on what a round's clients send and use.
+
+        Args:
+            hardware: Of the whole fleet.
+            clients: `(cohort,)` numbers in it.
+
+        Raises:
+            ValueError: If energy is limited, but that of a client is not known.
+        """
+        budgets = []
+        if self.uplink_bytes is not None:
+            usage = hardware.uplink_bytes[clients]
+            budgets.append(Budget("uplink_bytes", usage, self.uplink_bytes))
+        if self.energy_joules is not None:
+            usage = _known_energy(hardware, clients)
+            budgets.append(Budget("energy_joules", usage, self.energy_joules))
+        return budgets
+
+
+def _known_energy(hardware: HardwareTables, clients: IntArray) -> FloatArray:
+    """`(cohort, strategies)` the joules of all choices; what is not known cannot be limited."""
+    joules = hardware.energy_joules
+    table = np.full(hardware.seconds.shape, np.nan) if joules is None else joules
+    usage = table[clients]
+    unknown = np.flatnonzero(np.isnan(usage).any(axis=1))
+    if len(unknown):
+        raise ValueError(
+            "`energy_joules` of a goal needs `hardware.energy_joules` of every client, but that of "
+            f"client {clients[unknown[0]]} ({len(unknown)} in all) is not known. Give each device "
+            "its `active_watts`, or limit no energy."
+        )
+    return usage

@@ -1,6 +1,8 @@
-"""Hardware analysis: devices and measured step times give seconds, bytes and memory (section 3).
+"""Hardware analysis: devices and measured steps give seconds, bytes, joules, memory (section 3).
 
-    seconds[i, s] = downlink + local_steps[i] * step_seconds[s] * slowdown[i] + uplink[s]
+    compute[i, s] = local_steps[i] * step_seconds[s] * slowdown[i, s]
+    seconds[i, s] = downlink + compute[i, s] + uplink[s]
+    joules[i, s]  = active_watts[i] * compute[i, s]
 
 with the transfers at the device's own rates; skip takes nothing (facts: the client time of any
 synchronous federation). The step times are measured, never assumed: `fedhq profile` writes them.
@@ -10,47 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import BoolArray, FloatArray, freeze
+from .device import DeviceProfile
 from .strategy import Strategy, parse_menu
 
+__all__ = ["DeviceProfile", "HardwareTables", "StepProfile", "analyse_hardware"]
+
 _PROFILE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class DeviceProfile:
-    """What a client's device can do, relative to the machine whose steps were measured.
-
-    Args:
-        device_class: Name of its class, for reports.
-        slowdown: Its step time over the reference machine's, > 0.
-        uplink_bytes_per_second: Rate at which it sends, > 0.
-        downlink_bytes_per_second: Rate at which it receives, > 0.
-        memory_bytes: What a training step may take; unlimited by default.
-
-    Raises:
-        ValueError: If a value is not > 0.
-
-    Example:
-        >>> DeviceProfile("phone", 4.0, 1e6, 5e6).memory_bytes
-        inf
-    """
-
-    device_class: str
-    slowdown: float
-    uplink_bytes_per_second: float
-    downlink_bytes_per_second: float
-    memory_bytes: float = float("inf")
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name != "device_class" and not value > 0:
-                raise ValueError(f"`{name} > 0` must hold for a device, but got {value}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +64,10 @@ class StepProfile:
         Raises:
             ValueError: If a strategy was not measured.
         """
-        rows = {
-            (s.method, s.weight_bits, s.activation_bits): k for k, s in enumerate(self.strategies)
-        }
+        rows = {s.compute: k for k, s in enumerate(self.strategies)}
         seconds, memory = [], []
         for s in menu:
-            row = rows.get((s.method, s.weight_bits, s.activation_bits))
+            row = rows.get(s.compute)
             if row is None and not s.is_skip:
                 raise ValueError(
                     f"the profile of {self.model!r} must hold every strategy of the menu, but "
@@ -166,6 +138,8 @@ class HardwareTables:
         memory_bytes: `(clients, strategies)` memory of a training step.
         allowed: `(clients, strategies)` whether the memory suffices.
         strategies: The menu, in the order of the columns.
+        energy_joules: `(clients, strategies)` energy of training; NaN where it is not known, None
+            where it is for nobody.
 
     Raises:
         ValueError: If a table has another shape than `seconds`, or not a column a strategy, or a
@@ -177,11 +151,13 @@ class HardwareTables:
     memory_bytes: FloatArray
     allowed: BoolArray
     strategies: tuple[Strategy, ...]
+    energy_joules: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.seconds), len(self.strategies))
-        for name in ("seconds", "uplink_bytes", "memory_bytes", "allowed"):
-            if (found := np.shape(getattr(self, name))) != shape:
+        for name in ("seconds", "uplink_bytes", "memory_bytes", "allowed", "energy_joules"):
+            table = getattr(self, name)
+            if table is not None and (found := np.shape(table)) != shape:
                 raise ValueError(f"`{name}` must have shape {shape}, but got {found}.")
         busy = np.array([not s.is_skip for s in self.strategies])
         good = (self.seconds >= 0) & np.isfinite(self.seconds) | np.isnan(self.seconds) & busy
@@ -200,7 +176,9 @@ def analyse_hardware(
     uplink_bytes: ArrayLike,
     downlink_bytes: float,
 ) -> HardwareTables:
-    """Works out seconds, bytes and memory of every strategy on every device.
+    """Works out seconds, bytes, joules and memory of every strategy on every device.
+
+    Where a device's watts are not known (0), its joules are NaN.
 
     Args:
         devices: `(clients,)` profiles.
@@ -226,10 +204,10 @@ def analyse_hardware(
     steps = freeze("local_steps", local_steps, (len(devices),))
     sent = freeze("uplink_bytes", uplink_bytes, busy.shape)
     received = float(freeze("downlink_bytes", downlink_bytes, ()))
-    slowdown = np.array([d.slowdown for d in devices])
     down = received / np.array([d.downlink_bytes_per_second for d in devices])
     up = 1.0 / np.array([d.uplink_bytes_per_second for d in devices])
-    compute = np.outer(steps * slowdown, profile.step_seconds)
+    compute = steps[:, None] * _slowdowns(devices, profile.strategies) * profile.step_seconds
+    watts = np.array([d.active_watts or np.nan for d in devices])
     memory = np.tile(profile.memory_bytes, (len(devices), 1))
     room = np.array([d.memory_bytes for d in devices])
     return HardwareTables(
@@ -238,4 +216,15 @@ def analyse_hardware(
         memory_bytes=memory,
         allowed=memory <= room[:, None],
         strategies=profile.strategies,
+        energy_joules=np.where(busy > 0, watts[:, None] * compute, 0.0),
     )
+
+
+def _slowdowns(devices: Sequence[DeviceProfile], menu: Sequence[Strategy]) -> FloatArray:
+    """`(clients, strategies)` the strategy's own where a device has one, else the device's."""
+    table = np.tile(np.array([d.slowdown for d in devices]).reshape(-1, 1), len(menu))
+    for row, device in zip(table, devices, strict=True):
+        own = {s.compute: value for s, value in device.slowdowns}
+        if own:
+            row[:] = [own.get(s.compute, device.slowdown) for s in menu]
+    return table

@@ -122,6 +122,11 @@ class Strategy:
         """Whether the client stays out of the round."""
         return self.method is Method.SKIP
 
+    @property
+    def compute(self) -> tuple[Method, int, int]:
+        """What a training step computes: method and bits, whatever the wire's."""
+        return self.method, self.weight_bits, self.activation_bits
+
 
 def parse_strategy(strategy: Strategy | str) -> Strategy:
     """Reads a text; takes a strategy as it is.

@@ -85,6 +85,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
             deadline_seconds=settings.deadline_seconds,
             max_loss=settings.max_loss,
             uplink_bytes=settings.uplink_bytes,
+            energy_joules=settings.energy_joules,
             min_participation=settings.min_participation,
         ),
         carry=settings.carry,

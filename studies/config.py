@@ -58,6 +58,8 @@ class AllocationSettings:
         deadline_seconds: Upper limit of a round.
         max_loss: Upper limit of the predicted loss.
         uplink_bytes: Upper limit of what a round's clients send together.
+        energy_joules: Upper limit of what a round's clients need together to train; every device
+            must have its `active_watts`.
         min_participation: Least share of the cohort's examples that must not skip.
         carry: Share of a round's coverage that still counts in the next.
     """
@@ -71,6 +73,7 @@ class AllocationSettings:
     deadline_seconds: Positive | None = None
     max_loss: Share | None = None
     uplink_bytes: Positive | None = None
+    energy_joules: Positive | None = None
     min_participation: Share | None = None
     carry: BelowOne = 0.0
 
