@@ -27,10 +27,10 @@ from ..allocator import (
 )
 from ..allocator.explain import explain
 from ..allocator.explain.quantities import POINTS
+from ..fl_core.text_file import Source
 from . import plan_text
 from .plan_csv import CsvTerms, problem_from_csv, unlimited_resources
 from .plan_files import (
-    Source,
     allocation_header,
     allocation_json,
     allocation_rows,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..allocator import AllocationProblem, Budget, Coverage, Method, Strategy, fitted_loss, teaches
 from ..allocator.arrays import FloatArray
-from .plan_files import Source
+from ..fl_core.text_file import Source, csv_lines
 
 _NEEDED = ("client", "strategy", "seconds", "loss")
 _MAY = ("allowed", "group", "switching_seconds")
@@ -39,7 +37,7 @@ class CsvTerms:
 
 def unlimited_resources(source: Source, terms: CsvTerms) -> list[str]:
     """Columns of resources without a limit, which do not count."""
-    _, header = next(_lines(source), (0, []))
+    _, header = next(csv_lines(source), (0, []))
     return [c for c in header if c not in (*_NEEDED, *_MAY) and c not in terms.limits]
 
 
@@ -99,7 +97,7 @@ class _Rows:
 
     def __init__(self, source: Source, limits: Mapping[str, float]) -> None:
         self._source = source
-        lines = _lines(source)
+        lines = csv_lines(source)
         _, header = next(lines, (0, []))
         _check_header(source, header, limits)
         self.numbers = [c for c in header if c in ("seconds", "loss", "switching_seconds", *limits)]
@@ -164,26 +162,6 @@ class _Rows:
                 f"{self._source.at(line)}: `allowed` must be true or false, but is {text!r}."
             )
         return _TRUTH[text.lower()]
-
-
-def _lines(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The number and values of every line that is not blank; the header first."""
-    reader = csv.reader(io.StringIO(source.text), strict=True)
-    header: list[str] | None = None
-    try:
-        for row in reader:
-            values = [value.strip() for value in row]
-            if not any(values):
-                continue
-            if header is not None and len(values) != len(header):
-                raise ValueError(
-                    f"{source.at(reader.line_num)}: must have {len(header)} values like the "
-                    f"header, but has {len(values)}. Put names with a comma in quotes."
-                )
-            header = values if header is None else header
-            yield reader.line_num, values
-    except csv.Error as error:
-        raise ValueError(f"{source.at(reader.line_num)}: must be valid CSV, but {error}.") from None
 
 
 def _check_header(source: Source, header: Sequence[str], limits: Mapping[str, float]) -> None:
@@ -257,7 +235,7 @@ def _deployed(terms: CsvTerms, menu: tuple[Strategy, ...]) -> Strategy:
 
 def _label_counts(source: Source, clients: Mapping[str, int]) -> FloatArray:
     """`(clients, classes)`; zero where a pair lacks."""
-    lines = _lines(source)
+    lines = csv_lines(source)
     _, header = next(lines, (0, []))
     if sorted(header) != sorted(_LABELS):
         raise ValueError(

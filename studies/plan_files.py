@@ -7,33 +7,15 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..allocator import AllocationProblem, Prices, Solution
+from ..fl_core.text_file import MOST_BYTES, Source, read_bounded
 
-MOST_BYTES = 256 * 2**20
 _STANDARD_INPUT = "-"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A text that was read, and what messages call the place it came from.
-
-    Args:
-        name: The path, or `standard input`.
-        text: All of it.
-    """
-
-    name: str
-    text: str
-
-    def at(self, line: int) -> str:
-        """A line, for the start of a message."""
-        return f"{self.name}, line {line}"
 
 
 def read_source(place: str) -> Source:
@@ -50,32 +32,17 @@ def read_source(place: str) -> Source:
         ValueError: If it is empty, no UTF-8 text, or larger than `MOST_BYTES`.
     """
     if place == _STANDARD_INPUT:
-        return Source("standard input", _text("standard input", sys.stdin.buffer))
+        return _source("standard input", sys.stdin.buffer)
     with open(place, "rb") as file:
-        return Source(place, _text(place, file))
+        return _source(place, file)
 
 
-def _text(name: str, file: BinaryIO) -> str:
-    content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(
-            f"{name}: `size <= {MOST_BYTES >> 20} MiB` must hold, but it is larger. Plan a cohort "
-            "of fewer clients, or call `fedhq.allocator.solve` with arrays."
-        )
-    try:
-        text = content.decode("utf-8-sig")
-        bad = text.find("\0")
-    except UnicodeDecodeError as error:
-        text, bad = "", error.start
-    if bad >= 0:
-        line = content.count(b"\n", 0, bad) + 1
-        raise ValueError(
-            f"{name}, line {line}: the file must be text in UTF-8, but byte {bad} is not. Save it "
-            "as UTF-8."
-        )
-    if not text.strip():
+def _source(name: str, file: BinaryIO) -> Source:
+    mend = "Plan a cohort of fewer clients, or call `fedhq.allocator.solve` with arrays."
+    source = Source.of(name, read_bounded(name, file, MOST_BYTES, mend))
+    if not source.text.strip():
         raise ValueError(f"{name}: must hold tables, but it is empty. See `fedhq plan --help`.")
-    return text
+    return source
 
 
 def check_target(option: str, path: Path, suffixes: Sequence[str], inputs: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..allocator import AllocationProblem, Budget, Count, Coverage
-from .plan_files import Source
+from ..fl_core.text_file import Source
 
 _PROBLEM = (
     *("strategies", "clients", "seconds", "loss", "tradeoff", "deadline_seconds", "max_loss"),

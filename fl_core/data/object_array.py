@@ -1,7 +1,6 @@
 """Reads a `.npy` file of Python objects without running what it asks for.
 
-Such a file holds a pickle, and a pickle may name any function to be called. Here it may name only
-what NumPy arrays are made of; whatever else it names is refused before anything of it runs.
+Such a file holds a pickle, which here may name only what NumPy arrays are made of.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from ..safe_pickle import load_known
 
 # What a pickled array names to be remade; taken from one, since its home moves between versions.
 _remake_array = np.empty(0).__reduce__()[0]
@@ -30,27 +31,6 @@ _KNOWN: dict[tuple[str, str], object] = {
     ("numpy._core.multiarray", "_reconstruct"): _remake_array,
     ("_codecs", "encode"): _encode_latin1,
 }
-
-# What the documentation of `pickle` and a look at its code say that a damaged pickle raises.
-_DAMAGED = (
-    pickle.UnpicklingError,
-    ValueError,
-    EOFError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    TypeError,
-)
-
-
-class _NumpyUnpickler(pickle.Unpickler):
-    """Knows NumPy arrays, and what Python writes as literals: nothing else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """What a name in the pickle stands for."""
-        if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-        return _KNOWN[module, name]
 
 
 def read_object(path: Path) -> object:
@@ -75,10 +55,10 @@ def read_object(path: Path) -> object:
     with path.open("rb") as file:
         try:
             _check_header(file)
-            array = _NumpyUnpickler(file).load()
+            array = load_known(file, _KNOWN, "an array")
             if not isinstance(array, np.ndarray) or array.shape != ():
                 raise ValueError(f"it holds a {type(array).__name__} instead")
-        except _DAMAGED as error:
+        except ValueError as error:
             raise ValueError(
                 f"{path} must hold one pickled object of NumPy arrays, but {error}. "
                 "Install the package that it comes from anew."

@@ -29,11 +29,11 @@ from fedhq.allocator import (
     solve,
 )
 from fedhq.allocator.explain.quantities import POINTS
+from fedhq.fl_core.text_file import Source
 from fedhq.studies import plan_files
 from fedhq.studies.entry import main
 from fedhq.studies.plan import make_plan
 from fedhq.studies.plan_csv import CsvTerms, problem_from_csv
-from fedhq.studies.plan_files import Source
 from fedhq.studies.plan_json import problem_from_json
 from fedhq.studies.plan_options import with_count
 
