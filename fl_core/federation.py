@@ -16,7 +16,8 @@ from ..models import build_model
 from .data.datasets import Dataset, Split, load_dataset, split_dataset
 from .data.partitions import DirichletPartitioner, IidPartitioner, count_labels
 from .engine.local import local_steps
-from .fleet.classes import make_fleet
+from .fleet.fleet import Fleet
+from .fleet.generate import make_fleet
 from .seeds import Purpose, generator
 from .settings import FederationSettings, PartitionSettings
 from .wire.codec import encoded_bytes
@@ -34,7 +35,7 @@ class Federation:
         split: Training, calibration and test data.
         label_counts: `(clients, classes)` labels of each class: one an example, or of texts one a
             character.
-        devices: `(clients,)` devices.
+        fleet: Every client's device, and when it is online.
         hardware: What every strategy costs every client.
         model: The network with its first weights.
         local_steps: `(clients,)` training steps in a round.
@@ -47,7 +48,7 @@ class Federation:
     clients: tuple[Dataset, ...]
     split: Split
     label_counts: IntArray
-    devices: tuple[DeviceProfile, ...]
+    fleet: Fleet
     hardware: HardwareTables
     model: torch.nn.Module
     local_steps: IntArray
@@ -58,7 +59,7 @@ class Federation:
         """Builds a federation; the same settings give the same federation.
 
         Raises:
-            ValueError: If data, partition, menu or profile do not fit together.
+            ValueError: If data, partition, menu, profile or trace do not fit together.
         """
         seed = settings.seed
         menu = parse_menu(settings.menu)
@@ -71,13 +72,13 @@ class Federation:
         )
         clients = tuple(split.train.take(part) for part in parts)
         counts = count_labels(labels, parts, data.num_classes)
-        devices = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
+        fleet = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
         model = build_model(settings.model, data.input_shape, data.num_classes, seed)
         shapes = [tuple(p.shape) for p in model.parameters()]
         steps = _local_steps(clients, settings)
         downlink_bytes = encoded_bytes(shapes, settings.training.downlink_bits)
         hardware = analyse_hardware(
-            devices,
+            fleet.devices,
             steps,
             load_profile(settings, data.input_shape).select(menu),
             [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
@@ -90,12 +91,17 @@ class Federation:
             clients=clients,
             split=split,
             label_counts=counts,
-            devices=devices,
+            fleet=fleet,
             hardware=hardware,
             model=model,
             local_steps=steps,
             downlink_bytes=downlink_bytes,
         )
+
+    @property
+    def devices(self) -> tuple[DeviceProfile, ...]:
+        """`(clients,)` devices."""
+        return self.fleet.devices
 
     @property
     def num_examples(self) -> IntArray:
@@ -119,7 +125,7 @@ def load_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> 
         f'--batch-size {batch_size} --out FILE` and give `profile = "FILE"`.'
     )
     if settings.profile == "shipped":
-        profile = _shipped_profile(f"{settings.data.name}-{settings.model}.json", mend)
+        profile = shipped_profile(f"{settings.data.name}-{settings.model}.json", mend)
     else:
         profile = StepProfile.load(Path(settings.profile))
     wanted = (model_label(settings.model, input_shape), batch_size)
@@ -131,7 +137,12 @@ def load_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> 
     return profile
 
 
-def _shipped_profile(name: str, mend: str) -> StepProfile:
+def shipped_profile(name: str, mend: str) -> StepProfile:
+    """A step profile that ships, or an error that ends in what to do without it.
+
+    Raises:
+        ValueError: If none of that name ships.
+    """
     shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
     if not shipped.is_file():
         raise ValueError(f'`profile = "shipped"` needs {name} to ship, but it does not. {mend}')

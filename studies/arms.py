@@ -25,6 +25,7 @@ from ..allocator import (
     fitted_loss,
 )
 from ..fl_core.federation import Federation
+from ..fl_core.fleet.trace import csv_trace
 from ..fl_core.trainer import Trainer
 from .config import AllocationSettings, RunConfig, resolved
 
@@ -102,9 +103,12 @@ def make_trainer(config: RunConfig, folder: Path, workers: int = 1) -> Trainer:
     """
     federation = Federation.build(config.federation)
     allocator = make_allocator(config, federation)
-    # Two inputs that the configuration only names: step times and the fitted loss.
+    # Inputs that the configuration only names: step times, the fitted loss, measured devices.
     seconds = hashlib.sha256(federation.hardware.seconds.tobytes()).hexdigest()
     inputs = {"seconds_sha256": seconds, "fitted": asdict(allocator.fitted)}
+    if config.federation.fleet.kind == "trace":
+        fleet = csv_trace(federation.fleet).encode()
+        inputs["fleet_sha256"] = hashlib.sha256(fleet).hexdigest()
     return Trainer(federation, allocator, folder, {**resolved(config), "inputs": inputs}, workers)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
@@ -26,15 +26,18 @@ from .config import (
     parse_run,
     run_text,
 )
+from .device import add_device_arguments, measured_device, read_reference
 from .entry import run_command
 from .export import HELP as EXPORT_HELP
 from .export import add_arguments as add_export_arguments
+from .fleet import HELP as FLEET_HELP
+from .fleet import add_arguments as add_fleet_arguments
 from .plan import HELP, add_arguments
 from .profile import measure_profile
 from .progress import Meter
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
-from .tables import read_table
+from .tables import read_config
 
 _EXAMPLES = """examples:
   fedhq compare demo                        the six arms of the README on 5 000 MNIST digits
@@ -42,6 +45,7 @@ _EXAMPLES = """examples:
   fedhq run my.toml --out runs/mine         one federation; run it again to resume it
   fedhq run demo --arm all-QAT              one arm of a comparison
   fedhq profile --data digits --out digits-cnn.json
+  fedhq fleet show demo                     its devices, by class
   fedhq export runs/mine                    its model as ONNX, checked in onnxruntime
   fedhq plan demo                           your own tables of clients: `fedhq plan --help`
 """
@@ -75,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add_export_arguments(commands.add_parser("export", help=EXPORT_HELP))
+    add_fleet_arguments(commands.add_parser("fleet", help=FLEET_HELP))
     add_arguments(commands.add_parser("plan", help=HELP))
     return parser
 
@@ -114,6 +119,7 @@ def _add_profile(profile: argparse.ArgumentParser) -> None:
     profile.add_argument("--samples", type=int, default=30, help="(default: %(default)s)")
     profile.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     profile.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    add_device_arguments(profile)
     profile.set_defaults(command=_profile, resumes=False)
 
 
@@ -135,13 +141,6 @@ def _add_config(parser: argparse.ArgumentParser, folder: str) -> None:
         "fleet.classes.0.slowdown=7; repeatable",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def _table(options: argparse.Namespace) -> dict[str, object]:
-    if options.config != "demo":
-        return read_table(Path(options.config), options.overrides)
-    with resources.as_file(resources.files(__package__).joinpath("demo.toml")) as path:
-        return read_table(path, options.overrides)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -175,7 +174,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _job(options: argparse.Namespace) -> tuple[Job, float]:
     """The run that is asked for, and its target accuracy."""
-    table = _table(options)
+    table = read_config(options.config, options.overrides)
     settings = CompareSettings()
     if any(key in table for key in COMPARISON_KEYS):
         comparison = parse_compare(table)
@@ -213,7 +212,7 @@ def _pick(config: CompareConfig, arm: str | None, scenario: str | None) -> Job:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    config = parse_compare(_table(options))
+    config = parse_compare(read_config(options.config, options.overrides))
     folder: Path = options.out
     with Meter(options.quiet) as meter:
 
@@ -249,13 +248,17 @@ def _profile(options: argparse.Namespace) -> None:
     out: Path = options.out
     if out.is_dir():
         raise ValueError(f"--out {out}: must be a file to write, but is a folder.")
+    menu = [text.strip() for text in options.menu.split(",")]
+    reference = read_reference(options, menu)
     out.parent.mkdir(parents=True, exist_ok=True)  # before it takes time to measure
     set_up_process(options.threads)
-    menu = [text.strip() for text in options.menu.split(",")]
     profile = measure_profile(
         options.data, options.model, menu, options.batch_size, options.samples
     )
-    profile.save(out)
+    if reference is None:
+        profile.save(out)
+    else:
+        measured_device(options, profile, reference).save(out)
     for strategy, seconds in zip(profile.strategies, profile.step_seconds, strict=True):
         print(f"{strategy!s:12} {seconds * 1e3:8.3f} ms a step")
     print(f"profile: {out}")

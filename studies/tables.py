@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+_DEMO = "demo"
 
 
 def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -31,6 +34,18 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(f"an override must be `key=value`, but got {override!r}.")
         _insert(table, key.strip(), _read_value(text.strip()))
     return table
+
+
+def read_config(place: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a TOML file, or of the name `demo` the one that ships, and applies overrides.
+
+    Raises:
+        ValueError: As `read_table`.
+    """
+    if place != _DEMO:
+        return read_table(Path(place), overrides)
+    with resources.as_file(resources.files(__package__).joinpath("demo.toml")) as path:
+        return read_table(path, overrides)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

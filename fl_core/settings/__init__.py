@@ -2,17 +2,20 @@
 
 from .data import DataSettings, PartitionSettings
 from .federation import FederationSettings
-from .fleet import DeviceClass, FleetSettings
+from .fleet import AvailabilitySettings, DeviceClass, FleetSettings, LogNormalSettings, MemoryTier
 from .quantization import LayerSettings, QuantizationSettings
 from .server import ServerSettings
 from .training import TrainingSettings
 
 __all__ = [
+    "AvailabilitySettings",
     "DataSettings",
     "DeviceClass",
     "FederationSettings",
     "FleetSettings",
     "LayerSettings",
+    "LogNormalSettings",
+    "MemoryTier",
     "PartitionSettings",
     "QuantizationSettings",
     "ServerSettings",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fedhq.fl_core.data.partitions import DirichletPartitioner, count_labels
-from fedhq.fl_core.fleet.classes import make_fleet, rarity
+from fedhq.fl_core.fleet.generate import make_fleet
+from fedhq.fl_core.fleet.rarity import rarity
 from fedhq.fl_core.settings import DeviceClass, FleetSettings
 
 CLASSES = tuple(
@@ -22,7 +23,7 @@ def label_counts(seed: int, clients: int = 30) -> np.ndarray:
 def test_classes_come_in_their_shares() -> None:
     settings = FleetSettings((CLASSES[0], DeviceClass("slow", 2.0, 4.0, 1e6, 1e6)), 0.0)
     fleet = make_fleet(settings, label_counts(0), np.random.default_rng(0))
-    names = [d.device_class for d in fleet]
+    names = [d.device_class for d in fleet.devices]
     assert (names.count("fast"), names.count("slow")) == (10, 20)
 
 
@@ -31,14 +32,14 @@ def test_the_same_seed_gives_the_same_fleet() -> None:
         make_fleet(FleetSettings(CLASSES), label_counts(0), np.random.default_rng(s))
         for s in (5, 5, 6)
     ]
-    assert fleets[0] == fleets[1] != fleets[2]
+    assert fleets[0].devices == fleets[1].devices != fleets[2].devices
 
 
 @pytest.mark.parametrize(("tie", "sign"), [(1.0, 1), (-1.0, -1)])
 def test_full_correlation_gives_the_rare_classes_to_the_slow_or_to_the_fast(tie, sign) -> None:
     counts = label_counts(1)
     fleet = make_fleet(FleetSettings(CLASSES, 0.0, tie), counts, np.random.default_rng(0))
-    slowdown = np.array([d.slowdown for d in fleet])
+    slowdown = np.array([d.slowdown for d in fleet.devices])
     rare = rarity(counts)
     assert sign * (rare[slowdown == 4].min() - rare[slowdown == 1].max()) >= 0
 
@@ -49,13 +50,13 @@ def test_without_correlation_speed_says_nothing_about_rarity() -> None:
         counts = label_counts(seed)
         rng = np.random.default_rng(seed)
         fleet = make_fleet(FleetSettings(CLASSES, 0.0, 0.0), counts, rng)
-        ties.append(np.corrcoef([d.slowdown for d in fleet], rarity(counts))[0, 1])
+        ties.append(np.corrcoef([d.slowdown for d in fleet.devices], rarity(counts))[0, 1])
     assert abs(np.mean(ties)) < 3 / np.sqrt(60 * 30)
 
 
 def test_spread_is_log_normal_around_the_class() -> None:
     settings = FleetSettings((CLASSES[1],), spread=0.5)
     fleet = make_fleet(settings, label_counts(0, 100), np.random.default_rng(0))
-    logs = np.log([d.slowdown / 2.0 for d in fleet])
+    logs = np.log([d.slowdown / 2.0 for d in fleet.devices])
     assert abs(logs.mean()) < 0.2
     assert 0.4 < logs.std() < 0.6
