@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from ..allocator.explain.quantities import PERCENT, Unit, number
 from ..allocator.hardware import DeviceProfile
 from ..fl_core.federation import Federation
 from ..fl_core.fleet.fedscale import read_fedscale
@@ -19,6 +18,7 @@ from ..fl_core.fleet.fleet import Fleet
 from ..fl_core.fleet.trace import SUFFIXES, read_trace, write_trace
 from .config import COMPARISON_KEYS, parse_compare, parse_run
 from .plan_files import check_target, csv_text
+from .plan_text import columns
 from .tables import read_config
 
 HELP = "show the devices of a configuration or a trace, or convert a foreign trace"
@@ -39,15 +39,16 @@ _TITLES = (
     "class",
     "clients",
     "slowdown",
-    "min",
-    "max",
-    "up kB/s",
-    "down kB/s",
-    "least memory MB",
+    "fastest",
+    "slowest",
+    "up/s",
+    "down/s",
+    "memory",
     "watts",
-    "online %",
+    "online",
 )
-_SCALES = (1, 1, 1, 1, 1e3, 1e3, 1e6, 1, 1e-2)
+_BYTES = Unit.of("bytes").text
+_FORMATS = (number, number, number, number, _BYTES, _BYTES, _BYTES, number, PERCENT.text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,15 +107,10 @@ def _show(options: argparse.Namespace) -> None:
             check_target(option, path, suffixes, [options.fleet])
     fleet = _load(options.fleet, options.overrides)
     rows = class_rows(fleet)
-    table = Table(title=f"{len(fleet)} clients")
-    for k, title in enumerate(_TITLES):
-        table.add_column(title, justify="right" if k else "left")
-    for row in rows[:_MOST_CLASSES]:
-        table.add_row(str(row[0]), *map(_cell, row[1:], _SCALES))
-    console = Console()
-    console.print(table)
+    cells = [[row[0], *map(_cell, row[1:], _FORMATS)] for row in rows[:_MOST_CLASSES]]
+    print(f"{len(fleet)} clients by class of devices:\n{columns(_TITLES, cells)}")
     if len(rows) > _MOST_CLASSES:
-        console.print(f"... and {len(rows) - _MOST_CLASSES} smaller classes: --csv FILE writes all")
+        print(f"  ... and {len(rows) - _MOST_CLASSES} smaller classes: --csv FILE writes all")
     if options.csv is not None:
         options.csv.write_text(csv_text(_HEADER, map(_csv_row, rows)), encoding="utf-8")
     if options.trace is not None:
@@ -173,8 +169,8 @@ def _columns(devices: Sequence[DeviceProfile], shares: Sequence[float]) -> tuple
     )
 
 
-def _cell(value: float, scale: float) -> str:
-    return f"{value / scale:.4g}" if math.isfinite(value) else "-"
+def _cell(value: float, text: Callable[[float], str]) -> str:
+    return text(value) if math.isfinite(value) else "-"
 
 
 def _csv_row(row: tuple[str, *tuple[float, ...]]) -> list[str | float]:

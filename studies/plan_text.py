@@ -50,7 +50,7 @@ def offer(frontier: Frontier, picked: int, why: str) -> str:
     points = f"{len(frontier)} best trades" if len(frontier) > 1 else "One trade, best in both"
     return (
         f"{points} of round time and loss; picked by {why}:\n"
-        f"{_columns(['', 'round', 'loss'], rows)}{more}"
+        f"{columns(['', 'round', 'loss'], rows)}{more}"
     )
 
 
@@ -83,7 +83,7 @@ def clients_table(problem: AllocationProblem, solution: Solution) -> str:
     head = ["client", "strategy", "seconds", "loss", *(b.resource for b in problem.budgets)]
     rest = problem.num_clients - len(rows)
     more = f"\n  ... and {rest} faster: --out FILE writes all" if rest else ""
-    return f"Who does what, the slowest first:\n{_columns(head, rows, left=2)}{more}"
+    return f"Who does what, the slowest first:\n{columns(head, rows, left=2)}{more}"
 
 
 def _name(client: str) -> str:
@@ -92,7 +92,7 @@ def _name(client: str) -> str:
     return name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 3]}..."
 
 
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Aligned columns; the first ones to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []

@@ -41,8 +41,13 @@ def make(solver, menu=MENU, deployed="qat-w2a2", **changes) -> HybridAllocator:
     profile = StepProfile("toy", 1, MENU, np.array([0, 0.1, 0.2]), np.zeros(3), "by hand")
     devices = [DeviceProfile("d", slowdown, 1e6, 1e6) for slowdown in (1, 2, 4, 8)]
     hardware = analyse_hardware(devices, COUNTS.sum(axis=1), profile, [0, 1e3, 1e3], 1e4)
-    settings = {"num_examples": COUNTS.sum(axis=1), "label_counts": COUNTS, "fitted": FITTED}
-    return HybridAllocator(menu, hardware, deployed, solver, **{**settings, **changes})
+    settings = {
+        "hardware": hardware,
+        "num_examples": COUNTS.sum(axis=1),
+        "label_counts": COUNTS,
+        "fitted": FITTED,
+    }
+    return HybridAllocator(menu, deployed=deployed, solver=solver, **{**settings, **changes})
 
 
 def took(allocator: HybridAllocator, allocation, factor=1.0) -> list[Outcome]:
@@ -73,6 +78,53 @@ def test_the_problem_of_a_cohort_holds_its_rows_and_the_fleets_population() -> N
     assert problem.budgets[0].resource == "uplink_bytes"
     assert problem.min_participation == 0.5
     assert problem.loss[:, 0].tolist() == pytest.approx([0.3 * 4 / 12, 0.3 * 8 / 12])
+
+
+JOULES = np.array([[0, 0.8, 1.6], [0, 1.6, 3.2], [0, 4.8, 9.6], [0, 3.2, 6.4]])  # 1 W each
+
+
+def with_watts(watts=1.0, **changes) -> HybridAllocator:
+    """The fleet of `make`, whose devices take some watts."""
+    hardware = make(Recording()).hardware
+    table = np.where(JOULES > 0, watts * JOULES, 0.0)
+    return make(hardware=replace(hardware, energy_joules=table), **changes)
+
+
+def test_limited_energy_is_a_budget_of_the_cohorts_joules() -> None:
+    limits = Goal(tradeoff=20.0, energy_joules=8.0, uplink_bytes=3e3)
+    problem = with_watts(2.0, solver=Recording(), goal=limits).problem([3, 0])
+    uplink, energy = problem.budgets
+    assert (uplink.resource, energy.resource, energy.limit) == (
+        "uplink_bytes",
+        "energy_joules",
+        8.0,
+    )
+    assert energy.usage.tolist() == (2.0 * JOULES[[3, 0]]).tolist()
+
+
+def test_a_plan_within_an_energy_budget_is_the_best_of_all_that_keep_it() -> None:
+    allocator = with_watts(solver=Milp(), goal=Goal(tradeoff=20.0, energy_joules=8.0))
+    planned, problem = allocator.plan(1), allocator.problem()
+    every = np.stack(np.meshgrid(*[range(3)] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
+    joules = JOULES[np.arange(4), every].sum(axis=1)
+    keeps = [c for c, j in zip(every, joules, strict=True) if j <= 8.0 and c.any()]
+    assert planned.objective == pytest.approx(min(problem.objective(c) for c in keeps))
+    free = with_watts(solver=Milp(), goal=Goal(tradeoff=20.0)).plan(1)
+    assert JOULES[np.arange(4), free.choice].sum() > 8.0  # the budget binds
+    tight = with_watts(solver=Milp(), goal=Goal(tradeoff=20.0, energy_joules=0.1))
+    tight.plan(1)
+    assert "energy_joules = 0.1 (now 0.8)" in tight.note
+
+
+@pytest.mark.parametrize("watts", [np.nan, None])
+def test_energy_that_is_not_known_cannot_be_limited(watts) -> None:
+    hardware = make(Recording()).hardware
+    some = np.where(np.arange(4)[:, None] == 2, np.nan, JOULES)
+    hardware = replace(hardware, energy_joules=None if watts is None else some)
+    assert make(Recording(), hardware=hardware).problem().budgets == ()
+    named = "client 0 \\(4 in all\\)" if watts is None else "client 2 \\(1 in all\\)"
+    with pytest.raises(ValueError, match=rf"`energy_joules` of a goal .*{named}.*`active_watts`"):
+        make(Recording(), hardware=hardware, goal=Goal(tradeoff=1.0, energy_joules=5.0))
 
 
 def test_plan_is_optimal_for_the_goal() -> None:

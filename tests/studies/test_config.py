@@ -114,6 +114,25 @@ def test_a_written_configuration_is_json_without_infinities_and_reads_back() -> 
         ({"fleet": FLEET | {"spread": INF}}, ["fleet.spread = inf", "finite"]),
         ({"fleet": phone(slowdown=INF)}, ["fleet.classes.0.slowdown = inf", "finite"]),
         ({"fleet": phone(memory_bytes=NAN)}, ["fleet.classes.0.memory_bytes = nan"]),
+        ({"fleet": FLEET | {"kind": "magic"}}, ["fleet.kind = 'magic'", "'lognormal'"]),
+        ({"fleet": {"kind": "trace"}}, ["fleet", "`fleet.path` must name a trace"]),
+        (
+            {"fleet": {"kind": "lognormal", "lognormal": {"network_correlation": 2}}},
+            ["fleet.lognormal.network_correlation = 2", "less than or equal to 1"],
+        ),
+        (
+            {"fleet": {"kind": "lognormal", "lognormal": {"memory": [{"share": 1}]}}},
+            ["fleet.lognormal.memory.0.memory_bytes", "required"],
+        ),
+        (
+            {"fleet": FLEET | {"availability": {"online_share": 0}}},
+            ["fleet.availability.online_share = 0", "greater than 0"],
+        ),
+        (
+            {"fleet": FLEET | {"availability": {"online_share": 0.5, "session_seconds": 1}}},
+            ["fleet.availability", "sessions of a period", "43200"],
+        ),
+        ({"allocation": {"energy_joules": 0}}, ["allocation.energy_joules = 0", "greater than 0"]),
         ({"allocation": {"tradeoff": INF}}, ["allocation.tradeoff = inf", "finite"]),
         ({"training": {"cohort": 21}}, ["training.cohort", "num_clients", "21 > 20"]),
         ({"menu": ["skip", "magic"]}, ["menu.1 = 'magic'", "qat-w2a2"]),
