@@ -69,6 +69,7 @@ static double error_of(const float *restrict x, index_t count, float scale, floa
 #define STORE(x) (x)
 #define NAME(name) name##_float32
 #include "cpu_typed.h"
+#include "cpu_pool.h"
 #undef T
 #undef BITS
 #undef LOAD
@@ -80,5 +81,6 @@ static double error_of(const float *restrict x, index_t count, float scale, floa
 #define STORE(x) fhq_to_bf16(x)
 #define NAME(name) name##_bfloat16
 #include "cpu_typed.h"
+#include "cpu_pool.h"
 
 #include "cpu_wire.h"

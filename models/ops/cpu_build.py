@@ -18,7 +18,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-SOURCES = ("cpu.c", "cpu_typed.h", "cpu_wire.h", "quant.h")
+SOURCES = ("cpu.c", "cpu_pool.h", "cpu_typed.h", "cpu_wire.h", "quant.h")
 
 # Contraction would round differently from CUDA and ATen; without the two -fno- flags floorf and
 # rintf are not vectorised. GCC's choice of 256 bits costs the stochastic rounding a third.

@@ -186,3 +186,22 @@ def unpack_add(
     lists = (ctypes.addressof(array) for array in (codes_at, scales_at, shares))
     threads = _threads(total.numel() * senders)
     _call("unpack_add", *lists, senders, total.data_ptr(), rows, cols, wire_bits, threads)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The greatest of each 2 x 2 window of `(..., height, width)` planes; see cpu_pool.h."""
+    height, width = x.shape[-2:]
+    y = x.new_empty(*x.shape[:-2], height // 2, width // 2)
+    shape = x.numel() // (height * width), height, width
+    _call(_typed("max_pool", x), x.data_ptr(), y.data_ptr(), *shape, _threads(x.numel()))
+    return y
+
+
+def max_pool_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of `max_pool`: each goes to the element that was taken."""
+    height, width = x.shape[-2:]
+    dx = torch.empty_like(x)
+    at = grad.data_ptr(), x.data_ptr(), dx.data_ptr()
+    shape = x.numel() // (height * width), height, width
+    _call(_typed("max_pool_gradient", x), *at, *shape, _threads(x.numel()))
+    return dx

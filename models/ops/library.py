@@ -326,6 +326,25 @@ _DIRECT = SimpleNamespace(**dict(zip(_NAMES, (call for call, _ in _OPERATORS), s
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether nobody looks on: a tensor of torch itself, and no compiler, mode or transform.
+
+    Args:
+        x: What a function is called with.
+
+    Example:
+        >>> is_plain(torch.ones(2)), is_plain(torch.ones(2, device="meta"))
+        (True, False)
+    """
+    if torch.compiler.is_compiling() or type(x) not in _PLAIN_TYPES or not (x.is_cpu or x.is_cuda):
+        return False
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
 def operators(x: Tensor) -> Any:
     """`torch.ops.fedhq`, or the same functions past torch's dispatcher where nobody looks on.
 
@@ -335,7 +354,4 @@ def operators(x: Tensor) -> Any:
     Args:
         x: What they are called with.
     """
-    if torch.compiler.is_compiling() or type(x) not in _PLAIN_TYPES or not (x.is_cpu or x.is_cuda):
-        return torch.ops.fedhq
-    watched = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
-    return torch.ops.fedhq if watched else _DIRECT
+    return _DIRECT if is_plain(x) else torch.ops.fedhq
