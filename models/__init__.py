@@ -15,6 +15,7 @@ from .observers import (
     fit_weight_range,
     weight_range,
 )
+from .pool import MaxPool2d
 from .prepare import fake_quant_layers, prepare_, quantizable_layers, shadow_
 from .ptq import correct_bias_, output_divergence
 from .quantizers import InputQuantizer, WeightQuantizer
@@ -29,6 +30,7 @@ __all__ = [
     "HessianTrace",
     "InputQuantizer",
     "LayerBits",
+    "MaxPool2d",
     "MixedBits",
     "PerAxis",
     "PerGroup",

@@ -7,6 +7,8 @@ from math import prod
 
 from torch import nn
 
+from .pool import MaxPool2d
+
 _CHANNELS = (8, 16)
 _NORM_GROUPS = 4
 _HIDDEN = (64, 64)
@@ -14,7 +16,7 @@ _POOL = 2
 
 
 def build_cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
-    """Twice conv, GroupNorm, ReLU, pool; then one linear layer.
+    """Twice conv, GroupNorm, pool, ReLU; then one linear layer.
 
     Args:
         input_shape: `(channels, height, width)` of one image.
@@ -41,8 +43,9 @@ def build_cnn(input_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
     for block, out in enumerate(_CHANNELS, start=1):
         layers[f"conv{block}"] = nn.Conv2d(channels, out, kernel_size=3, padding=1, bias=False)
         layers[f"norm{block}"] = nn.GroupNorm(_NORM_GROUPS, out)
+        # The greatest of the rectified is the rectified greatest, of a quarter of the values.
+        layers[f"pool{block}"] = MaxPool2d(_POOL)
         layers[f"relu{block}"] = nn.ReLU()
-        layers[f"pool{block}"] = nn.MaxPool2d(_POOL)
         channels, height, width = out, height // _POOL, width // _POOL
     layers["flatten"] = nn.Flatten()
     layers["linear"] = nn.Linear(channels * height * width, num_classes)

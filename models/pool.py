@@ -50,14 +50,14 @@ def _is_served(x: Tensor) -> bool:
     """Whether the compiled kernel takes a tensor, and nobody but autograd looks on."""
     return (
         is_plain(x)
+        and torch._C._get_tracing_state() is None
+        and forward_ad._current_level < 0
         and x.is_cpu
         and x.dtype in _TYPES
         and x.dim() in (3, 4)
         and min(x.shape[-2:]) >= 2
         and x.numel() > 0
         and x.is_contiguous()
-        and forward_ad._current_level < 0
-        and torch._C._get_tracing_state() is None  # type: ignore[no-untyped-call]
         and _is_compiled()
     )
 

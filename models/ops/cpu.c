@@ -1,6 +1,6 @@
 /* The CPU kernels, compiled once by the system's compiler; `cpu_build.py` has the flags.
  *
- * Tensors are contiguous, `(rows, cols)`; offsets are 64 bits wide. Every loop over elements is
+ * Tensors are contiguous, `(rows, cols)`, or planes; offsets are 64 bits wide. Every loop over elements is
  * plain enough for the compiler to vectorise.
  */
 #include <math.h>

@@ -217,3 +217,12 @@ def test_a_mask_of_another_size_is_refused():
     x = torch.ones(4, 6)
     with pytest.raises(ValueError, match="`mask` must have 32 bytes for 24 values, but is"):
         ops.mask_gradient(x, torch.empty(0, dtype=torch.uint8))
+
+
+def test_several_gradients_at_once_are_those_one_by_one():
+    x, scale = (3 * gaussian(4, 10)).requires_grad_(), torch.full((4,), 0.5)
+    y = static(x, scale, torch.zeros(4, dtype=torch.int32))
+    given = gaussian(3, 4, 10, seed=1)
+    (found,) = torch.autograd.grad(y, x, given, retain_graph=True, is_grads_batched=True)
+    wanted = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in given]
+    assert torch.equal(found, torch.stack(wanted))
