@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ...allocator.errors import CheckpointError
+from ..disk import flush_folder
 from ..weights import Weights
 
 _VERSION = 1
@@ -117,7 +118,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -205,16 +206,6 @@ def _serialize(checkpoint: Checkpoint) -> bytes:
     data = save(tensors, {_KEY: json.dumps(state, sort_keys=True)})
     assert data.endswith(bytes(_DIGEST_BYTES)), "safetensors puts the smallest type last"
     return data
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes a rename outlast a power failure, where folders can be flushed."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _read_state(path: Path, data: bytes) -> dict[str, Any]:
