@@ -17,5 +17,9 @@ class WireError(FedHQError):
     """A payload cannot be sent or is damaged or foreign: drop it and count the client as failed."""
 
 
+class DataError(FedHQError):
+    """Stored data cannot be written or read: the message names the file and the mend."""
+
+
 class CheckpointError(FedHQError):
     """A checkpoint cannot be written or read: the message names the file and the mend."""

@@ -15,7 +15,8 @@ from torch import nn
 
 from ..allocator.hardware import StepProfile
 from ..allocator.strategy import Method, Strategy, parse_menu
-from ..fl_core.data.datasets import Dataset, load_dataset
+from ..fl_core.data.datasets import Dataset
+from ..fl_core.data.registry import load_dataset
 from ..fl_core.engine.local import LocalTrainer
 from ..fl_core.federation import model_label
 from ..fl_core.settings import TrainingSettings

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..fl_core.data.datasets import load_dataset
+from ..fl_core.data.registry import load_dataset
 from ..fl_core.runtime import set_up_worker
 from ..models import build_model
 from .benchmark import machine_line

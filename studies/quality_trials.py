@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..fl_core.data.datasets import Dataset, load_dataset, split_dataset
+from ..fl_core.data.datasets import Dataset, split_dataset
+from ..fl_core.data.registry import load_dataset
 from ..models import accuracy, build_model
 from .quality_arms import Arm, deployed, prepared
 

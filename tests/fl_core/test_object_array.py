@@ -92,5 +92,5 @@ def test_damaged_files_are_refused(tmp_path) -> None:
 
 def test_a_file_without_the_smartwatchs_keys_is_refused(tmp_path) -> None:
     write(tmp_path / "a.npy", {"X": []})
-    with pytest.raises(ValueError, match="a dictionary with X and y"):
+    with pytest.raises(ValueError, match="a dictionary with X, y, subject, side"):
         read_smartwatch(tmp_path / "a.npy")

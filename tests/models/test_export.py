@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from fedhq.fl_core.data.datasets import load_dataset
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.models import (
     InputQuantizer,
     LayerBits,

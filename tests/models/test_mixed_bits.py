@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedhq.fl_core.data.datasets import load_dataset, split_dataset
+from fedhq.fl_core.data.datasets import split_dataset
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.models import (
     LayerBits,
     Recipe,
