@@ -13,13 +13,16 @@ from ..allocator.arrays import IntArray
 from ..allocator.hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
-from .data.datasets import Dataset, Split, load_dataset, split_dataset
-from .data.partitions import DirichletPartitioner, IidPartitioner, count_labels
+from .data.clients import Clients
+from .data.datasets import Split, split_dataset
+from .data.held_out import hold_out
+from .data.registry import load_dataset
+from .data.spread import spread_dataset
 from .engine.local import local_steps
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
 from .seeds import Purpose, generator
-from .settings import FederationSettings, PartitionSettings
+from .settings import FederationSettings, TrainingSettings
 from .wire.codec import encoded_bytes
 
 
@@ -31,7 +34,8 @@ class Federation:
         settings: What it was built from.
         menu: The strategies on offer.
         deployed: A QAT strategy with the bits of the deployment.
-        clients: `(clients,)` the data of every client.
+        clients: `(clients,)` the data that every client trains on.
+        client_tests: `(clients,)` what each client keeps to test on, where it keeps anything.
         split: Training, calibration and test data.
         label_counts: `(clients, classes)` labels of each class: one an example, or of texts one a
             character.
@@ -45,7 +49,8 @@ class Federation:
     settings: FederationSettings
     menu: tuple[Strategy, ...]
     deployed: Strategy
-    clients: tuple[Dataset, ...]
+    clients: Clients
+    client_tests: Clients | None
     split: Split
     label_counts: IntArray
     fleet: Fleet
@@ -65,17 +70,14 @@ class Federation:
         menu = parse_menu(settings.menu)
         data = load_dataset(settings.data.name)
         rng = generator(seed, Purpose.SPLIT)
-        split = split_dataset(data, settings.data.num_test, settings.data.num_calibration, rng)
-        labels = split.train.labels.numpy()
-        parts = _partitioner(settings.partition).partition(
-            labels, generator(seed, Purpose.PARTITION)
-        )
-        clients = tuple(split.train.take(part) for part in parts)
-        counts = count_labels(labels, parts, data.num_classes)
+        kept = settings.data
+        split = split_dataset(data, kept.num_test, kept.num_calibration, rng, kept.split)
+        clients, client_tests = _spread(split, settings)
+        counts = clients.label_counts
         fleet = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
         model = build_model(settings.model, data.input_shape, data.num_classes, seed)
         shapes = [tuple(p.shape) for p in model.parameters()]
-        steps = _local_steps(clients, settings)
+        steps = _local_steps(clients.num_examples, settings.training)
         downlink_bytes = encoded_bytes(shapes, settings.training.downlink_bits)
         hardware = analyse_hardware(
             fleet.devices,
@@ -89,6 +91,7 @@ class Federation:
             menu=menu,
             deployed=Strategy(Method.QAT, settings.weight_bits, settings.activation_bits, 4),
             clients=clients,
+            client_tests=client_tests,
             split=split,
             label_counts=counts,
             fleet=fleet,
@@ -106,7 +109,7 @@ class Federation:
     @property
     def num_examples(self) -> IntArray:
         """`(clients,)` examples of every client."""
-        return np.array([len(data) for data in self.clients], dtype=np.int64)
+        return self.clients.num_examples
 
 
 def load_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> StepProfile:
@@ -160,12 +163,21 @@ def model_label(model: str, input_shape: tuple[int, ...]) -> str:
     return f"{model} {'x'.join(map(str, input_shape))}"
 
 
-def _partitioner(settings: PartitionSettings) -> DirichletPartitioner | IidPartitioner:
-    if settings.kind == "iid":
-        return IidPartitioner(settings.num_clients)
-    return DirichletPartitioner(settings.num_clients, settings.alpha, settings.min_partition_size)
+def _spread(split: Split, settings: FederationSettings) -> tuple[Clients, Clients | None]:
+    """What each client trains on, and what it keeps to test on."""
+    rng = generator(settings.seed, Purpose.PARTITION)
+    clients = spread_dataset(split.train, settings.partition, rng)
+    cohort = settings.training.cohort
+    if cohort is not None and cohort > len(clients):
+        raise ValueError(
+            f"`training.cohort <= clients` must hold, but got {cohort} > {len(clients)} natural "
+            "clients. Lower the cohort."
+        )
+    if settings.data.client_test == 0:
+        return clients, None
+    rng = generator(settings.seed, Purpose.CLIENT_TEST)
+    return hold_out(clients, settings.data.client_test, rng)
 
 
-def _local_steps(clients: tuple[Dataset, ...], settings: FederationSettings) -> IntArray:
-    steps = [local_steps(len(data), settings.training) for data in clients]
-    return np.array(steps, dtype=np.int64)
+def _local_steps(num_examples: IntArray, training: TrainingSettings) -> IntArray:
+    return np.array([local_steps(int(n), training) for n in num_examples], dtype=np.int64)

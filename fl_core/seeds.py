@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     BATCHES = 5
     WIRE = 6
     DOWNLINK = 7
+    CLIENT_TEST = 11
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -74,11 +74,7 @@ class DirichletPartitioner:
             labels: `(examples,)`.
             rng: Draws the shares, and which examples they are.
         """
-        if labels.ndim != 1:
-            raise ValueError(
-                f"`labels` must be one per example to be skewed, but got shape {labels.shape}: "
-                'every text has characters of many classes. Take `partition.kind = "iid"`.'
-            )
+        _check_one_label_each(labels)
         _check_size(len(labels), self.num_partitions, self.min_partition_size)
         for _ in range(_MAX_DRAWS):
             parts = self._draw(labels, rng)
@@ -105,6 +101,172 @@ class DirichletPartitioner:
                 part.append(piece)
             sizes += np.diff([0, *cuts, len(members)])
         return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+@dataclass(frozen=True)
+class PathologicalPartitioner:
+    """Every client holds examples of a few classes only, drawn for it.
+
+    All classes are held by equally many clients, or by one more; those of a class share its
+    examples out evenly.
+
+    Args:
+        num_partitions: Clients.
+        num_classes_per_partition: Classes that each holds.
+        min_partition_size: Least examples of a partition.
+
+    Raises:
+        ValueError: If a class would lie with nobody, a client would hold more classes than there
+            are or too few examples, or an example has more than one label.
+
+    Example:
+        >>> labels = np.arange(60) % 6
+        >>> parts = PathologicalPartitioner(4, 3).partition(labels, np.random.default_rng(0))
+        >>> [len(np.unique(labels[part])) for part in parts]
+        [3, 3, 3, 3]
+    """
+
+    num_partitions: int
+    num_classes_per_partition: int
+    min_partition_size: int = 1
+
+    def partition(self, labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Splits examples into one array of indices a client.
+
+        Args:
+            labels: `(examples,)`.
+            rng: Draws the classes of each client, and which examples of them it gets.
+        """
+        _check_one_label_each(labels)
+        classes = np.unique(labels)
+        each = self.num_classes_per_partition
+        if not each <= len(classes) <= each * self.num_partitions:
+            raise ValueError(
+                "`num_classes_per_partition <= classes <= num_partitions * "
+                f"num_classes_per_partition` must hold, but got {each} for {len(classes)} classes "
+                f"and {self.num_partitions} partitions. Change num_classes_per_partition, or take "
+                "more partitions."
+            )
+        parts: list[list[IntArray]] = [[] for _ in range(self.num_partitions)]
+        holders = self._draw_holders(len(classes), rng)
+        for label, own in zip(classes, holders, strict=True):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            for client, piece in zip(own, np.array_split(members, len(own)), strict=True):
+                parts[client].append(piece)
+        return _checked([np.concatenate(part) for part in parts], self.min_partition_size)
+
+    def _draw_holders(self, num_classes: int, rng: np.random.Generator) -> list[list[int]]:
+        """`(classes,)` the clients that hold each: every client takes those that fewest hold."""
+        holders: list[list[int]] = [[] for _ in range(num_classes)]
+        for client in range(self.num_partitions):
+            counts = np.array([len(own) for own in holders])
+            order = np.lexsort((rng.random(num_classes), counts))
+            for label in order[: self.num_classes_per_partition]:
+                holders[label].append(client)
+        return holders
+
+
+@dataclass(frozen=True)
+class ShardPartitioner:
+    """Sorts the examples by class, cuts them into equal shards, and deals these out.
+
+    Args:
+        num_partitions: Clients.
+        num_shards_per_partition: Shards that each gets.
+
+    Raises:
+        ValueError: If there are fewer examples than shards, or an example has more than one label.
+
+    References:
+        McMahan et al., Communication-efficient learning of deep networks (2017), section 3.
+
+    Example:
+        >>> labels = np.arange(60) % 6
+        >>> parts = ShardPartitioner(3, 2).partition(labels, np.random.default_rng(0))
+        >>> [len(part) for part in parts], max(len(np.unique(labels[part])) for part in parts)
+        ([20, 20, 20], 2)
+    """
+
+    num_partitions: int
+    num_shards_per_partition: int
+
+    def partition(self, labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Splits examples into one array of indices a client.
+
+        Args:
+            labels: `(examples,)`.
+            rng: Draws the examples of each shard, and whose it is.
+        """
+        _check_one_label_each(labels)
+        _check_size(len(labels), self.num_partitions, self.num_shards_per_partition)
+        shuffled = rng.permutation(len(labels))
+        by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+        num_shards = self.num_partitions * self.num_shards_per_partition
+        shards = np.array_split(by_class, num_shards)
+        dealt = rng.permutation(num_shards).reshape(self.num_partitions, -1)
+        return _checked([np.concatenate([shards[k] for k in own]) for own in dealt], 1)
+
+
+@dataclass(frozen=True)
+class NaturalIdPartitioner:
+    """Every client is one that the data name: a person, a writer, a role.
+
+    Args:
+        num_partitions: So many of them are drawn, and the examples of the others stay unused; all
+            where None.
+        min_partition_size: Those with fewer examples are left out.
+
+    Raises:
+        ValueError: If there are fewer than wanted.
+
+    Example:
+        >>> groups = np.array([7, 4, 7, 4, 4])
+        >>> parts = NaturalIdPartitioner(None).partition(groups, np.random.default_rng(0))
+        >>> [part.tolist() for part in parts]
+        [[1, 3, 4], [0, 2]]
+    """
+
+    num_partitions: int | None
+    min_partition_size: int = 1
+
+    def partition(self, groups: IntArray, rng: np.random.Generator) -> tuple[IntArray, ...]:
+        """Picks examples: one array of indices a client, clients in the order of their numbers.
+
+        Args:
+            groups: `(examples,)` whose each example is.
+            rng: Draws the clients where not all are wanted.
+        """
+        order = np.argsort(groups, kind="stable")
+        _, starts = np.unique(groups[order], return_index=True)
+        parts = [p for p in np.split(order, starts[1:]) if len(p) >= self.min_partition_size]
+        wanted = len(parts) if self.num_partitions is None else self.num_partitions
+        if not 0 < wanted <= len(parts):
+            raise ValueError(
+                f"`num_partitions` = {self.num_partitions} must not exceed the natural clients, "
+                f"but of {len(starts)} only {len(parts)} have at least {self.min_partition_size} "
+                "examples. Take fewer or 'all', or lower min_partition_size."
+            )
+        if wanted == len(parts):
+            return tuple(parts)
+        return tuple(parts[k] for k in np.sort(rng.choice(len(parts), wanted, replace=False)))
+
+
+def _check_one_label_each(labels: IntArray) -> None:
+    if labels.ndim != 1:
+        raise ValueError(
+            f"`labels` must be one per example to be skewed, but got shape {labels.shape}: "
+            'every text has characters of many classes. Take `partition.kind = "iid"`.'
+        )
+
+
+def _checked(parts: list[IntArray], least: int) -> tuple[IntArray, ...]:
+    smallest = min(len(part) for part in parts)
+    if smallest < least:
+        raise ValueError(
+            f"`min_partition_size` = {least} is not met: a partition has {smallest} examples. "
+            "Lower it, or take fewer partitions."
+        )
+    return tuple(np.sort(part) for part in parts)
 
 
 def _check_size(num_examples: int, num_partitions: int, least: int) -> None:

@@ -49,7 +49,7 @@ class FederationSettings:
 
     def __post_init__(self) -> None:
         cohort, num_clients = self.training.cohort, self.partition.num_clients
-        if cohort is not None and cohort > num_clients:
+        if cohort is not None and num_clients != "all" and cohort > num_clients:
             raise ValueError(
                 "`training.cohort <= partition.num_clients` must hold, but got "
                 f"{cohort} > {num_clients}. Lower the cohort or add clients."

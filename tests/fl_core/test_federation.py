@@ -1,5 +1,6 @@
 """A federation follows from its settings: same settings, same tables; misfits are named."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -38,6 +39,21 @@ def test_the_same_settings_give_the_same_federation() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("kind", "digest"), [("dirichlet", "994ccd4f055356e6"), ("iid", "98a81b3cb9171334")]
+)
+def test_who_holds_which_example_is_as_it_ever_was(kind, digest) -> None:
+    partition = PartitionSettings(kind, num_clients=6, alpha=0.4)
+    federation = Federation.build(replace(SETTINGS, partition=partition))
+    content = hashlib.sha256()
+    for data in (*federation.clients, federation.split.calibration, federation.split.test):
+        content.update((data.inputs * 16).to(torch.uint8).numpy().tobytes())
+        content.update(data.labels.numpy().tobytes())
+    content.update(federation.label_counts.tobytes())
+    content.update(federation.local_steps.tobytes())
+    assert content.hexdigest()[:16] == digest
+
+
 def test_another_seed_changes_data_devices_and_weights() -> None:
     first, other = Federation.build(SETTINGS), Federation.build(replace(SETTINGS, seed=1))
     assert not np.array_equal(first.label_counts, other.label_counts)
@@ -50,6 +66,43 @@ def test_clients_hold_all_that_neither_test_nor_calibration_holds() -> None:
     assert sum(len(c) for c in federation.clients) == 1797 - 300 - 60
     for data, counts in zip(federation.clients, federation.label_counts, strict=True):
         assert np.bincount(data.labels.numpy(), minlength=10).tolist() == counts.tolist()
+
+
+def test_clients_keep_their_share_to_test_on_and_train_on_the_rest() -> None:
+    whole = Federation.build(SETTINGS)
+    assert whole.client_tests is None
+    federation = Federation.build(replace(SETTINGS, data=replace(SETTINGS.data, client_test=0.25)))
+    assert (federation.num_examples + federation.client_tests.num_examples).tolist() == (
+        whole.num_examples.tolist()
+    )
+    together = federation.label_counts + federation.client_tests.label_counts
+    assert together.tolist() == whole.label_counts.tolist()
+    assert (federation.local_steps <= whole.local_steps).all()
+    assert federation.local_steps.sum() < whole.local_steps.sum()
+
+
+def test_natural_clients_are_wrists_and_a_natural_split_leaves_fewer(tmp_path: Path) -> None:
+    settings = natural_settings(tmp_path, DataSettings("smartwatch", 600, 100))
+    federation = Federation.build(settings)
+    assert len(federation.clients) == 20
+    assert all(len(set(data.groups)) == 1 for data in federation.clients)
+    apart = replace(settings, data=DataSettings("smartwatch", 600, 100, "natural"))
+    federation = Federation.build(apart)
+    assert 15 <= len(federation.clients) < 20
+    known = {int(data.groups[0]) for data in federation.clients}
+    assert known.isdisjoint(federation.split.test.groups)
+    with pytest.raises(ValueError, match=r"training.cohort <= clients.* got 20 > 1[5-9] natural"):
+        Federation.build(replace(apart, training=TrainingSettings(cohort=20)))
+
+
+def natural_settings(folder: Path, data: DataSettings) -> FederationSettings:
+    """All natural clients, on a profile written by hand."""
+    return replace(
+        text_settings(folder, "cnn1d 6x100"),
+        model="cnn1d",
+        data=data,
+        partition=PartitionSettings("natural", "all"),
+    )
 
 
 def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
@@ -87,12 +140,14 @@ def test_a_profile_of_another_batch_size_or_model_is_refused() -> None:
         Federation.build(replace(SETTINGS, model="mlp", profile=str(path)))
 
 
-def text_settings(folder: Path, **changes: object) -> FederationSettings:
+def text_settings(
+    folder: Path, measured: str = "charlm 64", **changes: object
+) -> FederationSettings:
     """Four clients with texts, on a profile written by hand."""
     menu = ("skip", "fp32")
     path = folder / "profile.json"
     StepProfile(
-        "charlm 64", 32, parse_menu(menu), np.array([0, 0.01]), np.array([0, 1e6]), "by hand"
+        measured, 32, parse_menu(menu), np.array([0, 0.01]), np.array([0, 1e6]), "by hand"
     ).save(path)
     settings = replace(
         SETTINGS,

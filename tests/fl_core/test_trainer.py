@@ -333,7 +333,7 @@ def test_another_configuration_is_refused_in_a_used_folder(tmp_path) -> None:
 
 def test_a_client_that_diverges_is_left_out_and_recorded(tmp_path) -> None:
     federation = Federation.build(SETTINGS)
-    federation.clients[2].inputs.fill_(float("nan"))
+    federation.split.train.inputs[federation.clients.parts[2]] = float("nan")
     Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
     statuses = [c.status for c in read_clients(tmp_path) if c.round == 1]
     assert statuses == ["ok", "ok", "failed", "ok", "ok"]
@@ -342,8 +342,7 @@ def test_a_client_that_diverges_is_left_out_and_recorded(tmp_path) -> None:
 
 def test_a_round_without_any_usable_update_says_what_to_do(tmp_path) -> None:
     federation = Federation.build(SETTINGS)
-    for data in federation.clients:
-        data.inputs.fill_(float("nan"))
+    federation.split.train.inputs.fill_(float("nan"))
     with pytest.raises(FedHQError, match=r"no client of round 1.*learning_rate"):
         Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
 
