@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ...allocator.strategy import Strategy
-from ..data.datasets import Dataset
+from ..data.clients import Clients
 from ..seeds import Purpose, generator
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights
@@ -29,7 +29,7 @@ class Setup:
     """
 
     model: nn.Module
-    clients: Sequence[Dataset]
+    clients: Clients
     training: TrainingSettings
     quantization: QuantizationSettings
     seed: int
