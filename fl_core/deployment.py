@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..allocator.strategy import Strategy
 from ..models import (
     PER_CHANNEL,
     Fit,
@@ -15,7 +16,7 @@ from ..models import (
     deploy,
 )
 from .data.datasets import Dataset
-from .settings import FederationSettings, QuantizationSettings
+from .settings import QuantizationSettings
 
 
 def make_recipe(settings: QuantizationSettings, weight_bits: int, activation_bits: int) -> Recipe:
@@ -46,18 +47,26 @@ def make_recipe(settings: QuantizationSettings, weight_bits: int, activation_bit
     )
 
 
-def ship(model: nn.Module, settings: FederationSettings, calibration: Dataset) -> nn.Module:
-    """Deploys a float model at the settings' bits; the model is left as it is.
+def ship(
+    model: nn.Module,
+    deployed: Strategy,
+    settings: QuantizationSettings,
+    calibration: Dataset,
+    batch_size: int,
+) -> nn.Module:
+    """Deploys a float model; it is left as it is.
 
     Args:
         model: With the server's weights.
-        settings: Of the federation.
+        deployed: Its weights' and activations' bits count.
+        settings: All but the bits.
         calibration: Examples that no client and no test holds.
+        batch_size: Of the calibration's batches.
 
     Returns:
         A converted copy in eval mode.
     """
-    recipe = make_recipe(settings.quantization, settings.weight_bits, settings.activation_bits)
-    batches = torch.split(calibration.inputs, settings.training.batch_size)
+    recipe = make_recipe(settings, deployed.weight_bits, deployed.activation_bits)
+    batches = torch.split(calibration.inputs, batch_size)
     shipped = deploy(model, recipe, batches)
-    return correct_bias_(shipped, model, batches) if settings.quantization.correct_bias else shipped
+    return correct_bias_(shipped, model, batches) if settings.correct_bias else shipped

@@ -1,183 +1,285 @@
-"""Everything of a federation that settings and a seed determine: data, clients, devices, tables."""
+"""A federation: model, data, clients, devices, and what every strategy costs on them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import torch
+from torch import nn
 
 from ..allocator.arrays import IntArray
-from ..allocator.hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
+from ..allocator.controller import HybridAllocator
+from ..allocator.data import fitted_loss
+from ..allocator.goal import Goal
+from ..allocator.hardware import HardwareTables, StepProfile, analyse_hardware
+from ..allocator.picks import FastestWithin
+from ..allocator.solution import Solver
+from ..allocator.solvers.pick import FrontierPick
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
-from .data.clients import Clients
-from .data.datasets import Split, split_dataset
+from .data.clients import Clients, ListedClients
+from .data.convert import as_clients, as_dataset
+from .data.datasets import Dataset, split_dataset
 from .data.held_out import hold_out
 from .data.registry import load_dataset
 from .data.spread import spread_dataset
-from .engine.local import local_steps
+from .engine.local import check_trainable, local_steps
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
+from .fleet.trace import csv_trace
+from .profiling import find_profile, profile_kept_at
 from .seeds import Purpose, generator
-from .settings import FederationSettings, TrainingSettings
+from .settings import (
+    FederationSettings,
+    FleetSettings,
+    ParticipationSettings,
+    QuantizationSettings,
+    ServerSettings,
+    TrainingSettings,
+)
 from .wire.codec import encoded_bytes
+
+_ANY_FLEET = FleetSettings(kind="lognormal")
+_TRAINING = TrainingSettings()
+_PARTICIPATION = ParticipationSettings()
+_SERVER = ServerSettings()
+_QUANTIZATION = QuantizationSettings()
+_NO_GOAL = Goal()
 
 
 @dataclass(frozen=True, eq=False)
 class Federation:
-    """A federation ready to train.
+    """A federation ready to train; `of` makes one of your own parts, `build` one of settings.
 
     Args:
-        settings: What it was built from.
+        model: The network with its first weights.
+        clients: `(clients,)` the data that every client trains on.
+        test: What accuracy is measured on.
+        calibration: What the server keeps to calibrate ranges.
+        fleet: Every client's device, and when it is online.
         menu: The strategies on offer.
         deployed: A QAT strategy with the bits of the deployment.
-        clients: `(clients,)` the data that every client trains on.
-        client_tests: `(clients,)` what each client keeps to test on, where it keeps anything.
-        split: Training, calibration and test data.
-        label_counts: `(clients, classes)` labels of each class: one an example, or of texts one a
-            character.
-        fleet: Every client's device, and when it is online.
         hardware: What every strategy costs every client.
-        model: The network with its first weights.
-        local_steps: `(clients,)` training steps in a round.
-        downlink_bytes: Bytes of the model that every taking part client receives.
+        client_tests: `(clients,)` what each client keeps to test on, if it keeps anything.
+        training: How clients train.
+        participation: Who takes part in a round.
+        server: What the server does with updates.
+        quantization: How weights and activations are quantized.
+        seed: Root of all randomness.
     """
 
-    settings: FederationSettings
+    model: nn.Module
+    clients: Clients
+    test: Dataset
+    calibration: Dataset
+    fleet: Fleet
     menu: tuple[Strategy, ...]
     deployed: Strategy
-    clients: Clients
-    client_tests: Clients | None
-    split: Split
-    label_counts: IntArray
-    fleet: Fleet
     hardware: HardwareTables
-    model: torch.nn.Module
-    local_steps: IntArray
-    downlink_bytes: int
+    client_tests: Clients | None
+    training: TrainingSettings
+    participation: ParticipationSettings
+    server: ServerSettings
+    quantization: QuantizationSettings
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        clients: Clients | Iterable[object],
+        test: object,
+        calibration: object,
+        profile: StepProfile | Path | str,
+        *,
+        fleet: Fleet | FleetSettings = _ANY_FLEET,
+        menu: Sequence[str | Strategy] = ("skip", "ptq-w2a2", "qat-w2a2"),
+        weight_bits: int = 2,
+        activation_bits: int = 2,
+        client_tests: Clients | Iterable[object] | None = None,
+        training: TrainingSettings = _TRAINING,
+        participation: ParticipationSettings = _PARTICIPATION,
+        server: ServerSettings = _SERVER,
+        quantization: QuantizationSettings = _QUANTIZATION,
+        seed: int = 0,
+    ) -> Federation:
+        """A federation of one's own model and data.
+
+        Args:
+            model: Any network from `(examples, ...)` inputs to `(examples, classes)` logits that
+                keeps no running statistics.
+            clients: `(clients,)` data: whatever `as_dataset` takes, or any `Clients`.
+            test: Test data; whatever `as_dataset` takes.
+            calibration: A few hundred examples that no client and no test has, to calibrate ranges.
+            profile: Step times of the menu, or a file of them; where it does not exist yet they are
+                measured on this machine (about ten seconds) and written there.
+            fleet: Devices, or how to draw them; a log-normal population where not given.
+            menu: The strategies on offer.
+            weight_bits: Of the deployed weights.
+            activation_bits: Of the deployed activations.
+            client_tests: `(clients,)` what each client tests on, for the worst clients' accuracy.
+            training: How clients train, and for how many rounds.
+            participation: Who takes part in a round.
+            server: What the server does with updates.
+            quantization: How weights and activations are quantized.
+            seed: Root of all randomness.
+
+        Raises:
+            ValueError: If the parts do not fit together.
+        """
+        strategies = parse_menu([str(s) for s in menu])
+        check_trainable(model)
+        own = clients if isinstance(clients, Clients) else ListedClients(as_clients(clients))
+        if client_tests is not None and not isinstance(client_tests, Clients):
+            client_tests = ListedClients(as_clients(client_tests, own.num_classes))
+        if isinstance(fleet, FleetSettings):
+            fleet = make_fleet(fleet, own.label_counts, generator(seed, Purpose.FLEET))
+        if not isinstance(profile, StepProfile):
+            label, examples = type(model).__name__, own[int(own.num_examples.argmax())]
+            profile = profile_kept_at(
+                Path(profile), model, examples, strategies, training.batch_size, label
+            )
+        return cls(
+            model=model,
+            clients=own,
+            test=as_dataset(test, own.num_classes),
+            calibration=as_dataset(calibration, own.num_classes),
+            fleet=fleet,
+            menu=strategies,
+            deployed=Strategy(Method.QAT, weight_bits, activation_bits, 4),
+            hardware=_analyse(model, own, fleet, strategies, profile, training),
+            client_tests=client_tests,
+            training=training,
+            participation=participation,
+            server=server,
+            quantization=quantization,
+            seed=seed,
+        )
 
     @classmethod
     def build(cls, settings: FederationSettings) -> Federation:
-        """Builds a federation; the same settings give the same federation.
+        """A federation of registered parts; the same settings give the same federation.
 
         Raises:
             ValueError: If data, partition, menu, profile or trace do not fit together.
         """
-        seed = settings.seed
-        menu = parse_menu(settings.menu)
-        data = load_dataset(settings.data.name)
+        seed, kept = settings.seed, settings.data
+        data = load_dataset(kept.name)
         rng = generator(seed, Purpose.SPLIT)
-        kept = settings.data
         split = split_dataset(data, kept.num_test, kept.num_calibration, rng, kept.split)
-        clients, client_tests = _spread(split, settings)
-        counts = clients.label_counts
-        fleet = make_fleet(settings.fleet, counts, generator(seed, Purpose.FLEET))
-        model = build_model(settings.model, data.input_shape, data.num_classes, seed)
-        shapes = [tuple(p.shape) for p in model.parameters()]
-        steps = _local_steps(clients.num_examples, settings.training)
-        downlink_bytes = encoded_bytes(shapes, settings.training.downlink_bits)
-        hardware = analyse_hardware(
-            fleet.devices,
-            steps,
-            load_profile(settings, data.input_shape).select(menu),
-            [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
-            downlink_bytes,
+        clients: Clients = spread_dataset(
+            split.train, settings.partition, generator(seed, Purpose.PARTITION)
         )
-        return cls(
-            settings=settings,
-            menu=menu,
-            deployed=Strategy(Method.QAT, settings.weight_bits, settings.activation_bits, 4),
-            clients=clients,
-            client_tests=client_tests,
-            split=split,
-            label_counts=counts,
-            fleet=fleet,
-            hardware=hardware,
-            model=model,
-            local_steps=steps,
-            downlink_bytes=downlink_bytes,
+        tests: Clients | None = None
+        if kept.client_test:
+            draws = generator(seed, Purpose.CLIENT_TEST)
+            clients, tests = hold_out(clients, kept.client_test, draws)
+        return cls.of(
+            build_model(settings.model, data.input_shape, data.num_classes, seed),
+            clients,
+            split.test,
+            split.calibration,
+            find_profile(settings, data.input_shape),
+            fleet=settings.fleet,
+            menu=settings.menu,
+            weight_bits=settings.weight_bits,
+            activation_bits=settings.activation_bits,
+            client_tests=tests,
+            training=settings.training,
+            participation=settings.participation,
+            server=settings.server,
+            quantization=settings.quantization,
+            seed=seed,
         )
 
-    @property
-    def devices(self) -> tuple[DeviceProfile, ...]:
-        """`(clients,)` devices."""
-        return self.fleet.devices
+    def __post_init__(self) -> None:
+        for name, size in (
+            ("fleet", len(self.fleet)),
+            ("client_tests", len(self.client_tests or self.clients)),
+        ):
+            if size != len(self.clients):
+                raise ValueError(
+                    f"`{name}` must be as many as clients, but got {size} for {len(self.clients)}."
+                )
+        cohort = self.participation.cohort
+        if cohort is not None and cohort > len(self.clients):
+            raise ValueError(
+                f"`participation.cohort <= clients` must hold, but got {cohort} > "
+                f"{len(self.clients)}. Lower the cohort or add clients."
+            )
+        if self.participation.quorum > len(self.clients):
+            raise ValueError(
+                f"`participation.quorum <= clients` must hold, but got "
+                f"{self.participation.quorum} > {len(self.clients)}. Lower the quorum."
+            )
 
     @property
     def num_examples(self) -> IntArray:
         """`(clients,)` examples of every client."""
         return self.clients.num_examples
 
+    @property
+    def label_counts(self) -> IntArray:
+        """`(clients, classes)` labels of each class; of texts, characters."""
+        return self.clients.label_counts
 
-def load_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> StepProfile:
-    """The step profile that the settings name.
+    def allocator(
+        self, solver: Solver | None = None, goal: Goal = _NO_GOAL, *, carry: float = 0.0
+    ) -> HybridAllocator:
+        """Who decides in this federation.
 
-    Args:
-        settings: Model, batch size, and where the profile lies.
-        input_shape: Sizes of one example.
+        Args:
+            solver: How; where None the fastest point of the frontier whose predicted loss is within
+                the fitted rule's of the best.
+            goal: What rounds must keep.
+            carry: Share of a round's coverage that counts in the next; see `HybridAllocator`.
+        """
+        if solver is None:
+            solver = FrontierPick(FastestWithin(fitted_loss().rule_loss))
+        return HybridAllocator(
+            self.menu,
+            self.hardware,
+            self.deployed,
+            solver,
+            num_examples=self.num_examples,
+            label_counts=self.label_counts,
+            goal=goal,
+            carry=carry,
+        )
 
-    Raises:
-        ValueError: If there is none, or it was measured on another model or batch size.
-    """
-    batch_size = settings.training.batch_size
-    mend = (
-        f"Run `fedhq profile --data {settings.data.name} --model {settings.model} "
-        f'--batch-size {batch_size} --out FILE` and give `profile = "FILE"`.'
+    def digests(self) -> dict[str, str]:
+        """Short digests of all that settings name but do not hold: a resumed run needs the same."""
+        tables = self.hardware
+        arrays = (tables.seconds, tables.uplink_bytes, tables.energy_joules, tables.allowed)
+        costs = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
+        found = {
+            "clients": self.clients.fingerprint.encode(),
+            "test": ListedClients((self.test, self.calibration)).fingerprint.encode(),
+            "costs": costs,
+            "fleet": csv_trace(self.fleet).encode(),
+            "first_weights": b"".join(
+                p.detach().numpy().tobytes() for p in self.model.parameters()
+            ),
+        }
+        return {name: hashlib.sha256(data).hexdigest()[:16] for name, data in found.items()}
+
+
+def _analyse(
+    model: nn.Module,
+    clients: Clients,
+    fleet: Fleet,
+    menu: Sequence[Strategy],
+    profile: StepProfile,
+    training: TrainingSettings,
+) -> HardwareTables:
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    return analyse_hardware(
+        fleet.devices,
+        [local_steps(int(n), training) for n in clients.num_examples],
+        profile.select(menu),
+        [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
+        encoded_bytes(shapes, training.downlink_bits),
     )
-    if settings.profile == "shipped":
-        profile = shipped_profile(f"{settings.data.name}-{settings.model}.json", mend)
-    else:
-        profile = StepProfile.load(Path(settings.profile))
-    wanted = (model_label(settings.model, input_shape), batch_size)
-    if (profile.model, profile.batch_size) != wanted:
-        raise ValueError(
-            f"`profile` must be measured on {wanted[0]!r} at batch size {wanted[1]}, but "
-            f"{settings.profile!r} is of {profile.model!r} at {profile.batch_size}. {mend}"
-        )
-    return profile
-
-
-def shipped_profile(name: str, mend: str) -> StepProfile:
-    """A step profile that ships, or an error that ends in what to do without it.
-
-    Raises:
-        ValueError: If none of that name ships.
-    """
-    shipped = resources.files(__package__).joinpath("profiles").joinpath(name)
-    if not shipped.is_file():
-        raise ValueError(f'`profile = "shipped"` needs {name} to ship, but it does not. {mend}')
-    with resources.as_file(shipped) as path:
-        return StepProfile.load(path)
-
-
-def model_label(model: str, input_shape: tuple[int, ...]) -> str:
-    """How a step profile names a model on inputs of a shape.
-
-    Example:
-        >>> model_label("cnn", (1, 28, 28))
-        'cnn 1x28x28'
-    """
-    return f"{model} {'x'.join(map(str, input_shape))}"
-
-
-def _spread(split: Split, settings: FederationSettings) -> tuple[Clients, Clients | None]:
-    """What each client trains on, and what it keeps to test on."""
-    rng = generator(settings.seed, Purpose.PARTITION)
-    clients = spread_dataset(split.train, settings.partition, rng)
-    cohort = settings.training.cohort
-    if cohort is not None and cohort > len(clients):
-        raise ValueError(
-            f"`training.cohort <= clients` must hold, but got {cohort} > {len(clients)} natural "
-            "clients. Lower the cohort."
-        )
-    if settings.data.client_test == 0:
-        return clients, None
-    rng = generator(settings.seed, Purpose.CLIENT_TEST)
-    return hold_out(clients, settings.data.client_test, rng)
-
-
-def _local_steps(num_examples: IntArray, training: TrainingSettings) -> IntArray:
-    return np.array([local_steps(int(n), training) for n in num_examples], dtype=np.int64)

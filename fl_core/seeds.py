@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     BATCHES = 5
     WIRE = 6
     DOWNLINK = 7
+    FATE = 8
     CLIENT_TEST = 11
 
 

@@ -1,102 +1,67 @@
-"""The federation's loop: plan, train, aggregate, evaluate; recorded, and resumable at any point."""
+"""The federation's loop: rounds, evaluated, recorded, told, and resumable at any point."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from ..allocator.controller import Outcome
-from ..allocator.errors import CheckpointError, FedHQError, WireError
-from ..allocator.solution import Allocation
-from ..models import accuracy
-from .deployment import ship
+from ..allocator.errors import CheckpointError, FedHQError
+from .callbacks.callback import Callback, RunInfo
 from .engine.pool import WorkerPool
 from .engine.serial import SerialEngine
-from .engine.work import Engine, Setup, Trained, Work
+from .engine.work import Engine, Setup
+from .evaluation import Evaluation, evaluate
 from .federation import Federation
+from .planner import Planner
 from .records.checkpoint import Checkpoint, check_same_config, load_checkpoint, save_checkpoint
+from .records.environment import append_environment
+from .records.lock import RunLock
 from .records.recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records.records import ClientRecord, RoundRecord, WallRecord
+from .rounds.round import RoundResult, RoundRunner
+from .rounds.uplink import Channel, Uplink, clear_channel
 from .runtime import threads
-from .seeds import Purpose, generator
-from .server.aggregate import federated_average
-from .weights import Weights, load_weights_, read_weights
-from .wire.codec import Update, decode_update, encode_with_feedback
-from .wire.downlink import Broadcast, broadcast
-from .wire.rounding import RAW_BITS
+from .server.server import Server
+from .settings import TrainingSettings
+from .weights import Weights, read_weights
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-MIN_FEEDBACK_BITS = 3
-"""At 2 bits the noise of a row exceeds the row, and its residual would grow (see `wire.codec`)."""
-_EVALUATION_BATCH = 500
-
-
-class Planner(Protocol):
-    """Who decides; `HybridAllocator` is one."""
-
-    def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
-        """Decides what every client of the cohort does."""
-        ...
-
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes in what they did."""
-        ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """What a checkpoint must keep, ready for JSON."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up a saved state."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class TrainerState:
-    """All that changes from round to round, beside the planner's own state.
-
-    Args:
-        round_number: Rounds done.
-        simulated_seconds: Simulated time since the start.
-        weights: The server's float weights.
-        residuals: Per client, what error feedback still owes.
-    """
-
-    round_number: int
-    simulated_seconds: float
-    weights: Weights
-    residuals: dict[int, Weights]
-
-
-@dataclass(frozen=True, eq=False)
-class _Reply:
-    """What came back from one client of the cohort."""
-
-    record: ClientRecord
-    outcome: Outcome
-    update: Update | None
+_HOPELESS_ROUNDS = 3
 
 
 class Trainer:
     """Trains a federation on a virtual clock; the same bytes with any number of workers.
 
     Args:
-        federation: Data, clients, devices.
+        federation: Data, clients, devices, settings.
         planner: Who decides what each client does.
         folder: Where records and checkpoint go; what stands there is resumed.
-        config: The resolved configuration, ready for JSON; a checkpoint of another is refused.
+        config: What the run was made from, ready for JSON; a checkpoint of another is refused.
+            The federation's own digests are added to it.
         workers: Processes that train clients; 1 trains in this one.
         patience_seconds: How long a worker may take for one client; see `WorkerPool`.
+        callbacks: Told of every round.
+        channel: What becomes of payloads between clients and server.
 
     Raises:
-        CheckpointError: If the folder holds a damaged checkpoint or one of another configuration.
+        ValueError: If `workers` is below 1.
+        CheckpointError: If the folder holds a damaged checkpoint or one of another configuration,
+            or another process trains there.
+
+    Example:
+        >>> import tempfile
+        >>> from .settings import FederationSettings
+        >>> settings = FederationSettings(data={"name": "digits", "num_test": 300})
+        >>> federation = Federation.build(settings)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = Trainer(federation, federation.allocator(), Path(folder))
+        ...     weights = trainer.run()
+        ...     trainer.round_number
+        30
     """
 
     def __init__(
@@ -104,222 +69,185 @@ class Trainer:
         federation: Federation,
         planner: Planner,
         folder: Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        *,
         workers: int = 1,
         patience_seconds: float | None = None,
+        callbacks: Iterable[Callback] = (),
+        channel: Channel = clear_channel,
     ) -> None:
         if workers < 1:
             raise ValueError(f"`workers >= 1` must hold, but got {workers}.")
         self._federation = federation
         self._planner = planner
         self._folder = folder
-        self._config = config
-        self._recorder = RunRecorder(folder)
+        self._config = {**(config or {}), "digests": federation.digests()}
         self._workers = workers
         self._patience = patience_seconds
-        self._state = self._resume()
+        self._callbacks = tuple(callbacks)
+        self._recorder = RunRecorder(folder)
+        self._server = Server(
+            read_weights(federation.model), federation.server, federation.num_examples.tolist()
+        )
+        self._uplink = Uplink(federation.seed)
+        self._runner = RoundRunner(federation, planner, self._server, self._uplink, channel)
+        self._round_number = 0
+        self._simulated_seconds = 0.0
+        self._barren_rounds = 0
+        self._last_accuracy: float | None = None
+        with RunLock(folder):
+            self._resume()
 
     @property
-    def state(self) -> TrainerState:
-        """Where training stands."""
-        return self._state
+    def round_number(self) -> int:
+        """Rounds done."""
+        return self._round_number
 
-    def run(self, on_round: Callable[[RoundRecord], None] | None = None) -> Weights:
+    @property
+    def weights(self) -> Weights:
+        """The server's float weights as they are now; not to be written to."""
+        return self._server.weights
+
+    def run(self) -> Weights:
         """Trains the rounds that are left.
-
-        Args:
-            on_round: Called after each round with its record.
 
         Returns:
             The server's float weights after the last round.
 
         Raises:
             InfeasibleError: If the planner's limits cannot be kept.
-            FedHQError: If no client of a round returns a usable update.
+            FedHQError: If training fails everywhere, workers cannot start, or nobody is online.
+            CheckpointError: If another process trains in the folder, or the disk is full.
         """
-        training = self._federation.settings.training
-        left = range(self._state.round_number + 1, training.rounds + 1)
-        if not left:
-            return self._state.weights
-        with threads(training.threads), closing(self._make_engine()) as engine:
-            for number in left:
-                record = self._round(number, engine)
-                if number % training.checkpoint_every == 0 or number == training.rounds:
-                    self._save()
-                if on_round is not None:
-                    on_round(record)
-        return self._state.weights
+        training = self._federation.training
+        if self._is_done():
+            return self.weights
+        with ExitStack() as stack:
+            stack.enter_context(RunLock(self._folder))
+            for callback in self._callbacks:
+                stack.callback(callback.close)
+            stack.enter_context(threads(training.threads))
+            engine = stack.enter_context(closing(self._make_engine()))
+            append_environment(self._folder, self._round_number, self._workers, training)
+            info = RunInfo(self._folder, training.rounds, self._round_number, self._config)
+            for callback in self._callbacks:
+                callback.on_start(info)
+            while not self._is_done():
+                told = self._round(self._round_number + 1, engine)
+                for callback in self._callbacks:
+                    callback.on_round(*told)
+            for callback in self._callbacks:
+                callback.on_end(self.weights)
+        return self.weights
 
     def _make_engine(self) -> Engine:
-        federation, settings = self._federation, self._federation.settings
+        federation = self._federation
         setup = Setup(
             federation.model,
             federation.clients,
-            settings.training,
-            settings.quantization,
-            settings.seed,
+            federation.training,
+            federation.quantization,
+            federation.seed,
         )
         if self._workers == 1:
             return SerialEngine(setup)
         return WorkerPool(setup, self._workers, self._patience)
 
-    def _round(self, number: int, engine: Engine) -> RoundRecord:
-        clock = [time.perf_counter()]
-        # 1. Decide.
-        cohort = self._sample_cohort(number)
-        allocation = self._planner.plan(number, cohort)
-        clock.append(time.perf_counter())
-        # 2. Train, and send over the wire.
-        rate = self._learning_rate(number)
-        bits = self._federation.settings.training.downlink_bits
-        model = broadcast(self._state.weights, bits, number, self._federation.settings.seed)
-        works = [
-            Work(number, client, allocation.strategy(place), rate)
-            for place, client in enumerate(cohort)
-            if not allocation.strategy(place).is_skip
-        ]
-        trained = {t.work.client: t for t in engine.train(model.weights, works)}
-        replies = [
-            self._reply(number, client, allocation, place, model, trained.get(client))
-            for place, client in enumerate(cohort)
-        ]
-        # 3. Aggregate.
-        updates = [reply.update for reply in replies if reply.update is not None]
-        if not updates:
-            raise FedHQError(
-                f"no client of round {number} returned a usable update. "
-                f"Lower `learning_rate` ({rate:.4g} in this round) if training diverged."
-            )
-        seconds = max(reply.record.seconds for reply in replies)
-        self._state = replace(
-            self._state,
-            round_number=number,
-            simulated_seconds=self._state.simulated_seconds + seconds,
-            weights=federated_average(self._state.weights, updates),
-        )
-        self._planner.observe([reply.outcome for reply in replies])
-        clock.append(time.perf_counter())
-        # 4. Evaluate as deployed, and record.
-        deployed, in_float = self._evaluate(number)
-        clock.append(time.perf_counter())
-        clients = [reply.record for reply in replies]
-        record = RoundRecord(
+    def _round(
+        self, number: int, engine: Engine
+    ) -> tuple[RoundRecord, Sequence[ClientRecord], WallRecord]:
+        """Trains, evaluates, records and saves one round."""
+        training = self._federation.training
+        rate = learning_rate(training.learning_rate, number, training.rounds)
+        result = self._runner.run(number, self._simulated_seconds, rate, engine)
+        self._check_hope(number, result, rate)
+        self._round_number = number
+        self._simulated_seconds += result.waiting_seconds + result.seconds
+        start = time.perf_counter()
+        evaluation = self._evaluate(number)
+        seconds = time.perf_counter() - start
+        record = self._record(number, rate, result, evaluation)
+        planning, training_seconds, serving = result.wall
+        wall = WallRecord(
             round=number,
-            simulated_seconds=self._state.simulated_seconds,
-            round_seconds=seconds,
-            deployed_accuracy=deployed,
-            float_accuracy=in_float,
+            plan_seconds=planning,
+            train_seconds=training_seconds,
+            server_seconds=serving,
+            evaluate_seconds=seconds,
+            client_seconds=result.client_wall_seconds,
+        )
+        self._recorder.append(record, result.clients, wall)
+        if number % training.checkpoint_every == 0 or self._is_done():
+            self._save()
+        return record, result.clients, wall
+
+    def _evaluate(self, number: int) -> Evaluation:
+        training = self._federation.training
+        if number % training.evaluate_every and number != training.rounds:
+            return Evaluation()
+        return evaluate(self._federation, self.weights)
+
+    def _record(
+        self, number: int, rate: float, result: RoundResult, evaluation: Evaluation
+    ) -> RoundRecord:
+        clients = result.clients
+        self._last_accuracy = evaluation.deployed
+        return RoundRecord(
+            round=number,
+            simulated_seconds=self._simulated_seconds,
+            round_seconds=result.seconds,
+            waiting_seconds=result.waiting_seconds,
+            deployed_accuracy=evaluation.deployed,
+            float_accuracy=evaluation.in_float,
+            client_accuracy=evaluation.clients,
+            worst_accuracy=evaluation.worst,
             uplink_bytes=sum(c.uplink_bytes for c in clients),
             downlink_bytes=sum(c.downlink_bytes for c in clients),
-            planned_loss=allocation.loss,
-            bottleneck=None if allocation.bottleneck is None else cohort[allocation.bottleneck],
+            energy_joules=math.fsum(c.energy_joules for c in clients),
+            planned_loss=result.planned_loss,
+            bottleneck=result.bottleneck,
             learning_rate=rate,
-        )
-        wall = WallRecord(number, *(float(t) for t in np.diff(clock)))
-        self._recorder.append(record, clients, wall)
-        return record
-
-    def _reply(
-        self,
-        number: int,
-        client: int,
-        allocation: Allocation,
-        place: int,
-        model: Broadcast,
-        trained: Trained | None,
-    ) -> _Reply:
-        """One client's part of a round; a client that diverges or breaks down counts as failed."""
-        strategy = allocation.strategy(place)
-        data = self._federation.clients[client]
-        column = int(allocation.choice[place])
-        seconds = float(self._federation.hardware.seconds[client, column])
-        sent, received, loss, update = 0, 0, None, None
-        status = "skipped"
-        if trained is not None:
-            received, status = model.num_bytes, "failed"
-            if trained.update is not None:
-                with suppress(WireError):
-                    payload = self._send(number, client, strategy.wire_bits, trained.update)
-                    update = decode_update(payload, model.weights)
-                    status, sent, loss = "ok", len(payload), trained.train_loss
-        record = ClientRecord(
-            round=number,
-            client=client,
-            strategy=str(strategy),
-            num_examples=len(data),
-            seconds=seconds,
-            uplink_bytes=sent,
-            downlink_bytes=received,
-            train_loss=loss,
-            status=status,
-        )
-        return _Reply(record, Outcome(client, strategy, seconds, status == "ok"), update)
-
-    def _send(self, number: int, client: int, wire_bits: int, update: Weights) -> bytes:
-        """Writes an update, with error feedback where that does not grow without bound."""
-        residuals = self._state.residuals
-        feeds_back = MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS
-        payload, left = encode_with_feedback(
-            update,
-            residuals.get(client) if feeds_back else None,
-            wire_bits=wire_bits,
-            round_number=number,
-            client=client,
-            num_examples=len(self._federation.clients[client]),
-            rng=generator(self._federation.settings.seed, Purpose.WIRE, number, client),
-        )
-        if feeds_back:
-            residuals[client] = left
-        return payload
-
-    def _sample_cohort(self, number: int) -> list[int]:
-        settings = self._federation.settings
-        num_clients = len(self._federation.clients)
-        size = settings.training.cohort
-        if size is None or size >= num_clients:
-            return list(range(num_clients))
-        rng = generator(settings.seed, Purpose.COHORT, number)
-        return sorted(int(i) for i in rng.choice(num_clients, size, replace=False))
-
-    def _learning_rate(self, number: int) -> float:
-        """Half a cosine from the first round to the last."""
-        training = self._federation.settings.training
-        progress = (number - 1) / training.rounds
-        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-    def _evaluate(self, number: int) -> tuple[float | None, float | None]:
-        settings = self._federation.settings
-        training = settings.training
-        if number % training.evaluate_every and number != training.rounds:
-            return None, None
-        split = self._federation.split
-        model = self._federation.model
-        load_weights_(model, self._state.weights)
-        shipped = ship(model, settings, split.calibration)
-        inputs, labels = split.test.inputs, split.test.labels
-        return (
-            accuracy(shipped, inputs, labels, _EVALUATION_BATCH),
-            accuracy(model, inputs, labels, _EVALUATION_BATCH),
+            selected=len(result.client_wall_seconds),
+            used=sum(c.status in ("ok", "stale") for c in clients),
         )
 
-    def _resume(self) -> TrainerState:
+    def _is_done(self) -> bool:
+        return is_finished(self._federation.training, self._round_number, self._last_accuracy)
+
+    def _check_hope(self, number: int, result: RoundResult, rate: float) -> None:
+        """Ends a run in which training fails everywhere, round after round."""
+        reasons = [c.reason for c in result.clients if c.status in ("failed", "refused")]
+        is_barren = bool(reasons) and not result.usable
+        self._barren_rounds = self._barren_rounds + 1 if is_barren else 0
+        if self._barren_rounds >= _HOPELESS_ROUNDS:
+            raise FedHQError(
+                f"no client gave a usable update in {_HOPELESS_ROUNDS} rounds, the last of them "
+                f"round {number}; the first reason in it: {reasons[0]} Lower `learning_rate` "
+                f"({rate:.4g} in this round) if training diverged."
+            )
+
+    def _resume(self) -> None:
         path = self._folder / CHECKPOINT_FILE
         if not path.exists():
             self._start_anew()
-            return TrainerState(0, 0.0, read_weights(self._federation.model), {})
+            return
         saved = load_checkpoint(path)
         check_same_config(saved.config, self._config)
         self._recorder.truncate(saved.round_number)
+        self._server.load_state_dict(saved.server_state, saved.server)
         self._planner.load_state_dict(saved.controller_state)
-        return TrainerState(
-            saved.round_number, saved.simulated_seconds, saved.weights, saved.residuals
-        )
+        self._uplink.residuals = dict(saved.residuals)
+        self._runner.pending = list(saved.pending)
+        self._round_number = saved.round_number
+        self._simulated_seconds = saved.simulated_seconds
+        if rounds := read_rounds(self._folder):
+            self._last_accuracy = rounds[-1].deployed_accuracy
 
     def _start_anew(self) -> None:
         """Drops the records of a run that ended before its first checkpoint, but no others."""
         records = self._folder / ROUNDS_FILE
         done = len(read_rounds(self._folder)) if records.exists() else 0
-        if done > self._federation.settings.training.checkpoint_every:
+        if done > self._federation.training.checkpoint_every:
             raise CheckpointError(
                 f"{self._folder} must hold {CHECKPOINT_FILE}, since it has the records of {done} "
                 "rounds, but there is none. Restore it, or start the run anew in another folder."
@@ -328,12 +256,45 @@ class Trainer:
 
     def _save(self) -> None:
         self._recorder.flush()
+        server_state, server = self._server.state_dict()
         checkpoint = Checkpoint(
-            round_number=self._state.round_number,
-            simulated_seconds=self._state.simulated_seconds,
-            weights=self._state.weights,
-            residuals=self._state.residuals,
+            round_number=self._round_number,
+            simulated_seconds=self._simulated_seconds,
+            server=server,
+            server_state=server_state,
+            residuals=self._uplink.residuals,
+            pending=tuple(self._runner.pending),
             controller_state=self._planner.state_dict(),
             config=self._config,
         )
         save_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
+
+
+def is_finished(
+    training: TrainingSettings, rounds_done: int, deployed_accuracy: float | None
+) -> bool:
+    """Whether a run has nothing left to do.
+
+    Args:
+        training: Its settings.
+        rounds_done: Rounds done.
+        deployed_accuracy: After the last of them; None if it was not evaluated.
+
+    Example:
+        >>> is_finished(TrainingSettings(stop_at_accuracy=0.9), 3, 0.95)
+        True
+    """
+    enough, last = training.stop_at_accuracy, deployed_accuracy
+    reached = enough is not None and last is not None and last >= enough
+    return reached or rounds_done >= training.rounds
+
+
+def learning_rate(first: float, round_number: int, rounds: int) -> float:
+    """Half a cosine from the first round to the last.
+
+    Example:
+        >>> round(learning_rate(0.1, 3, 4), 3)
+        0.05
+    """
+    progress = (round_number - 1) / rounds
+    return first * 0.5 * (1 + math.cos(math.pi * progress))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from ..allocator import (
     Uniform,
     fitted_loss,
 )
+from ..fl_core.callbacks import Callback
 from ..fl_core.federation import Federation
-from ..fl_core.fleet.trace import csv_trace
 from ..fl_core.trainer import Trainer
 from .config import AllocationSettings, RunConfig, resolved
 
@@ -94,7 +94,9 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
     )
 
 
-def make_trainer(config: RunConfig, folder: Path, workers: int = 1) -> Trainer:
+def make_trainer(
+    config: RunConfig, folder: Path, workers: int = 1, callbacks: Iterable[Callback] = ()
+) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
     Raises:
@@ -103,13 +105,16 @@ def make_trainer(config: RunConfig, folder: Path, workers: int = 1) -> Trainer:
     """
     federation = Federation.build(config.federation)
     allocator = make_allocator(config, federation)
-    # Inputs that the configuration only names: step times, the fitted loss, measured devices.
-    seconds = hashlib.sha256(federation.hardware.seconds.tobytes()).hexdigest()
-    inputs = {"seconds_sha256": seconds, "fitted": asdict(allocator.fitted)}
-    if config.federation.fleet.kind == "trace":
-        fleet = csv_trace(federation.fleet).encode()
-        inputs["fleet_sha256"] = hashlib.sha256(fleet).hexdigest()
-    return Trainer(federation, allocator, folder, {**resolved(config), "inputs": inputs}, workers)
+    # An input that the configuration does not name: the fitted loss.
+    inputs = {"fitted": asdict(allocator.fitted)}
+    return Trainer(
+        federation,
+        allocator,
+        folder,
+        {**resolved(config), "inputs": inputs},
+        workers=workers,
+        callbacks=callbacks,
+    )
 
 
 def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import save_file
 
-from ..fl_core.records.records import RoundRecord
+from ..fl_core.callbacks import ShowProgress
+from ..fl_core.callbacks.meter import Meter
 from ..fl_core.runtime import set_up_process
 from .arms import make_trainer
 from .compare import CONFIG_FILE, Progress, frontier_views, run_comparison, with_share
@@ -34,7 +35,6 @@ from .fleet import HELP as FLEET_HELP
 from .fleet import add_arguments as add_fleet_arguments
 from .plan import HELP, add_arguments
 from .profile import measure_profile
-from .progress import Meter
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
 from .tables import read_config
@@ -147,18 +147,9 @@ def _run(options: argparse.Namespace) -> None:
     job, target_accuracy = _job(options)
     config, folder = job.config, options.out
     set_up_process()
-    trainer = make_trainer(config, folder, options.workers)
+    trainer = make_trainer(config, folder, options.workers, [ShowProgress(options.quiet)])
     (folder / CONFIG_FILE).write_text(run_text(config), "utf-8")
-    rounds = config.federation.training.rounds
-    with Meter(options.quiet) as meter:
-        meter.show("training", trainer.state.round_number, rounds)
-
-        def show(record: RoundRecord) -> None:
-            accuracy = record.deployed_accuracy
-            text = "training" if accuracy is None else f"deployed accuracy {accuracy:.3f}"
-            meter.show(text, record.round, rounds)
-
-        weights = trainer.run(show)
+    weights = trainer.run()
     save_file(weights, folder / "model.safetensors")
     comparison = Comparison(
         name=folder.name,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..allocator.hardware import DeviceProfile, StepProfile
 from ..allocator.strategy import parse_menu
-from ..fl_core.federation import shipped_profile
+from ..fl_core.profiling import shipped_profile
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,10 +11,12 @@ from torch import nn
 
 from ..allocator import FedHQError
 from ..fl_core.deployment import ship
-from ..fl_core.federation import Federation, model_label
+from ..fl_core.federation import Federation
+from ..fl_core.profiling import model_label
 from ..fl_core.records.checkpoint import load_checkpoint
+from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_process
-from ..fl_core.trainer import CHECKPOINT_FILE
+from ..fl_core.trainer import CHECKPOINT_FILE, is_finished
 from ..fl_core.weights import load_weights_
 from ..models import accuracy
 from .config import parse_run
@@ -56,10 +58,12 @@ class DeployedRun:
 
     Args:
         federation: What it was trained in; test data among it.
+        name: Of the network.
         model: Converted, at the run's bits.
     """
 
     federation: Federation
+    name: str
     model: nn.Module
 
 
@@ -82,17 +86,25 @@ def load_deployed(folder: Path) -> DeployedRun:
         )
     saved = load_checkpoint(path)
     # The trainer adds digests of its inputs, which are no settings.
-    settings = parse_run({k: v for k, v in saved.config.items() if k != "inputs"}).federation
-    rounds = settings.training.rounds
-    if saved.round_number < rounds:
+    table = {k: v for k, v in saved.config.items() if k not in ("inputs", "digests")}
+    settings = parse_run(table).federation
+    training, rounds = settings.training, read_rounds(folder)[: saved.round_number]
+    last = rounds[-1].deployed_accuracy if rounds else None
+    if not is_finished(training, saved.round_number, last):
         raise ValueError(
-            f"{folder} must hold a finished run, but {saved.round_number} of {rounds} rounds are "
-            "done. Finish it with the `fedhq run` that began it."
+            f"{folder} must hold a finished run, but {saved.round_number} of {training.rounds} "
+            "rounds are done. Finish it with the `fedhq run` that began it."
         )
     federation = Federation.build(settings)
     load_weights_(federation.model, saved.weights)
-    shipped = ship(federation.model, settings, federation.split.calibration)
-    return DeployedRun(federation, shipped)
+    shipped = ship(
+        federation.model,
+        federation.deployed,
+        federation.quantization,
+        federation.calibration,
+        training.batch_size,
+    )
+    return DeployedRun(federation, settings.model, shipped)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -110,12 +122,12 @@ def run(options: argparse.Namespace) -> None:
     check_target("--out", out, (".onnx",), [])
     set_up_process()
     deployed = load_deployed(options.run)
-    data, settings = deployed.federation.split.test, deployed.federation.settings
+    data, bits = deployed.federation.test, deployed.federation.deployed
     out.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(deployed.model, data.inputs, out)
     print(
-        f"{model_label(settings.model, data.input_shape)}: weights of {settings.weight_bits} bits, "
-        f"activations of {settings.activation_bits} bits, {out.stat().st_size:,} bytes"
+        f"{model_label(deployed.name, data.input_shape)}: weights of {bits.weight_bits} bits, "
+        f"activations of {bits.activation_bits} bits, {out.stat().st_size:,} bytes"
     )
     if options.check:
         _check(deployed, out)
@@ -135,7 +147,7 @@ def _check(deployed: DeployedRun, path: Path) -> None:
     """Measures both; an error if they differ."""
     from ..models.export import OnnxModel
 
-    data = deployed.federation.split.test
+    data = deployed.federation.test
     ours, theirs = (
         accuracy(model, data.inputs, data.labels, _EVALUATION_BATCH)
         for model in (deployed.model, OnnxModel(path))

@@ -22,6 +22,7 @@ _INK = "#7d8590"
 _GRID = "rgba(125, 133, 144, 0.22)"
 _SYMBOLS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 _FAILED = "#d1242f"
+_LOST = ("failed", "dropped", "late", "refused")
 _NAME = "<extra></extra><b>%{fullData.name}</b><br>"
 
 
@@ -139,7 +140,7 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
         palette: The comparison's.
     """
     names, rounds = list(palette.strategies), [r.round for r in run.rounds]
-    done = {(c.client, c.round): c for c in run.clients}
+    done = {(c.client, c.round): c for c in run.clients if c.status != "stale"}
     rows = [[done.get((client, number)) for number in rounds] for client in order]
     z = [[None if c is None else names.index(c.strategy) for c in row] for row in rows]
     text = [["" if c is None else _did(c) for c in row] for row in rows]
@@ -157,7 +158,7 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
         f"scenario {run.scenario}, seed {run.seed}."
     )
     _lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
-    _add_legend(figure, palette, [c for row in rows for c in row if c and c.status == "failed"])
+    _add_legend(figure, palette, [c for row in rows for c in row if c and c.status in _LOST])
     figure.update_xaxes(showgrid=False, tickformat="d", dtick=1 if len(rounds) <= 10 else None)
     figure.update_xaxes(range=[rounds[0] - 0.5, rounds[-1] + 0.5])
     figure.update_yaxes(type="category", range=[len(order) - 0.5, -0.5], showgrid=False)
@@ -168,7 +169,7 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
 def waterfall_figure(run: RunResult, palette: Palette) -> go.Figure:
     """The seconds of every client in a run's last round, slowest first, and the round time."""
     last = run.rounds[-1]
-    clients = [c for c in run.clients if c.round == last.round]
+    clients = [c for c in run.clients if c.round == last.round and c.status != "stale"]
     clients.sort(key=lambda c: (-c.seconds, c.client))
     figure = go.Figure()
     x, y = [str(c.client) for c in clients], [c.seconds for c in clients]
@@ -201,8 +202,8 @@ def waterfall_figure(run: RunResult, palette: Palette) -> go.Figure:
 def _did(record: ClientRecord) -> str:
     if record.status == "skipped":
         return record.strategy
-    failed = ", failed" if record.status == "failed" else ""
-    return f"{record.strategy}, {record.seconds:.3g} s{failed}"
+    lost = f", {record.status}" if record.status in _LOST else ""
+    return f"{record.strategy}, {record.seconds:.3g} s{lost}"
 
 
 def _add_level(figure: go.Figure, y: float, text: str, side: str) -> None:
@@ -220,15 +221,17 @@ def _add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) -
     )  # fmt: skip
 
 
-def _add_legend(figure: go.Figure, palette: Palette, failed: Sequence[ClientRecord] = ()) -> None:
-    """The strategies' colours, and crosses on the clients that failed."""
+def _add_legend(figure: go.Figure, palette: Palette, lost: Sequence[ClientRecord] = ()) -> None:
+    """The strategies' colours, and crosses where an update was not used."""
     for name, colour in palette.strategies.items():
         marker = {"color": colour, "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=_text(name))
-    if failed:
-        x, y = [c.round for c in failed], [str(c.client) for c in failed]
+    if lost:
+        x, y = [c.round for c in lost], [str(c.client) for c in lost]
         marker = {"symbol": "x", "size": 7, "color": _FAILED}
-        figure.add_scatter(x=x, y=y, name="failed", mode="markers", marker=marker, hoverinfo="skip")
+        figure.add_scatter(
+            x=x, y=y, name="update not used", mode="markers", marker=marker, hoverinfo="skip"
+        )
     figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
 
 

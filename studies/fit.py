@@ -32,6 +32,7 @@ from ..allocator.arrays import FloatArray
 from ..allocator.controller import Outcome
 from ..allocator.data import wire_noise
 from ..fl_core.federation import Federation
+from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_worker
 from ..fl_core.settings import FederationSettings
 from ..fl_core.trainer import Trainer
@@ -123,7 +124,7 @@ def settings_of(seed: int) -> FederationSettings:
 
 def draw_trials(federation: Federation, rng: np.random.Generator) -> list[Trial]:
     """References, random QAT sets of all sizes, random absences, and wire bits."""
-    n, seed = len(federation.clients), federation.settings.seed
+    n, seed = len(federation.clients), federation.seed
     every = {"all-PTQ": "ptq-w2a2", "all-QAT": "qat-w2a2"}
     every |= {f"wire {b}": f"qat-w2a2-u{b}" for b in (2, 8, 32)}
     trials = [Trial(seed, kind, (text,) * n) for kind, text in every.items()]
@@ -142,10 +143,9 @@ def run_trial(trial: Trial) -> Evidence:
     texts = [str(s) for s in menu]
     choice = np.array([texts.index(s) for s in trial.strategies])
     allocation = Allocation.of(_allocator(federation, _NO_MODEL).problem(), choice)
-    deployed = []
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(federation, FixedPlan(allocation), Path(folder), {})
-        trainer.run(lambda record: deployed.append(record.deployed_accuracy))
+        Trainer(federation, FixedPlan(allocation), Path(folder)).run()
+        deployed = [record.deployed_accuracy for record in read_rounds(Path(folder))]
     shares = federation.num_examples / federation.num_examples.sum()
     taught = np.array([menu[s].method == "qat" for s in choice], dtype=float)
     population = federation.label_counts.sum(axis=0)

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..fl_core.callbacks.meter import Meter
 from ..fl_core.data.registry import load_dataset
 from ..fl_core.runtime import set_up_worker
 from ..models import build_model
 from .benchmark import machine_line
-from .progress import Meter
 from .quality_arms import Arm
 from .quality_tables import Result, accuracy_table, difference_table, verdicts
 from .quality_trials import BATCH_SIZE, Cell, Trial, run_trial

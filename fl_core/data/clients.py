@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from .partitions import count_labels
 _FINGERPRINT_DIGITS = 16
 
 
+@runtime_checkable
 class Clients(Protocol):
     """`(clients,)` data sets of one shape and one number of classes, each made when asked for.
 

@@ -47,7 +47,8 @@ def as_dataset(source: object, num_classes: int | None = None) -> Dataset:
             there are natural clients, these in `writer_id` or `character_id`.
             Images may be PIL's or uint8, which become float32 in [0, 1] with channels first; floats
             become float32 as they are; other integers are characters of texts, `(time,)` each,
-            with a label for every character.
+            with a label for every character;
+            a `Dataset` of this package, which stays as it is.
         num_classes: Classes; what the table says, or else the greatest label + 1 where None.
 
     Raises:
@@ -59,6 +60,8 @@ def as_dataset(source: object, num_classes: int | None = None) -> Dataset:
         >>> data.inputs.shape, data.num_classes
         (torch.Size([4, 1, 8, 8]), 3)
     """
+    if isinstance(source, Dataset):
+        return source
     if hasattr(source, "column_names"):
         return _from_table(source, num_classes)
     inputs, labels = _parts(source)

@@ -1,14 +1,16 @@
 """Checkpoints: one safetensors file, written whole or not at all, and checked to the last bit.
 
-    tensors    weights/<name>              float32
+    tensors    weights/<name>              float32, and what else the server keeps of each weight
                residuals/<client>/<name>   float32
+               pending/<place>             uint8, the bytes of an update on its way
                sha256                      32 bytes (uint8), always last in the file: the digest of
                                            every byte before it, header and state included
     metadata   fedhq_checkpoint            JSON text with
-                 format_version            1
-                 round_number, simulated_seconds, controller_state, config
-                 weights                   names in order
-                 residuals                 [client, names in order] pairs
+                 format_version            2
+                 round_number, simulated_seconds, server_state, controller_state, config
+                 server                    names of the server's tensors in order
+                 residuals                 [client, names in order] pairs, by client
+                 pending                   [client, sent_round, strategy, arrives_at, seconds] rows
 
 Any safetensors reader can look at the weights; nothing is unpickled. Equal content gives equal
 bytes: JSON keys are sorted, tensors lie as safetensors sorts them. A file is replaced in one step
@@ -24,7 +26,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,17 @@ from safetensors.numpy import load, save
 from ...allocator.errors import CheckpointError
 from ..disk import flush_folder
 from ..weights import Weights
+from ..wire.pending import Pending
 
-_VERSION = 1
+_VERSION = 2
 _KEY, _DIGEST = "fedhq_checkpoint", "sha256"
 _DIGEST_BYTES = 32
+_WEIGHTS = "weights/"
 _MISSING = "nothing"
 _DAMAGED = "Restore the file from a copy, or start the run anew in another folder."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
     """All that a run needs to go on after a round.
 
@@ -53,8 +57,10 @@ class Checkpoint:
     Args:
         round_number: Rounds done.
         simulated_seconds: Simulated time since the start.
-        weights: The server's float32 weights by name; the order is kept.
+        server: The server's float32 tensors by name, `weights/...` among them; the order is kept.
+        server_state: What else the server keeps: JSON values.
         residuals: Per client, what error feedback still owes, float32 by name.
+        pending: Updates that are on their way.
         controller_state: The controller's own state: JSON values, infinities allowed.
         config: The resolved configuration: JSON values, infinities allowed.
 
@@ -62,16 +68,25 @@ class Checkpoint:
         ValueError: If a value has another type, or is negative, or NaN.
 
     Example:
-        >>> Checkpoint(3, 1.5, {"w": np.zeros(2, np.float32)}, {}, {}, {"seed": 1}).round_number
-        3
+        >>> server = {"weights/w": np.zeros(2, np.float32)}
+        >>> Checkpoint(round_number=3, simulated_seconds=1.5, server=server).weights
+        {'w': array([0., 0.], dtype=float32)}
     """
 
     round_number: int
     simulated_seconds: float
-    weights: Weights
-    residuals: dict[int, Weights]
-    controller_state: Mapping[str, Any]
-    config: Mapping[str, Any]
+    server: Weights
+    server_state: Mapping[str, Any] = field(default_factory=dict)
+    residuals: Mapping[int, Weights] = field(default_factory=dict)
+    pending: tuple[Pending, ...] = ()
+    controller_state: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Weights:
+        """The server's weights by name."""
+        start = len(_WEIGHTS)
+        return {n[start:]: values for n, values in self.server.items() if n.startswith(_WEIGHTS)}
 
     def __post_init__(self) -> None:
         counts = {"round_number": self.round_number, **{f"client {k}": k for k in self.residuals}}
@@ -84,7 +99,7 @@ class Checkpoint:
             dtype = np.asarray(values).dtype
             if dtype != np.float32:
                 raise ValueError(f"`{name}` must be a float32 array, but got {dtype}.")
-        for name in ("controller_state", "config"):
+        for name in ("server_state", "controller_state", "config"):
             if not isinstance(_plain(getattr(self, name), name), dict):
                 raise ValueError(f"`{name}` must be a mapping, but got {getattr(self, name)!r}.")
 
@@ -103,7 +118,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Example:
         >>> import tempfile
-        >>> checkpoint = Checkpoint(3, 1.5, {"w": np.ones(2, np.float32)}, {}, {}, {"seed": 1})
+        >>> server = {"weights/w": np.ones(2, np.float32)}
+        >>> checkpoint = Checkpoint(round_number=3, simulated_seconds=1.5, server=server)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_checkpoint(Path(folder, "checkpoint.safetensors"), checkpoint)
         ...     load_checkpoint(Path(folder, "checkpoint.safetensors")).weights
@@ -181,8 +197,8 @@ def check_same_config(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
 
 
 def _flatten(checkpoint: Checkpoint) -> Weights:
-    """Every tensor under its name in the file."""
-    tensors = {f"weights/{name}": values for name, values in checkpoint.weights.items()}
+    """Every float tensor under its name in the file."""
+    tensors = dict(checkpoint.server)
     for client, residual in checkpoint.residuals.items():
         tensors |= {f"residuals/{client}/{name}": values for name, values in residual.items()}
     return tensors
@@ -190,22 +206,34 @@ def _flatten(checkpoint: Checkpoint) -> Weights:
 
 def _serialize(checkpoint: Checkpoint) -> bytes:
     """The file, with zeros in place of the digest."""
+    rows = [
+        [p.client, p.sent_round, p.strategy, p.arrives_at, p.seconds] for p in checkpoint.pending
+    ]
     state = {
         "format_version": _VERSION,
         "round_number": checkpoint.round_number,
         "simulated_seconds": float(checkpoint.simulated_seconds),
+        "server_state": _plain(checkpoint.server_state, "server_state"),
         "controller_state": _plain(checkpoint.controller_state, "controller_state"),
         "config": _plain(checkpoint.config, "config"),
-        "weights": list(checkpoint.weights),
-        "residuals": [[client, list(names)] for client, names in checkpoint.residuals.items()],
+        "server": list(checkpoint.server),
+        # By client: who was heard first depends on how many workers there were.
+        "residuals": [[client, list(names)] for client, names in sorted(_residuals(checkpoint))],
+        "pending": rows,
     }
     tensors: dict[str, NDArray[Any]] = {
         name: np.asarray(values, order="C") for name, values in _flatten(checkpoint).items()
     }
+    for place, pending in enumerate(checkpoint.pending):
+        tensors[f"pending/{place}"] = np.frombuffer(pending.payload, np.uint8)
     tensors[_DIGEST] = np.zeros(_DIGEST_BYTES, np.uint8)
     data = save(tensors, {_KEY: json.dumps(state, sort_keys=True)})
     assert data.endswith(bytes(_DIGEST_BYTES)), "safetensors puts the smallest type last"
     return data
+
+
+def _residuals(checkpoint: Checkpoint) -> list[tuple[int, tuple[str, ...]]]:
+    return [(client, tuple(residual)) for client, residual in checkpoint.residuals.items()]
 
 
 def _read_state(path: Path, data: bytes) -> dict[str, Any]:
@@ -219,23 +247,32 @@ def _read_state(path: Path, data: bytes) -> dict[str, Any]:
         version = None
     if type(version) is not int or not isinstance(state, dict):
         raise _unreadable(path, "it is a fedhq checkpoint", f"{len(data)} bytes that are not")
-    if version > _VERSION:
+    if version != _VERSION:
+        update = "Update fedhq, or use" if version > _VERSION else "Use"
         raise CheckpointError(
-            f"`format_version <= {_VERSION}` must hold for {path}, but it is {version}. "
-            "Update fedhq, or use the version that wrote it."
+            f"`format_version = {_VERSION}` must hold for {path}, but it is {version}. "
+            f"{update} the version that wrote it."
         )
     return state
 
 
 def _assemble(state: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Checkpoint:
+    pending = [
+        Pending(
+            client, sent_round, strategy, arrives_at, seconds, tensors[f"pending/{k}"].tobytes()
+        )
+        for k, (client, sent_round, strategy, arrives_at, seconds) in enumerate(state["pending"])
+    ]
     return Checkpoint(
         round_number=state["round_number"],
         simulated_seconds=state["simulated_seconds"],
-        weights={name: tensors[f"weights/{name}"] for name in state["weights"]},
+        server={name: tensors[name] for name in state["server"]},
+        server_state=state["server_state"],
         residuals={
             client: {name: tensors[f"residuals/{client}/{name}"] for name in names}
             for client, names in state["residuals"]
         },
+        pending=tuple(pending),
         controller_state=state["controller_state"],
         config=state["config"],
     )

@@ -41,11 +41,9 @@ class RunRecorder:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     recorder = RunRecorder(Path(folder))
-        ...     recorder.append(RoundRecord(1, 2.0, 2.0, None, None, 0, 0, 0.5, None, 0.1),
-        ...                     [], WallRecord(1, 0.0, 0.1, 0.2))
-        ...     len(read_rounds(Path(folder)))
-        1
+        ...     RunRecorder(Path(folder)).truncate(0)
+        ...     read_rounds(Path(folder))
+        []
     """
 
     def __init__(self, folder: Path) -> None:
@@ -145,7 +143,7 @@ def _read(path: Path, kind: type[RecordT]) -> list[RecordT]:
             pairs = json.loads(line, object_pairs_hook=list)
             if line[:1] != b"{" or [pair[0] for pair in pairs] != names:
                 raise ValueError(f"its keys must be {names}")
-            records.append(kind(*(pair[1] for pair in pairs)))
+            records.append(kind(**dict(pairs)))
         except (ValueError, ArithmeticError, RecursionError) as error:
             raise CheckpointError(
                 f"`every line is a {kind.__name__}` must hold, but line {number} of {path} is not "

@@ -18,13 +18,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from types import NoneType
+from typing import Any
 
-STATUSES = ("ok", "skipped", "failed")
-"""What became of a client in a round; `failed`: it trained, but gave no usable update."""
+STATUSES = ("ok", "skipped", "failed", "dropped", "late", "stale", "refused")
+"""What became of a client in a round:
+
+- `ok`: its update moved the weights;
+- `skipped`: it was told to;
+- `failed`: its training broke down or gave no finite update;
+- `dropped`: its connection was lost, or nothing arrived;
+- `late`: its update arrived after the round had closed;
+- `stale`: an update of an earlier round arrived and moved the weights;
+- `refused`: the server did not take its update.
+
+`reason` says more of the last five."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundRecord:
     """What a round gave.
 
@@ -32,38 +42,47 @@ class RoundRecord:
         round: Number of the round.
         simulated_seconds: Simulated time from the start to the end of this round.
         round_seconds: Simulated time of this round.
+        waiting_seconds: Simulated time before it, when nobody was online.
         deployed_accuracy: Of the quantized model after this round; None if not evaluated.
         float_accuracy: Of the float model after this round; None if not evaluated.
+        client_accuracy: Mean over clients of the deployed accuracy on their own test examples; None
+            if not evaluated or if they have none.
+        worst_accuracy: The same over the worst tenth of the clients.
         uplink_bytes: What all clients sent.
         downlink_bytes: What all clients received.
+        energy_joules: What all clients spent on computing.
         planned_loss: Loss that the allocation predicts, as a fraction of accuracy.
         bottleneck: Client that everybody waited for; None if there is none.
         learning_rate: Of the clients' training.
+        selected: Clients of the cohort.
+        used: Updates that moved the weights.
 
     Raises:
         ValueError: If a value has another type, or is NaN or infinite.
-
-    Example:
-        >>> RoundRecord(1, 2, 2.0, None, None, 10, 20, 0.5, 3, 0.1).simulated_seconds
-        2.0
     """
 
     round: int
     simulated_seconds: float
     round_seconds: float
+    waiting_seconds: float
     deployed_accuracy: float | None
     float_accuracy: float | None
+    client_accuracy: float | None
+    worst_accuracy: float | None
     uplink_bytes: int
     downlink_bytes: int
+    energy_joules: float
     planned_loss: float
     bottleneck: int | None
     learning_rate: float
+    selected: int
+    used: int
 
     def __post_init__(self) -> None:
         _check_fields(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClientRecord:
     """What a client did in a round.
 
@@ -71,23 +90,31 @@ class ClientRecord:
         round: Number of the round.
         client: Client id.
         strategy: As text, for instance `qat-w2a2`.
+        status: One of `STATUSES`.
+        reason: Why, where that is not plain; else None.
         num_examples: Examples that it holds.
-        seconds: Simulated time from receiving to having sent; 0 if skipped.
+        seconds: Simulated time from receiving to having sent, or until it was lost; 0 if skipped.
         uplink_bytes: What it sent.
         downlink_bytes: What it received.
-        train_loss: Mean loss of its training; None if it did not train.
-        status: One of `STATUSES`.
+        energy_joules: What it spent on computing; 0 where its power is not known.
+        train_loss: Mean loss of its training; None if it did not train, or diverged.
+        share: Share of its update in the change of the weights.
+        staleness: Rounds since the model from which its update started was sent.
     """
 
     round: int
     client: int
     strategy: str
+    status: str
+    reason: str | None
     num_examples: int
     seconds: float
     uplink_bytes: int
     downlink_bytes: int
+    energy_joules: float
     train_loss: float | None
-    status: str
+    share: float
+    staleness: int
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -95,21 +122,25 @@ class ClientRecord:
             raise ValueError(f"`status` must be one of {STATUSES}, but got {self.status!r}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WallRecord:
     """Wall-clock times of a round, of the machine that ran it.
 
     Args:
         round: Number of the round.
-        plan_seconds: Planning.
-        train_seconds: Training, sending, aggregation.
+        plan_seconds: Sampling and planning.
+        train_seconds: Training.
+        server_seconds: Rounding, packing, sending, checks, aggregation.
         evaluate_seconds: Evaluation.
+        client_seconds: Training of each client of the cohort, in its order; 0 if it did not.
     """
 
     round: int
     plan_seconds: float
     train_seconds: float
+    server_seconds: float
     evaluate_seconds: float
+    client_seconds: tuple[float, ...]
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -122,14 +153,25 @@ def _check_fields(record: Record) -> None:
     """Checks types and gives every number its plain Python type, so that bytes do not vary."""
     for field in fields(record):
         name, kind, value = field.name, str(field.type), getattr(record, field.name)
-        plain: int | float | None = None
-        if isinstance(value, Integral) and kind.startswith("int"):
-            plain = int(value)
-        elif isinstance(value, Real) and kind.startswith("float"):
-            plain = float(value)
-        if plain is not None and not isinstance(value, bool):
-            if not math.isfinite(plain) or (isinstance(plain, int) and plain < 0):
-                raise ValueError(f"`{name}` must be finite, and >= 0 if an int, but got {value}.")
-            object.__setattr__(record, name, plain)
-        elif not isinstance(value, str if kind == "str" else NoneType) or kind in ("int", "float"):
-            raise ValueError(f"`{name}` must be of type {kind}, but got {value!r}.")
+        if kind == "tuple[float, ...]":
+            plain: Any = tuple(_plain(name, "float", item) for item in value)
+        else:
+            plain = _plain(name, kind, value)
+        object.__setattr__(record, name, plain)
+
+
+def _plain(name: str, kind: str, value: Any) -> int | float | str | None:
+    plain: int | float | None = None
+    if isinstance(value, Integral) and kind.startswith("int"):
+        plain = int(value)
+    elif isinstance(value, Real) and kind.startswith("float"):
+        plain = float(value)
+    if plain is not None and not isinstance(value, bool):
+        if not math.isfinite(plain) or (isinstance(plain, int) and plain < 0):
+            raise ValueError(f"`{name}` must be finite, and >= 0 if an int, but got {value}.")
+        return plain
+    if isinstance(value, str) and kind.startswith("str"):
+        return value
+    if value is None and kind.endswith("| None"):
+        return None
+    raise ValueError(f"`{name}` must be of type {kind}, but got {value!r}.")

@@ -44,8 +44,8 @@ class Applied:
 
     Args:
         receipts: One for each arrival, in their order.
-        changed: Whether they moved the weights: not if none is usable, nor if the weights of all
-            that are add up to nothing (no examples).
+        changed: Whether they moved the weights: not if fewer than the quorum are usable, nor if the
+            weights of all that are add up to nothing (no examples).
     """
 
     receipts: tuple[Receipt, ...]
@@ -60,8 +60,7 @@ class Applied:
 class Server:
     """Holds the weights and applies what clients send.
 
-    The order of arrival changes no bit of the weights. Whether enough clients answered is for the
-    caller to say, before it calls `apply` or from what that returns.
+    The order of arrival changes no bit of the weights.
 
     Args:
         weights: To start from; arrays are neither copied nor written to.
@@ -92,12 +91,13 @@ class Server:
         """The weights as they are now; not to be written to."""
         return self._weights
 
-    def apply(self, round_number: int, arrivals: Sequence[Arrival]) -> Applied:
+    def apply(self, round_number: int, arrivals: Sequence[Arrival], quorum: int = 1) -> Applied:
         """Takes in what arrived and moves the weights by what is usable of it.
 
         Args:
             round_number: The current round, never less than before.
             arrivals: Any bytes; nothing is raised for them.
+            quorum: Usable updates without which the weights stay; what was taken is lost then.
 
         Raises:
             ValueError: If the round lies before an earlier call's.
@@ -118,7 +118,8 @@ class Server:
         used = [u for u, norm in zip(let_in, norms, strict=True) if norm <= limit]
         factors = self._factors([norm for norm in norms if norm <= limit])
         shares = self._shares(round_number, used)
-        if any(shares):
+        moves = len(used) >= quorum and any(shares)
+        if moves:
             self._move(round_number, self._combined(used, shares, factors))
         self._inbox.remember(round_number, let_in)
         self._round_number = round_number
@@ -129,7 +130,7 @@ class Server:
                 _receipt(arrival, one, norm_by_key, limit, share_by_key)
                 for arrival, one in zip(arrivals, opened, strict=True)
             ),
-            any(shares),
+            moves,
         )
 
     def state_dict(self) -> tuple[dict[str, Any], Weights]:

@@ -3,6 +3,7 @@
 from .data import DataSettings, PartitionSettings
 from .federation import FederationSettings
 from .fleet import AvailabilitySettings, DeviceClass, FleetSettings, LogNormalSettings, MemoryTier
+from .participation import ParticipationSettings
 from .quantization import LayerSettings, QuantizationSettings
 from .server import ServerSettings
 from .training import TrainingSettings
@@ -16,6 +17,7 @@ __all__ = [
     "LayerSettings",
     "LogNormalSettings",
     "MemoryTier",
+    "ParticipationSettings",
     "PartitionSettings",
     "QuantizationSettings",
     "ServerSettings",

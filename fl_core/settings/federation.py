@@ -9,7 +9,9 @@ from pydantic.dataclasses import dataclass
 from .data import DataSettings, PartitionSettings
 from .fields import KNOWN_KEYS_ONLY, Bits, Menu, Seed
 from .fleet import FleetSettings
+from .participation import ParticipationSettings
 from .quantization import QuantizationSettings
+from .server import ServerSettings
 from .training import TrainingSettings
 
 
@@ -18,7 +20,7 @@ class FederationSettings:
     """All that shapes a federation but who decides.
 
     Args:
-        fleet: The devices.
+        fleet: The devices; a log-normal population where nothing is said.
         menu: The strategies on offer, as text.
         weight_bits: Of the deployed weights.
         activation_bits: Of the deployed activations.
@@ -28,14 +30,16 @@ class FederationSettings:
         seed: Root of all randomness.
         data: The data set.
         partition: Its spread over clients.
-        training: Federated averaging.
+        training: How clients train.
+        participation: Who takes part in a round.
+        server: What the server does with updates.
         quantization: How weights and activations are quantized.
 
     Raises:
-        ValueError: If a value breaks its rule, or the cohort exceeds the fleet.
+        ValueError: If a value breaks its rule.
     """
 
-    fleet: FleetSettings
+    fleet: FleetSettings = FleetSettings(kind="lognormal")
     menu: Menu = ("skip", "ptq-w2a2", "qat-w2a2")
     weight_bits: Bits = 2
     activation_bits: Bits = 2
@@ -45,12 +49,6 @@ class FederationSettings:
     data: DataSettings = DataSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()
+    participation: ParticipationSettings = ParticipationSettings()
+    server: ServerSettings = ServerSettings()
     quantization: QuantizationSettings = QuantizationSettings()
-
-    def __post_init__(self) -> None:
-        cohort, num_clients = self.training.cohort, self.partition.num_clients
-        if cohort is not None and num_clients != "all" and cohort > num_clients:
-            raise ValueError(
-                "`training.cohort <= partition.num_clients` must hold, but got "
-                f"{cohort} > {num_clients}. Lower the cohort or add clients."
-            )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from .fields import KNOWN_KEYS_ONLY, BelowOne, Count, Finite, Positive
+from .fields import KNOWN_KEYS_ONLY, BelowOne, Count, Finite, Positive, Share
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS_ONLY)
@@ -27,8 +27,8 @@ class TrainingSettings:
         device: Where clients train, as torch names it: `cpu`, `cuda`, `cuda:1`.
         threads: Threads of torch's operators in every process. Sums are taken in another order
             with another number, so results are the same bytes only for equal numbers.
-        cohort: Clients sampled for each round, at most all; all where None.
         evaluate_every: Rounds between evaluations as deployed; the last is always evaluated.
+        stop_at_accuracy: Deployed accuracy with which the run ends before its last round.
         checkpoint_every: Rounds between checkpoints.
         downlink_bits: Bits per weight of the model that clients receive: 4 to 8, rounded at random
             per row, or 32. Fewer do harm (digits, half the clients on qat-w2a2, three seeds: float
@@ -45,7 +45,7 @@ class TrainingSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     threads: Count = 1
-    cohort: Count | None = None
     evaluate_every: Count = 1
+    stop_at_accuracy: Share | None = None
     checkpoint_every: Count = 1
     downlink_bits: Literal[4, 5, 6, 7, 8, 32] = 32

@@ -22,6 +22,7 @@ from fedhq.fl_core.records.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from fedhq.fl_core.wire.pending import Pending
 
 
 def checkpoint(**changes):
@@ -36,7 +37,13 @@ def checkpoint(**changes):
     values = {
         "round_number": 12,
         "simulated_seconds": 0.1 + 0.2,
-        "weights": weights,
+        "server": {f"weights/{k}": v for k, v in weights.items()}
+        | {"mean/a.bias": weights["a.bias"]},
+        "server_state": {"round_number": 12, "taken": [[11, 3]]},
+        "pending": (
+            Pending(4, 11, "qat-w2a2", 0.5, 0.25, b"\x00\x01\x02"),
+            Pending(4, 11, "qat-w2a2", 0.5, 0.25, b""),
+        ),
         "residuals": {c: {k: np.asarray(v) for k, v in r.items()} for c, r in residuals.items()},
         "controller_state": {"prices": [0.25, None], "seen": {"3": True}, "text": "ä\u2028\\"},
         "config": {"seed": 1, "memory_bytes": math.inf},
@@ -48,12 +55,14 @@ def assert_same(got, expected):
     for name in (
         "round_number",
         "simulated_seconds",
+        "server_state",
+        "pending",
         "controller_state",
         "config",
     ):
         assert getattr(got, name) == getattr(expected, name)
-    groups = [(got.weights, expected.weights)]
-    assert list(got.residuals) == list(expected.residuals)
+    groups = [(got.server, expected.server), (got.weights, expected.weights)]
+    assert list(got.residuals) == sorted(expected.residuals)
     groups += [(got.residuals[client], expected.residuals[client]) for client in got.residuals]
     for mine, theirs in groups:
         assert list(mine) == list(theirs)
@@ -76,7 +85,6 @@ def test_everything_comes_back_in_order_and_to_the_last_bit(path):
     loaded = load_checkpoint(path)
     assert_same(loaded, checkpoint())
     loaded.weights["z.weight"][...] = 0  # the caller's own
-    loaded.residuals[9] = {}
     assert_same(load_checkpoint(path), checkpoint())
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -89,8 +97,8 @@ def test_equal_content_gives_equal_bytes(path):
     shuffled = checkpoint(config={"memory_bytes": math.inf, "seed": 1})
     save_checkpoint(path, shuffled)
     assert path.read_bytes() == first
-    weights = {k: np.asfortranarray(v) if v.ndim > 1 else v for k, v in shuffled.weights.items()}
-    save_checkpoint(path, checkpoint(weights=weights))
+    server = {k: np.asfortranarray(v) if v.ndim > 1 else v for k, v in shuffled.server.items()}
+    save_checkpoint(path, checkpoint(server=server))
     assert path.read_bytes() == first
 
 
@@ -113,10 +121,14 @@ def test_tuples_come_back_as_lists(path):
         ({"round_number": -1}, "`round_number` must be an int >= 0"),
         ({"round_number": 1.0}, "`round_number`"),
         ({"simulated_seconds": math.nan}, "simulated_seconds"),
-        ({"weights": {"w": np.zeros(3)}}, "`weights/w` must be a float32 array, but got float64"),
+        (
+            {"server": {"weights/w": np.zeros(3)}},
+            "`weights/w` must be a float32 array, but got float64",
+        ),
         ({"residuals": {3: {"w": [0.0]}}}, "`residuals/3/w`"),
         ({"residuals": {"3": {}}}, "`client 3`"),
         ({"config": {"a": {"b": [1, math.nan]}}}, r"`config\.a\.b\.1` must be a JSON value"),
+        ({"server_state": {"a": math.nan}}, r"`server_state\.a`"),
         ({"config": []}, "`config` must be a mapping"),
         ({"config": {"a": Path("x")}}, r"`config\.a`"),
         ({"controller_state": {"a": {3: 4}}}, r"`controller_state\.a` must have text keys"),
@@ -223,20 +235,28 @@ def write_by_hand(path, state, tensors=None):
 
 
 def test_a_newer_version_asks_for_an_update(path):
-    write_by_hand(path, {"format_version": 2, "unheard": "of"})
-    with pytest.raises(CheckpointError, match=r"format_version <= 1.*it is 2\. Update fedhq"):
+    write_by_hand(path, {"format_version": 3, "unheard": "of"})
+    with pytest.raises(CheckpointError, match=r"format_version = 2.*it is 3\. Update fedhq"):
+        load_checkpoint(path)
+
+
+def test_an_older_version_names_the_one_that_reads_it(path):
+    write_by_hand(path, {"format_version": 1, "weights": []})
+    with pytest.raises(CheckpointError, match=r"format_version = 2.*it is 1\. Use the version"):
         load_checkpoint(path)
 
 
 def test_a_state_that_does_not_fit_its_tensors_is_damage(path):
     whole = {
-        "format_version": 1,
+        "format_version": 2,
         "round_number": 1,
         "simulated_seconds": 1.0,
+        "server_state": {},
         "controller_state": {},
         "config": {},
-        "weights": [],
+        "server": [],
         "residuals": [],
+        "pending": [],
     }
     write_by_hand(path, whole)
     assert load_checkpoint(path).weights == {}
@@ -245,7 +265,7 @@ def test_a_state_that_does_not_fit_its_tensors_is_damage(path):
             write_by_hand(path, wrong)
             with pytest.raises(CheckpointError, match="fit together"):
                 load_checkpoint(path)
-    write_by_hand(path, {**whole, "weights": ["w"]}, {"weights/w": np.zeros(1)})
+    write_by_hand(path, {**whole, "server": ["weights/w"]}, {"weights/w": np.zeros(1)})
     with pytest.raises(CheckpointError, match="float32"):
         load_checkpoint(path)
 
@@ -306,8 +326,9 @@ import numpy as np
 from fedhq.fl_core.records.checkpoint import Checkpoint, save_checkpoint
 
 for number in itertools.count(1):
-    weights = {"w": np.full(300_000, number, np.float32)}
-    save_checkpoint(Path(sys.argv[1]), Checkpoint(number, 0.0, weights, {}, {}, {}))
+    server = {"weights/w": np.full(300_000, number, np.float32)}
+    checkpoint = Checkpoint(round_number=number, simulated_seconds=0.0, server=server)
+    save_checkpoint(Path(sys.argv[1]), checkpoint)
 """
 
 

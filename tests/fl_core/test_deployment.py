@@ -1,7 +1,5 @@
 """What a federation ships, and that training and deployment quantize by the same settings."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -12,9 +10,6 @@ from fedhq.fl_core.deployment import make_recipe, ship
 from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.seeds import Purpose, generator
 from fedhq.fl_core.settings import (
-    DeviceClass,
-    FederationSettings,
-    FleetSettings,
     LayerSettings,
     QuantizationSettings,
     TrainingSettings,
@@ -26,8 +21,6 @@ from fedhq.models import (
     fake_quant_layers,
     output_divergence,
 )
-
-FLEET = FleetSettings(classes=(DeviceClass("one", 1.0, 1.0, 1e6, 1e6),))
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +38,9 @@ def model(split):
     return trainer._model(Strategy.parse("fp32"))
 
 
-def settings(bits=3, **quantization):
-    return FederationSettings(
-        fleet=FLEET,
-        weight_bits=bits,
-        activation_bits=bits,
-        quantization=QuantizationSettings(**quantization),
-    )
+def shipped_at(bits, model, calibration, **quantization):
+    deployed = Strategy.parse(f"qat-w{bits}a{bits}")
+    return ship(model, deployed, QuantizationSettings(**quantization), calibration, 32)
 
 
 def bits_of(shipped):
@@ -60,9 +49,9 @@ def bits_of(shipped):
 
 def test_every_setting_reaches_the_model(model, split):
     layers = (LayerSettings("conv2", 8, 8),)
-    shipped = ship(model, settings(keep_first=True, layers=layers), split.calibration)
+    shipped = shipped_at(3, model, split.calibration, keep_first=True, layers=layers)
     assert bits_of(shipped) == {"conv2": 8, "linear": 3}
-    shipped = ship(model, settings(keep_last=True, exclude=("conv1",)), split.calibration)
+    shipped = shipped_at(3, model, split.calibration, keep_last=True, exclude=("conv1",))
     assert bits_of(shipped) == {"conv2": 3}
     recipe = make_recipe(QuantizationSettings(group_size=16, weight_fit="absmax"), 4, 8)
     assert (recipe.granularity, recipe.weight_fit.value) == (PerGroup(16), "absmax")
@@ -79,7 +68,7 @@ def test_a_client_trains_with_the_quantization_that_ships(split):
 
 def test_bias_correction_brings_the_shipped_model_nearer_to_the_float_one(model, split):
     plain, corrected = (
-        ship(model, settings(2, correct_bias=on), split.calibration) for on in (False, True)
+        shipped_at(2, model, split.calibration, correct_bias=on) for on in (False, True)
     )
     batches = [split.test.inputs]
     near, far = (output_divergence(model, m, batches) for m in (corrected, plain))
@@ -94,8 +83,5 @@ def test_bias_correction_brings_the_shipped_model_nearer_to_the_float_one(model,
 
 
 def test_a_pattern_that_fits_nothing_is_an_error(model, split):
-    wrong = dataclasses.replace(
-        settings(), quantization=QuantizationSettings(layers=(LayerSettings("nope", 4, 4),))
-    )
     with pytest.raises(ValueError, match="'nope' fits none of"):
-        ship(model, wrong, split.calibration)
+        shipped_at(3, model, split.calibration, layers=(LayerSettings("nope", 4, 4),))

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedhq.allocator.errors import FedHQError
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.data.datasets import load_dataset
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import LocalTrainer, batches, local_steps
 from fedhq.fl_core.engine.pool import WorkerPool
 from fedhq.fl_core.engine.serial import SerialEngine

@@ -11,7 +11,9 @@ import torch
 
 from fedhq.allocator.hardware import StepProfile
 from fedhq.allocator.strategy import parse_menu
-from fedhq.fl_core.federation import Federation, load_profile
+from fedhq.fl_core.engine.local import local_steps
+from fedhq.fl_core.federation import Federation
+from fedhq.fl_core.profiling import find_profile
 from fedhq.fl_core.settings import (
     DataSettings,
     DeviceClass,
@@ -34,7 +36,7 @@ SETTINGS = FederationSettings(
 def test_the_same_settings_give_the_same_federation() -> None:
     first, again = Federation.build(SETTINGS), Federation.build(SETTINGS)
     assert first.hardware.seconds.tobytes() == again.hardware.seconds.tobytes()
-    assert first.devices == again.devices
+    assert first.fleet.devices == again.fleet.devices
     for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -46,18 +48,19 @@ def test_who_holds_which_example_is_as_it_ever_was(kind, digest) -> None:
     partition = PartitionSettings(kind, num_clients=6, alpha=0.4)
     federation = Federation.build(replace(SETTINGS, partition=partition))
     content = hashlib.sha256()
-    for data in (*federation.clients, federation.split.calibration, federation.split.test):
+    for data in (*federation.clients, federation.calibration, federation.test):
         content.update((data.inputs * 16).to(torch.uint8).numpy().tobytes())
         content.update(data.labels.numpy().tobytes())
     content.update(federation.label_counts.tobytes())
-    content.update(federation.local_steps.tobytes())
+    steps = [local_steps(int(n), SETTINGS.training) for n in federation.num_examples]
+    content.update(np.array(steps, dtype=np.int64).tobytes())
     assert content.hexdigest()[:16] == digest
 
 
 def test_another_seed_changes_data_devices_and_weights() -> None:
     first, other = Federation.build(SETTINGS), Federation.build(replace(SETTINGS, seed=1))
     assert not np.array_equal(first.label_counts, other.label_counts)
-    assert first.devices != other.devices
+    assert first.fleet.devices != other.fleet.devices
     assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))
 
 
@@ -77,8 +80,7 @@ def test_clients_keep_their_share_to_test_on_and_train_on_the_rest() -> None:
     )
     together = federation.label_counts + federation.client_tests.label_counts
     assert together.tolist() == whole.label_counts.tolist()
-    assert (federation.local_steps <= whole.local_steps).all()
-    assert federation.local_steps.sum() < whole.local_steps.sum()
+    assert (federation.hardware.seconds <= whole.hardware.seconds).all()
 
 
 def test_natural_clients_are_wrists_and_a_natural_split_leaves_fewer(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_natural_clients_are_wrists_and_a_natural_split_leaves_fewer(tmp_path: P
     federation = Federation.build(apart)
     assert 15 <= len(federation.clients) < 20
     known = {int(data.groups[0]) for data in federation.clients}
-    assert known.isdisjoint(federation.split.test.groups)
+    assert known.isdisjoint(federation.test.groups)
     with pytest.raises(ValueError, match=r"training.cohort <= clients.* got 20 > 1[5-9] natural"):
         Federation.build(replace(apart, training=TrainingSettings(cohort=20)))
 
@@ -107,9 +109,9 @@ def natural_settings(folder: Path, data: DataSettings) -> FederationSettings:
 
 def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
     federation = Federation.build(SETTINGS)
-    profile = load_profile(SETTINGS, (1, 8, 8)).select(federation.menu)
+    profile = find_profile(SETTINGS, (1, 8, 8)).select(federation.menu)
     shapes = [p.shape for p in federation.model.parameters()]
-    client, device, qat = 4, federation.devices[4], 2
+    client, device, qat = 4, federation.fleet.devices[4], 2
     steps = 3 * -(-len(federation.clients[client]) // 32)
     expected = (
         encoded_bytes(shapes, 32) / device.downlink_bytes_per_second
@@ -166,7 +168,6 @@ def test_texts_count_as_examples_and_their_characters_as_labels(tmp_path: Path) 
     assert federation.num_examples.tolist() == examples.tolist()
     assert (federation.label_counts.sum(axis=1) == 64 * examples).all()
     assert federation.label_counts.shape == (4, 71)
-    assert federation.local_steps.tolist() == (3 * -(-examples // 32)).tolist()
 
 
 def test_skewed_texts_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedhq.allocator import HybridAllocator, StepProfile, Uniform, parse_menu
+from fedhq.allocator import StepProfile, Uniform, parse_menu
 from fedhq.fl_core.data.datasets import split_dataset
 from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.federation import Federation
@@ -16,6 +16,7 @@ from fedhq.fl_core.settings import (
     DeviceClass,
     FederationSettings,
     FleetSettings,
+    ParticipationSettings,
     PartitionSettings,
     TrainingSettings,
 )
@@ -72,18 +73,12 @@ def test_a_fleet_learns_from_series_and_from_text(
         profile=str(tmp_path / "profile.json"),
         data=DataSettings(data, num_test=300, num_calibration=32),
         partition=partition,
-        training=TrainingSettings(rounds=2, cohort=cohort, learning_rate=0.3, evaluate_every=2),
+        training=TrainingSettings(rounds=2, learning_rate=0.3, evaluate_every=2),
+        participation=ParticipationSettings(cohort=cohort),
     )
     federation = Federation.build(settings)
-    planner = HybridAllocator(
-        federation.menu,
-        federation.hardware,
-        federation.deployed,
-        Uniform(menu[0]),
-        num_examples=federation.num_examples,
-        label_counts=federation.label_counts,
-    )
-    Trainer(federation, planner, tmp_path / "run", {"name": "test"}).run()
+    planner = federation.allocator(Uniform(menu[0]))
+    Trainer(federation, planner, tmp_path / "run").run()
     last = read_rounds(tmp_path / "run")[-1]
     assert last.float_accuracy > wanted
     assert last.deployed_accuracy > last.float_accuracy - 0.1

@@ -25,25 +25,55 @@ def round_record(number, **changes):
         "round": number,
         "simulated_seconds": number * 0.1,
         "round_seconds": 0.1,
+        "waiting_seconds": 0.0,
         "deployed_accuracy": None if number % 2 else 1 / 3,
         "float_accuracy": None,
+        "client_accuracy": None,
+        "worst_accuracy": 0.25,
         "uplink_bytes": 2**40,
         "downlink_bytes": 7,
+        "energy_joules": 1.5,
         "planned_loss": 1e-17,
         "bottleneck": None,
         "learning_rate": 0.1,
+        "selected": 3,
+        "used": 2,
     }
     return RoundRecord(**(values | changes))
 
 
+def client_record(number, client, **changes):
+    values = {
+        "round": number,
+        "client": client,
+        "strategy": "qat-w2a2",
+        "status": "ok",
+        "reason": None,
+        "num_examples": 10 * client,
+        "seconds": 0.5,
+        "uplink_bytes": 100,
+        "downlink_bytes": 200,
+        "energy_joules": 0.0,
+        "train_loss": 0.25,
+        "share": 0.5,
+        "staleness": 0,
+    }
+    return ClientRecord(**(values | changes))
+
+
 def client_records(number, count=3):
-    return [
-        ClientRecord(number, k, "qat-w2a2", 10 * k, 0.5, 100, 200, 0.25, "ok") for k in range(count)
-    ]
+    return [client_record(number, k) for k in range(count)]
 
 
 def wall(number):
-    return WallRecord(number, 0.01, 1.5, 0.2)
+    return WallRecord(
+        round=number,
+        plan_seconds=0.01,
+        train_seconds=1.5,
+        server_seconds=0.1,
+        evaluate_seconds=0.2,
+        client_seconds=(0.5, 1, np.float32(0)),
+    )
 
 
 def record(folder, rounds):
@@ -70,16 +100,18 @@ def test_what_is_appended_is_read_back(tmp_path):
 def test_the_lines_are_pinned(tmp_path):
     record(tmp_path, [2])
     assert contents(tmp_path)[ROUNDS_FILE] == (
-        b'{"round":2,"simulated_seconds":0.2,"round_seconds":0.1,'
-        b'"deployed_accuracy":0.3333333333333333,"float_accuracy":null,'
-        b'"uplink_bytes":1099511627776,"downlink_bytes":7,"planned_loss":1e-17,'
-        b'"bottleneck":null,"learning_rate":0.1}\n'
+        b'{"round":2,"simulated_seconds":0.2,"round_seconds":0.1,"waiting_seconds":0.0,'
+        b'"deployed_accuracy":0.3333333333333333,"float_accuracy":null,"client_accuracy":null,'
+        b'"worst_accuracy":0.25,"uplink_bytes":1099511627776,"downlink_bytes":7,'
+        b'"energy_joules":1.5,"planned_loss":1e-17,"bottleneck":null,"learning_rate":0.1,'
+        b'"selected":3,"used":2}\n'
     )
     assert contents(tmp_path)[CLIENTS_FILE].splitlines()[1] == (
-        b'{"round":2,"client":1,"strategy":"qat-w2a2","num_examples":10,"seconds":0.5,'
-        b'"uplink_bytes":100,"downlink_bytes":200,"train_loss":0.25,"status":"ok"}'
+        b'{"round":2,"client":1,"strategy":"qat-w2a2","status":"ok","reason":null,'
+        b'"num_examples":10,"seconds":0.5,"uplink_bytes":100,"downlink_bytes":200,'
+        b'"energy_joules":0.0,"train_loss":0.25,"share":0.5,"staleness":0}'
     )
-    assert json.loads(contents(tmp_path)[WALL_FILE])["train_seconds"] == 1.5
+    assert json.loads(contents(tmp_path)[WALL_FILE])["client_seconds"] == [0.5, 1.0, 0.0]
 
 
 def test_floats_read_back_to_the_last_bit(tmp_path):
@@ -122,9 +154,9 @@ def test_a_record_refuses_wrong_values(changes, message):
 
 def test_a_client_record_refuses_an_unknown_status():
     with pytest.raises(ValueError, match=r"`status` must be one of .*'lost'"):
-        ClientRecord(1, 0, "skip", 1, 0.0, 0, 0, None, "lost")
+        client_record(1, 0, status="lost")
     with pytest.raises(ValueError, match="`strategy`"):
-        ClientRecord(1, 0, None, 1, 0.0, 0, 0, None, "ok")
+        client_record(1, 0, strategy=None)
 
 
 def test_records_of_different_rounds_are_refused_and_nothing_is_written(tmp_path):

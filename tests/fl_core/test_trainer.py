@@ -26,6 +26,7 @@ from fedhq.allocator import (
     parse_menu,
 )
 from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.callbacks import Callback
 from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
@@ -34,6 +35,7 @@ from fedhq.fl_core.settings import (
     DeviceClass,
     FederationSettings,
     FleetSettings,
+    ParticipationSettings,
     PartitionSettings,
     TrainingSettings,
 )
@@ -55,22 +57,36 @@ SETTINGS = FederationSettings(
 MIXED = Random(Strategy.parse("qat-w2a2"), Strategy.parse("ptq-w2a2"), share=0.5, seed=1)
 
 
+class Stop(Callback):
+    """Stops a run after a round, as Ctrl-C does."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_round(self, record, clients, wall) -> None:
+        if record.round == self.after:
+            raise KeyboardInterrupt
+
+
+def with_participation(**changes) -> FederationSettings:
+    return replace(SETTINGS, participation=ParticipationSettings(**changes))
+
+
 def with_training(**changes) -> FederationSettings:
     return replace(SETTINGS, training=replace(SETTINGS.training, **changes))
 
 
-def make_trainer(folder: Path, settings=SETTINGS, solver=MIXED, config=None, carry=0.0) -> Trainer:
+def make_trainer(
+    folder: Path, settings=SETTINGS, solver=MIXED, config=None, carry=0.0, **keywords
+) -> Trainer:
     federation = Federation.build(settings)
-    planner = HybridAllocator(
-        federation.menu,
-        federation.hardware,
-        federation.deployed,
-        solver,
-        num_examples=federation.num_examples,
-        label_counts=federation.label_counts,
-        carry=carry,
-    )
-    return Trainer(federation, planner, folder, config or {"name": "test"})
+    planner = federation.allocator(solver, carry=carry)
+    return Trainer(federation, planner, folder, config or {"name": "test"}, **keywords)
+
+
+def spoil(federation: Federation, client: int) -> None:
+    """Makes a client's data NaN."""
+    federation.clients.dataset.inputs[federation.clients.parts[client]] = float("nan")
 
 
 class Fixed:
@@ -118,7 +134,7 @@ def test_one_full_batch_step_of_all_clients_is_a_step_of_central_gradient_descen
     StepProfile("cnn 1x8x8", 5000, menu, np.ones(4), np.zeros(4), "by hand").save(path)
     federation = Federation.build(replace(settings, profile=str(path)))
     start = read_weights(federation.model)
-    trained = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+    trained = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path).run()
 
     load_weights_(federation.model, start)
     inputs = torch.cat([c.inputs for c in federation.clients])
@@ -144,7 +160,7 @@ def test_the_round_waits_for_the_slowest_and_bytes_are_those_of_the_payloads(tmp
     federation = Federation.build(SETTINGS)
     texts = ["skip", "fp32", "ptq-w2a2", "qat-w2a2", "qat-w2a2"]
     planner = Fixed(federation, texts)
-    Trainer(federation, planner, tmp_path, {}).run()
+    Trainer(federation, planner, tmp_path).run()
     clients = [c for c in read_clients(tmp_path) if c.round == 2]
     first, second, *_ = read_rounds(tmp_path)
     assert [c.strategy for c in clients] == texts
@@ -166,7 +182,7 @@ def test_the_round_waits_for_the_slowest_and_bytes_are_those_of_the_payloads(tmp
 def test_every_width_of_the_wire_trains_and_is_counted(tmp_path) -> None:
     texts = ["qat-w2a2-u3", "ptq-w2a2-u5", "fp32-u6", "fp32-u7", "fp32-u2"]
     federation = Federation.build(replace(with_training(rounds=2), menu=tuple(texts)))
-    state = Trainer(federation, Fixed(federation, texts), tmp_path, {}).run()
+    state = Trainer(federation, Fixed(federation, texts), tmp_path).run()
     shapes = [values.shape for values in state.values()]
     clients = [c for c in read_clients(tmp_path) if c.round == 2]
     assert [c.status for c in clients] == ["ok"] * 5
@@ -183,23 +199,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path) ->
 
 def test_workers_leave_the_bytes_of_one_process(tmp_path) -> None:
     make_trainer(tmp_path / "one").run()
-    trainer = make_trainer(tmp_path / "two")
-    trainer._workers = 2
-    trainer.run()
+    make_trainer(tmp_path / "two", workers=2).run()
     assert fingerprint(tmp_path / "two") == fingerprint(tmp_path / "one")
 
 
 def test_a_run_stopped_between_rounds_resumes_to_the_same_bytes(tmp_path) -> None:
     make_trainer(tmp_path / "whole").run()
 
-    def stop(record) -> None:
-        if record.round == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path / "broken").run(stop)
+        make_trainer(tmp_path / "broken", callbacks=[Stop(2)]).run()
     resumed = make_trainer(tmp_path / "broken")
-    assert resumed.state.round_number == 2
+    assert resumed.round_number == 2
     resumed.run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
 
@@ -210,10 +220,10 @@ def test_with_a_rounded_downlink_training_learns_and_bytes_are_those_of_the_payl
 ) -> None:
     settings = with_training(rounds=8, downlink_bits=bits)
     federation = Federation.build(settings)
-    state = Trainer(federation, Fixed(federation, ["fp32"] * 4 + ["skip"]), tmp_path, {}).run()
+    state = Trainer(federation, Fixed(federation, ["fp32"] * 4 + ["skip"]), tmp_path).run()
     sent = broadcast(state, bits, 9, settings.seed)
     shapes = [values.shape for values in state.values()]
-    assert sent.num_bytes == federation.downlink_bytes == encoded_bytes(shapes, bits)
+    assert sent.num_bytes == encoded_bytes(shapes, bits)
     clients = [c for c in read_clients(tmp_path) if c.round == 8]
     assert [c.downlink_bytes for c in clients] == [sent.num_bytes] * 4 + [0]
     rounds = read_rounds(tmp_path)
@@ -228,7 +238,7 @@ def test_clients_start_from_what_they_decode_and_the_server_from_its_own_weights
     settings = with_training(rounds=1, downlink_bits=4, learning_rate=1e-30)
     federation = Federation.build(settings)
     start = read_weights(federation.model)
-    trainer = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {})
+    trainer = Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path)
     started = []
     train = LocalTrainer.train
 
@@ -250,12 +260,8 @@ def test_a_run_with_a_rounded_downlink_resumes_to_the_same_bytes(tmp_path) -> No
     settings = with_training(rounds=4, downlink_bits=4)
     make_trainer(tmp_path / "whole", settings).run()
 
-    def stop(record) -> None:
-        if record.round == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path / "broken", settings).run(stop)
+        make_trainer(tmp_path / "broken", settings, callbacks=[Stop(2)]).run()
     make_trainer(tmp_path / "broken", settings).run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
 
@@ -281,12 +287,8 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path) -> None:
     settings = with_training(rounds=4, checkpoint_every=3)
     make_trainer(tmp_path / "whole", settings).run()
 
-    def stop(record) -> None:
-        if record.round == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path / "broken", settings).run(stop)
+        make_trainer(tmp_path / "broken", settings, callbacks=[Stop(2)]).run()
     assert len(read_rounds(tmp_path / "broken")) == 2
     make_trainer(tmp_path / "broken", settings).run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
@@ -294,16 +296,12 @@ def test_records_after_the_checkpoint_are_dropped_on_resume(tmp_path) -> None:
 
 def test_resuming_takes_up_what_the_planner_has_learned(tmp_path) -> None:
     """With coverage carried over, the frontier of a round depends on those before it."""
-    settings = with_training(rounds=6, cohort=2)
+    settings = replace(with_training(rounds=6), participation=ParticipationSettings(cohort=2))
     solver = FrontierPick(FastestWithin(0.02))
     make_trainer(tmp_path / "whole", settings, solver, carry=0.9).run()
 
-    def stop(record) -> None:
-        if record.round == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path / "broken", settings, solver, carry=0.9).run(stop)
+        make_trainer(tmp_path / "broken", settings, solver, carry=0.9, callbacks=[Stop(3)]).run()
     make_trainer(tmp_path / "broken", settings, solver, carry=0.9).run()
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
 
@@ -333,22 +331,23 @@ def test_another_configuration_is_refused_in_a_used_folder(tmp_path) -> None:
 
 def test_a_client_that_diverges_is_left_out_and_recorded(tmp_path) -> None:
     federation = Federation.build(SETTINGS)
-    federation.split.train.inputs[federation.clients.parts[2]] = float("nan")
-    Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+    spoil(federation, 2)
+    Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path).run()
     statuses = [c.status for c in read_clients(tmp_path) if c.round == 1]
     assert statuses == ["ok", "ok", "failed", "ok", "ok"]
     assert np.isfinite(read_rounds(tmp_path)[-1].deployed_accuracy)
 
 
-def test_a_round_without_any_usable_update_says_what_to_do(tmp_path) -> None:
+def test_a_run_without_any_usable_update_says_what_to_do(tmp_path) -> None:
     federation = Federation.build(SETTINGS)
-    federation.split.train.inputs.fill_(float("nan"))
-    with pytest.raises(FedHQError, match=r"no client of round 1.*learning_rate"):
-        Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path, {}).run()
+    for client in range(5):
+        spoil(federation, client)
+    with pytest.raises(FedHQError, match=r"no client.*in 3 rounds.*round 3.*learning_rate"):
+        Trainer(federation, Fixed(federation, ["fp32"] * 5), tmp_path).run()
 
 
 def test_cohorts_are_sampled_anew_every_round_and_reproducibly(tmp_path) -> None:
-    settings = with_training(rounds=6, cohort=2)
+    settings = replace(with_training(rounds=6), participation=ParticipationSettings(cohort=2))
     for name in "ab":
         make_trainer(tmp_path / name, settings).run()
     cohorts: dict[int, list[int]] = {}

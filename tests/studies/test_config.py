@@ -134,7 +134,7 @@ def test_a_written_configuration_is_json_without_infinities_and_reads_back() -> 
         ),
         ({"allocation": {"energy_joules": 0}}, ["allocation.energy_joules = 0", "greater than 0"]),
         ({"allocation": {"tradeoff": INF}}, ["allocation.tradeoff = inf", "finite"]),
-        ({"training": {"cohort": 21}}, ["training.cohort", "num_clients", "21 > 20"]),
+        ({"participation": {"cohort": 0}}, ["participation.cohort", "greater than or equal to 1"]),
         ({"menu": ["skip", "magic"]}, ["menu.1 = 'magic'", "qat-w2a2"]),
         ({"menu": ["qat-w2a2", "qat-w2a2-u4"]}, ["menu = ", "more than once"]),
         ({"allocation": {"strategy": "best"}}, ["allocation.strategy = 'best'", "qat-w2a2"]),
@@ -180,9 +180,8 @@ def test_all_faults_are_listed_at_once() -> None:
         parse_run({"fleet": FLEET, "training": {"rounds": 0, "batch_size": "many"}})
 
 
-def test_a_missing_fleet_is_named() -> None:
-    with pytest.raises(ValueError, match=r"fleet: is required"):
-        parse_run({})
+def test_without_a_word_of_it_the_fleet_is_a_population() -> None:
+    assert parse_run({}).federation.fleet.kind == "lognormal"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,21 @@ def synthetic_run(scenario, arm, seed, rounds=ROUNDS, clients=CLIENTS):
             loss = None if skips else 2.3 / number
             sent = 0 if skips else 120_000 if strategy == "fp32" else 15_000
             mine.append(
-                ClientRecord(number, client, strategy, 200, seconds, sent, sent, loss, status)
+                ClientRecord(
+                    round=number,
+                    client=client,
+                    strategy=strategy,
+                    status=status,
+                    reason=None,
+                    num_examples=200,
+                    seconds=seconds,
+                    uplink_bytes=sent,
+                    downlink_bytes=sent,
+                    energy_joules=0,
+                    train_loss=loss,
+                    share=0,
+                    staleness=0,
+                )
             )
         slowest = max(mine, key=lambda c: c.seconds)
         clock += slowest.seconds
@@ -57,8 +71,11 @@ def synthetic_run(scenario, arm, seed, rounds=ROUNDS, clients=CLIENTS):
         sent = sum(c.uplink_bytes for c in mine)
         round_records.append(
             RoundRecord(
-                number, clock, slowest.seconds, accuracy, accuracy, sent, sent, 0.02,
-                slowest.client, 0.1,
+                round=number, simulated_seconds=clock, round_seconds=slowest.seconds,
+                waiting_seconds=0, deployed_accuracy=accuracy, float_accuracy=accuracy,
+                client_accuracy=None, worst_accuracy=None, uplink_bytes=sent, downlink_bytes=sent,
+                energy_joules=0, planned_loss=0.02, bottleneck=slowest.client, learning_rate=0.1,
+                selected=20, used=20,
             )
         )  # fmt: skip
         client_records += mine
@@ -198,7 +215,7 @@ def test_the_heat_maps_show_what_the_clients_did(page, comparison):
     runs = [comparison.of(scenario, arm)[0] for scenario in SCENARIOS for arm in ARMS]
     for run, figure in zip(runs, heat_maps_of(page), strict=True):
         heat, *legend = figure["data"]
-        names = [trace["name"] for trace in legend if trace["name"] != "failed"]
+        names = [trace["name"] for trace in legend if trace["name"] != "update not used"]
         assert names == ["skip", "fp32", "ptq-w2a2", "qat-w2a2"]
         shown = {
             (int(client), number): names[k]
@@ -215,7 +232,7 @@ def test_the_fastest_device_is_the_top_row_in_every_arm(page, comparison):
 
 
 def test_a_failed_client_is_crossed_out(page):
-    crosses = [t for t in heat_maps_of(page)[3]["data"] if t.get("name") == "failed"]
+    crosses = [t for t in heat_maps_of(page)[3]["data"] if t.get("name") == "update not used"]
     assert [(t["x"], t["y"]) for t in crosses] == [([5], ["3"])]
 
 

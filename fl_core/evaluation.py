@@ -1,0 +1,73 @@
+"""How good the model is: centrally, and for every client by itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..models import accuracy
+from .deployment import ship
+from .federation import Federation
+from .weights import Weights, load_weights_
+
+_BATCH = 500
+_WORST_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave, as fractions; None where it was not asked for.
+
+    Args:
+        deployed: Of the quantized model on the test examples.
+        in_float: Of the float model on them.
+        clients: Mean over clients of the quantized model on their own test examples.
+        worst: The same over the worst tenth of the clients, one at least.
+    """
+
+    deployed: float | None = None
+    in_float: float | None = None
+    clients: float | None = None
+    worst: float | None = None
+
+
+def evaluate(federation: Federation, weights: Weights) -> Evaluation:
+    """Evaluates the server's weights, in float and as deployed.
+
+    Args:
+        federation: Its model is loaded with the weights.
+        weights: The server's.
+    """
+    model, test = federation.model, federation.test
+    load_weights_(model, weights)
+    shipped = ship(
+        model,
+        federation.deployed,
+        federation.quantization,
+        federation.calibration,
+        federation.training.batch_size,
+    )
+    own = [
+        accuracy(shipped, data.inputs, data.labels, _BATCH)
+        for data in federation.client_tests or ()
+        if len(data)
+    ]
+    return Evaluation(
+        deployed=accuracy(shipped, test.inputs, test.labels, _BATCH),
+        in_float=accuracy(model, test.inputs, test.labels, _BATCH),
+        clients=float(np.mean(own)) if own else None,
+        worst=worst_mean(own) if own else None,
+    )
+
+
+def worst_mean(values: list[float]) -> float:
+    """Mean of the worst tenth, of one at least.
+
+    Example:
+        >>> worst_mean([0.9, 0.5, 0.7])
+        0.5
+    """
+    worst = sorted(values)[: math.ceil(_WORST_SHARE * len(values))]
+    return float(np.mean(worst))

@@ -1,0 +1,73 @@
+"""One process trains in a folder at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from ...allocator.errors import CheckpointError
+
+LOCK_FILE = ".lock"
+
+
+class RunLock:
+    """Held while a run's folder is written; the system frees it when the process ends, however.
+
+    Args:
+        folder: The run's; it must exist.
+
+    Raises:
+        CheckpointError: On entering, if another process holds it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, RunLock(Path(folder)):
+        ...     RunLock(Path(folder)).__enter__()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        fedhq.allocator.errors.CheckpointError: `one process trains in .../... a time` must hold...
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: int | None = None
+
+    def __enter__(self) -> RunLock:
+        try:
+            self._file = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise CheckpointError(
+                f"`{self._folder} can be written` must hold, but: {error}. Check its permissions."
+            ) from error
+        if not _lock(self._file):
+            os.close(self._file)
+            self._file = None
+            raise CheckpointError(
+                f"`one process trains in {self._folder} at a time` must hold, but another does. "
+                "Wait for it, or take another folder."
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _lock(file: int) -> bool:
+    """Whether the lock was free; on systems without `flock` everybody gets it."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
