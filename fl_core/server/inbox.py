@@ -81,7 +81,7 @@ class Inbox:
         ('malformed', None)
     """
 
-    def __init__(self, num_examples: Sequence[int], max_staleness: int) -> None:
+    def __init__(self, num_examples: Iterable[int], max_staleness: int) -> None:
         self._num_examples = tuple(int(count) for count in num_examples)
         self._max_staleness = max_staleness
         self._taken: frozenset[tuple[int, int]] = frozenset()

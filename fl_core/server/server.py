@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from statistics import median
@@ -78,7 +78,7 @@ class Server:
     """
 
     def __init__(
-        self, weights: Weights, settings: ServerSettings, num_examples: Sequence[int]
+        self, weights: Weights, settings: ServerSettings, num_examples: Iterable[int]
     ) -> None:
         self._weights = weights
         self._settings = settings
