@@ -219,6 +219,7 @@ def _matrix(shape: Sequence[int]) -> tuple[int, int]:
     return (shape[0], prod(shape[1:])) if len(shape) >= 2 else (1, prod(shape))
 
 
+@cache
 def _lowest(bits: int) -> int:
     """The lowest bit of every field of a word."""
     return int.from_bytes(bytes([{2: 0x55, 4: 0x11, 8: 0x01}[bits]]) * _WORD.itemsize, "little")
