@@ -1,7 +1,7 @@
 /* The CPU kernels, compiled once by the system's compiler; `cpu_build.py` has the flags.
  *
- * Tensors are contiguous, `(rows, cols)`, or planes; offsets are 64 bits wide. Every loop over elements is
- * plain enough for the compiler to vectorise.
+ * Tensors are contiguous: `(rows, cols)`, where pooled planes; offsets are 64 bits wide. Every loop
+ * over elements is plain enough for the compiler to vectorise.
  */
 #include <math.h>
 #include <stdint.h>
