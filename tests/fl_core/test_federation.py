@@ -19,6 +19,7 @@ from fedhq.fl_core.settings import (
     DeviceClass,
     FederationSettings,
     FleetSettings,
+    ParticipationSettings,
     PartitionSettings,
     TrainingSettings,
 )
@@ -93,8 +94,8 @@ def test_natural_clients_are_wrists_and_a_natural_split_leaves_fewer(tmp_path: P
     assert 15 <= len(federation.clients) < 20
     known = {int(data.groups[0]) for data in federation.clients}
     assert known.isdisjoint(federation.test.groups)
-    with pytest.raises(ValueError, match=r"training.cohort <= clients.* got 20 > 1[5-9] natural"):
-        Federation.build(replace(apart, training=TrainingSettings(cohort=20)))
+    with pytest.raises(ValueError, match=r"participation.cohort <= clients.* got 20 > 1[5-9]"):
+        Federation.build(replace(apart, participation=ParticipationSettings(cohort=20)))
 
 
 def natural_settings(folder: Path, data: DataSettings) -> FederationSettings:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.data.datasets import load_dataset, split_dataset
+from fedhq.fl_core.data.datasets import split_dataset
 from fedhq.fl_core.data.partitions import IidPartitioner
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.server.inbox import Arrival
 from fedhq.fl_core.server.server import Server
