@@ -99,6 +99,12 @@ def make_trainer(
 ) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
+    Args:
+        config: Of the run.
+        folder: Where its records and its checkpoint go.
+        workers: Processes that train clients.
+        callbacks: Told of every round.
+
     Raises:
         ValueError: If the configuration does not fit its data, menu or profile.
         CheckpointError: If the folder holds a run of another configuration, profile or loss model.

@@ -2,5 +2,8 @@
 
 from .callback import Callback, RunInfo
 from .progress import ShowProgress
+from .to_mlflow import MLflow
+from .to_tensorboard import TensorBoard
+from .to_wandb import WeightsAndBiases
 
-__all__ = ["Callback", "RunInfo", "ShowProgress"]
+__all__ = ["Callback", "MLflow", "RunInfo", "ShowProgress", "TensorBoard", "WeightsAndBiases"]

@@ -39,9 +39,9 @@ class ShowProgress(Callback):
         """Moves it on; between two evaluations the last accuracy stays."""
         if record.deployed_accuracy is not None:
             self._accuracy = record.deployed_accuracy
-        said = [] if self._accuracy is None else [f"deployed accuracy {self._accuracy:.3f}"]
+        said = [] if self._accuracy is None else [f"deployed {self._accuracy:.3f}"]
         said.append(f"{record.simulated_seconds:.4g} simulated s")
-        said.append(f"{record.used} of {record.selected} used")
+        said.append(f"{record.used}/{record.selected} used")
         self._meter.show(", ".join(said), record.round, self._rounds)
 
     def close(self) -> None:
