@@ -38,11 +38,14 @@ from .profile import measure_profile
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
 from .tables import read_config
+from .watch import HELP as WATCH_HELP
+from .watch import add_arguments as add_watch_arguments
 
 _EXAMPLES = """examples:
   fedhq compare demo                        the six arms of the README on 5 000 MNIST digits
   fedhq compare demo --set 'compare.seeds=[0,1,2,3,4]'
   fedhq run my.toml --out runs/mine         one federation; run it again to resume it
+  fedhq watch runs/mine                     from another terminal: how it stands
   fedhq run demo --arm all-QAT              one arm of a comparison
   fedhq profile --data digits --out digits-cnn.json
   fedhq fleet show demo                     its devices, by class
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_arguments(commands.add_parser("export", help=EXPORT_HELP))
     add_fleet_arguments(commands.add_parser("fleet", help=FLEET_HELP))
     add_arguments(commands.add_parser("plan", help=HELP))
+    add_watch_arguments(commands.add_parser("watch", help=WATCH_HELP))
     return parser
 
 

@@ -1,6 +1,6 @@
 """Where the command `fedhq` enters; it says what to install where packages are missing.
 
-Heavy imports come late: `fedhq plan` never loads what only training needs.
+Heavy imports come late: `fedhq plan` and `fedhq watch` never load what only training needs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ..allocator.errors import FedHQError
 
@@ -19,9 +20,9 @@ _PIPE_CLOSED = 141  # what a shell makes of SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 2 where a package that it needs is not installed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["plan"]:
-        return _plan(given[1:])
     try:
+        if given[:1] in (["plan"], ["watch"]):
+            return _run_alone(given[0], given[1:])
         from .cli import main as run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -36,11 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(given)
 
 
-def _plan(arguments: Sequence[str]) -> int:
-    from .plan import add_arguments
-
-    parser = argparse.ArgumentParser(prog="fedhq plan")
-    add_arguments(parser)
+def _run_alone(command: str, arguments: Sequence[str]) -> int:
+    """Runs a command without loading what the others need."""
+    parser = argparse.ArgumentParser(prog=f"fedhq {command}")
+    import_module(f".{command}", __package__).add_arguments(parser)
     return run_command(parser, arguments)
 
 
