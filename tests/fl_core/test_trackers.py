@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from run_records import client_records, round_record, wall_record, whole_round
 from fedhq.allocator.errors import FedHQError
 from fedhq.fl_core.callbacks import Callback, MLflow, RunInfo, TensorBoard, WeightsAndBiases
 from fedhq.fl_core.callbacks.tracker import round_scalars
+
+HAS_TRACKERS = all(find_spec(name) for name in ("mlflow", "wandb"))
+needs_trackers = pytest.mark.skipif(not HAS_TRACKERS, reason="needs fedhq[track], as make dev has")
 
 CONFIG = {"seed": 5, "menu": ("skip", "qat-w2a2"), "fleet": {"classes": [{"memory": None}]}}
 
@@ -85,6 +89,7 @@ def read_runs(uri: str) -> tuple[Any, list[Any]]:
     return client, list(client.search_runs([experiment.experiment_id]))
 
 
+@needs_trackers
 def test_a_resumed_run_goes_on_in_its_mlflow_run_and_logs_no_step_twice(tmp_path, store) -> None:
     folder = tmp_path / "mine"
     train(MLflow(tracking_uri=store), folder, 0, 3, ends=False)
@@ -102,18 +107,21 @@ def test_a_resumed_run_goes_on_in_its_mlflow_run_and_logs_no_step_twice(tmp_path
     assert kept == {"mlflow": {"run": run.info.run_id, "round": 4}}
 
 
+@needs_trackers
 def test_a_run_begun_anew_has_a_new_run_in_mlflow(tmp_path, store) -> None:
     for _ in range(2):
         train(MLflow(tracking_uri=store), tmp_path / "run", 0, 1)
     assert len(read_runs(store)[1]) == 2
 
 
+@needs_trackers
 def test_mlflow_must_know_the_run_that_is_resumed(tmp_path, store) -> None:
     train(MLflow(tracking_uri=store), tmp_path / "run", 0, 1)
     with pytest.raises(FedHQError, match=r"has run .* must hold.*trackers\.json"):
         train(MLflow(tracking_uri=f"{store}-2"), tmp_path / "run", 1, 2)
 
 
+@needs_trackers
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*noload:DeprecationWarning")  # MLflow's own
 def test_mlflow_keeps_runs_in_a_data_base(tmp_path) -> None:
@@ -158,6 +166,7 @@ def no_reports(monkeypatch, tmp_path) -> None:
         monkeypatch.setenv(name, str(tmp_path))
 
 
+@needs_trackers
 def test_wandb_offline_goes_on_under_the_same_id(tmp_path, no_reports) -> None:
     folder, steps = tmp_path / "run", []
     train(WeightsAndBiases(mode="offline"), folder, 0, 3, ends=False)
@@ -183,6 +192,7 @@ def test_wandb_offline_goes_on_under_the_same_id(tmp_path, no_reports) -> None:
 # --- All ---
 
 
+@needs_trackers
 def test_trackers_keep_their_runs_side_by_side(tmp_path, store, no_reports) -> None:
     for tracker in (MLflow(tracking_uri=store), WeightsAndBiases(mode="disabled")):
         train(tracker, tmp_path / "run", 0, 1)
@@ -190,6 +200,7 @@ def test_trackers_keep_their_runs_side_by_side(tmp_path, store, no_reports) -> N
     assert {name: run["round"] for name, run in kept.items()} == {"mlflow": 1, "wandb": 1}
 
 
+@needs_trackers
 def test_a_damaged_file_of_runs_is_named(tmp_path) -> None:
     (tmp_path / "trackers.json").write_text("{", encoding="utf-8")
     with pytest.raises(FedHQError, match=r"trackers\.json is JSON`.*Delete it"):
