@@ -54,14 +54,16 @@ class Trainer:
 
     Example:
         >>> import tempfile
-        >>> from .settings import FederationSettings
-        >>> settings = FederationSettings(data={"name": "digits", "num_test": 300})
+        >>> from .settings import FederationSettings, TrainingSettings
+        >>> settings = FederationSettings(
+        ...     data={"name": "digits", "num_test": 300}, training=TrainingSettings(rounds=2)
+        ... )
         >>> federation = Federation.build(settings)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     trainer = Trainer(federation, federation.allocator(), Path(folder))
         ...     weights = trainer.run()
         ...     trainer.round_number
-        30
+        2
     """
 
     def __init__(

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -152,6 +153,16 @@ def read_wandb(path: Path) -> list[Any]:
     return records
 
 
+def read_ended(path: Path) -> list[Any]:
+    """The records, once wandb's own process has written the last."""
+    for _ in range(100):
+        records = read_wandb(path)
+        if any(r.WhichOneof("record_type") == "exit" for r in records):
+            break
+        time.sleep(0.1)
+    return records
+
+
 def wandb_files(folder: Path) -> list[Path]:
     return sorted(
         folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda p: p.stat().st_mtime_ns
@@ -173,7 +184,7 @@ def test_wandb_offline_goes_on_under_the_same_id(tmp_path, no_reports) -> None:
     train(WeightsAndBiases(mode="offline"), folder, 2, 4)
     files = wandb_files(folder)
     for path, exit_code in zip(files, (1, 0), strict=True):
-        records = read_wandb(path)
+        records = read_ended(path)
         (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
         assert (run.project, run.display_name) == ("fedhq", "run")
         assert {"seed": "5"}.items() <= {u.key: u.value_json for u in run.config.update}.items()

@@ -85,7 +85,7 @@ def test_a_run_is_not_resumed_with_another_trace(config, trace, tmp_path, capsys
     assert main(command) == 0
     trace.write_text(TRACE.replace("never", "0:1"), encoding="utf-8")
     assert main(command) == 2
-    assert "inputs.fleet_sha256" in capsys.readouterr().err
+    assert "digests.fleet" in capsys.readouterr().err
 
 
 def test_fedscales_pickles_become_a_trace(tmp_path, capsys) -> None:
