@@ -222,7 +222,7 @@ def _add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) -
 
 
 def _add_legend(figure: go.Figure, palette: Palette, lost: Sequence[ClientRecord] = ()) -> None:
-    """The strategies' colours, and crosses where an update was not used."""
+    """The strategies' colours, and crosses where an update was lost or late."""
     for name, colour in palette.strategies.items():
         marker = {"color": colour, "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=_text(name))
@@ -230,7 +230,7 @@ def _add_legend(figure: go.Figure, palette: Palette, lost: Sequence[ClientRecord
         x, y = [c.round for c in lost], [str(c.client) for c in lost]
         marker = {"symbol": "x", "size": 7, "color": _FAILED}
         figure.add_scatter(
-            x=x, y=y, name="update not used", mode="markers", marker=marker, hoverinfo="skip"
+            x=x, y=y, name="lost or late", mode="markers", marker=marker, hoverinfo="skip"
         )
     figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
 

@@ -52,7 +52,7 @@ class RoundRecord:
         downlink_bytes: What all clients received.
         energy_joules: What all clients spent on computing.
         planned_loss: Loss that the allocation predicts, as a fraction of accuracy.
-        bottleneck: Client that everybody waited for; None if there is none.
+        bottleneck: Client that everybody waited for; None if the deadline closed the round.
         learning_rate: Of the clients' training.
         selected: Clients of the cohort.
         used: Updates that moved the weights.

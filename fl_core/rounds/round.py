@@ -21,7 +21,7 @@ from ..server.server import Applied, Receipt, Server
 from ..wire.downlink import Broadcast, broadcast
 from ..wire.pending import Pending
 from .cohort import sample_cohort, wanted_clients
-from .timeline import Timeline, close_round, draw_fate, slowest
+from .timeline import Timeline, bottleneck, close_round, draw_fate
 from .uplink import Channel, Uplink
 from .visit import Visit
 
@@ -35,7 +35,7 @@ class RoundResult:
         seconds: Simulated time from then until the round closed.
         clients: Their records, those of the cohort first.
         planned_loss: Loss that the allocation predicts.
-        bottleneck: Client that was waited for last.
+        bottleneck: Client with which the round closed; None where it was the deadline.
         usable: Updates that the server could use, whether the weights moved or not.
         wall: Seconds of this machine: planning, training, server.
         client_wall_seconds: `(cohort,)` seconds of this machine for each client's training.
@@ -117,7 +117,7 @@ class RoundRunner:
             seconds=timeline.seconds,
             clients=(*here, *stale),
             planned_loss=allocation.loss,
-            bottleneck=slowest(timeline, list(timeline.fates)),
+            bottleneck=bottleneck(timeline),
             usable=usable,
             wall=(float(planning), float(training) - sending, float(serving) + sending),
             client_wall_seconds=tuple(visit.wall_seconds for visit in visits),

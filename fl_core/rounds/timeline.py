@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..seeds import Purpose, generator
@@ -103,7 +102,12 @@ def close_round(fates: dict[int, Fate], wanted: int, deadline_seconds: float | N
     return Timeline(seconds, fates)
 
 
-def slowest(timeline: Timeline, clients: Sequence[int]) -> int | None:
-    """The client that the round waited for last; None where nobody took part."""
-    waited = {c: min(timeline.fates[c].seconds, timeline.seconds) for c in clients}
-    return max(waited, key=lambda c: (waited[c], -c)) if waited else None
+def bottleneck(timeline: Timeline) -> int | None:
+    """The client with which the round closed; None where it was the deadline, or nobody took part.
+
+    Example:
+        >>> bottleneck(close_round({3: Fate(1.0, True), 5: Fate(2.0, True)}, 2, None))
+        5
+    """
+    last = [c for c, fate in timeline.fates.items() if fate.seconds == timeline.seconds]
+    return min(last, default=None)

@@ -16,7 +16,7 @@ from fedhq.fl_core.fleet.fleet import Fleet
 from fedhq.fl_core.fleet.windows import Windows
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.fl_core.rounds.cohort import sample_cohort, wanted_clients
-from fedhq.fl_core.rounds.timeline import Fate, close_round, draw_fate, slowest
+from fedhq.fl_core.rounds.timeline import Fate, bottleneck, close_round, draw_fate
 from fedhq.fl_core.settings import (
     DataSettings,
     DeviceClass,
@@ -124,8 +124,10 @@ def test_a_round_closes_with_the_last_wanted_the_last_possible_or_at_the_deadlin
     timeline = close_round(fates, 2, None)
     assert [timeline.is_on_time(c) for c in (1, 2, 3, 4)] == [False, True, False, True]
     assert [timeline.is_late(c) for c in (1, 2, 3, 4)] == [True, False, False, False]
-    assert slowest(timeline, [1, 2, 3, 4]) == 1  # the first of those that took the whole round
-    assert slowest(timeline, []) is None
+    assert bottleneck(timeline) == 4
+    assert bottleneck(close_round(fates, 4, None)) == 3
+    assert bottleneck(close_round(fates, 4, 3.5)) is None
+    assert bottleneck(close_round({}, 4, None)) is None
 
 
 def test_fates_follow_from_seed_round_and_client_with_the_chances_asked_for() -> None:

@@ -215,7 +215,7 @@ def test_the_heat_maps_show_what_the_clients_did(page, comparison):
     runs = [comparison.of(scenario, arm)[0] for scenario in SCENARIOS for arm in ARMS]
     for run, figure in zip(runs, heat_maps_of(page), strict=True):
         heat, *legend = figure["data"]
-        names = [trace["name"] for trace in legend if trace["name"] != "update not used"]
+        names = [trace["name"] for trace in legend if trace["name"] != "lost or late"]
         assert names == ["skip", "fp32", "ptq-w2a2", "qat-w2a2"]
         shown = {
             (int(client), number): names[k]
@@ -232,7 +232,7 @@ def test_the_fastest_device_is_the_top_row_in_every_arm(page, comparison):
 
 
 def test_a_failed_client_is_crossed_out(page):
-    crosses = [t for t in heat_maps_of(page)[3]["data"] if t.get("name") == "update not used"]
+    crosses = [t for t in heat_maps_of(page)[3]["data"] if t.get("name") == "lost or late"]
     assert [(t["x"], t["y"]) for t in crosses] == [([5], ["3"])]
 
 
