@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models import accuracy
-from .deployment import ship
 from .federation import Federation
-from .weights import Weights, load_weights_
+from .weights import Weights
 
 _BATCH = 500
 _WORST_SHARE = 0.1
@@ -37,18 +36,10 @@ def evaluate(federation: Federation, weights: Weights) -> Evaluation:
     """Evaluates the server's weights, in float and as deployed.
 
     Args:
-        federation: Its model is loaded with the weights.
+        federation: Model, test data and settings.
         weights: The server's.
     """
-    model, test = federation.model, federation.test
-    load_weights_(model, weights)
-    shipped = ship(
-        model,
-        federation.deployed,
-        federation.quantization,
-        federation.calibration,
-        federation.training.batch_size,
-    )
+    shipped, test = federation.ship(weights), federation.test
     own = [
         accuracy(shipped, data.inputs, data.labels, _BATCH)
         for data in federation.client_tests or ()
@@ -56,7 +47,7 @@ def evaluate(federation: Federation, weights: Weights) -> Evaluation:
     ]
     return Evaluation(
         deployed=accuracy(shipped, test.inputs, test.labels, _BATCH),
-        in_float=accuracy(model, test.inputs, test.labels, _BATCH),
+        in_float=accuracy(federation.network(weights), test.inputs, test.labels, _BATCH),
         clients=float(np.mean(own)) if own else None,
         worst=worst_mean(own) if own else None,
     )

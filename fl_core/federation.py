@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,11 +27,13 @@ from .data.datasets import Dataset, split_dataset
 from .data.held_out import hold_out
 from .data.registry import load_dataset
 from .data.spread import spread_dataset
+from .deployment import ship
 from .engine.local import check_trainable, local_steps
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
 from .fleet.trace import csv_trace
 from .profiling import find_profile, profile_kept_at
+from .runtime import threads
 from .seeds import Purpose, generator
 from .settings import (
     FederationSettings,
@@ -40,6 +43,7 @@ from .settings import (
     ServerSettings,
     TrainingSettings,
 )
+from .weights import Weights, load_weights_
 from .wire.codec import encoded_bytes
 
 _ANY_FLEET = FleetSettings(kind="lognormal")
@@ -139,9 +143,10 @@ class Federation:
             fleet = make_fleet(fleet, own.label_counts, generator(seed, Purpose.FLEET))
         if not isinstance(profile, StepProfile):
             label, examples = type(model).__name__, own[int(own.num_examples.argmax())]
-            profile = profile_kept_at(
-                Path(profile), model, examples, strategies, training.batch_size, label
-            )
+            with threads(training.threads):
+                profile = profile_kept_at(
+                    Path(profile), model, examples, strategies, training.batch_size, label
+                )
         return cls(
             model=model,
             clients=own,
@@ -248,6 +253,26 @@ class Federation:
             label_counts=self.label_counts,
             goal=goal,
             carry=carry,
+        )
+
+    def network(self, weights: Weights) -> nn.Module:
+        """The float model with the server's weights, a copy: `model` keeps the first."""
+        network = copy.deepcopy(self.model)
+        load_weights_(network, weights)
+        return network
+
+    def ship(self, weights: Weights) -> nn.Module:
+        """The model that is deployed: the server's weights, quantized as the settings say.
+
+        Returns:
+            A converted network in eval mode; `fedhq.models.export.export_onnx` writes it.
+        """
+        return ship(
+            self.network(weights),
+            self.deployed,
+            self.quantization,
+            self.calibration,
+            self.training.batch_size,
         )
 
     def digests(self) -> dict[str, str]:

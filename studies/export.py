@@ -10,14 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from ..allocator import FedHQError
-from ..fl_core.deployment import ship
 from ..fl_core.federation import Federation
 from ..fl_core.profiling import model_label
 from ..fl_core.records.checkpoint import load_checkpoint
 from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_process
 from ..fl_core.trainer import CHECKPOINT_FILE, is_finished
-from ..fl_core.weights import load_weights_
 from ..models import accuracy
 from .config import parse_run
 from .plan_files import check_target
@@ -96,15 +94,7 @@ def load_deployed(folder: Path) -> DeployedRun:
             "rounds are done. Finish it with the `fedhq run` that began it."
         )
     federation = Federation.build(settings)
-    load_weights_(federation.model, saved.weights)
-    shipped = ship(
-        federation.model,
-        federation.deployed,
-        federation.quantization,
-        federation.calibration,
-        training.batch_size,
-    )
-    return DeployedRun(federation, settings.model, shipped)
+    return DeployedRun(federation, settings.model, federation.ship(saved.weights))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from fedhq.allocator.strategy import parse_menu
 from fedhq.fl_core.engine.local import local_steps
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.profiling import find_profile
+from fedhq.fl_core.records.recorder import read_rounds
 from fedhq.fl_core.settings import (
     DataSettings,
     DeviceClass,
@@ -23,6 +24,7 @@ from fedhq.fl_core.settings import (
     PartitionSettings,
     TrainingSettings,
 )
+from fedhq.fl_core.trainer import Trainer
 from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.models import build_model
 
@@ -194,3 +196,20 @@ def test_the_settings_offer_exactly_the_networks() -> None:
     with pytest.raises(ValueError, match="`name` must be one of") as error:
         build_model("alexnet", (1, 8, 8), 10, seed=0)
     assert f"{offered}, but got 'alexnet'" in str(error.value)
+
+
+def test_a_run_leaves_the_federation_as_it_was(tmp_path: Path) -> None:
+    short = replace(SETTINGS, training=TrainingSettings(rounds=2))
+    federation = Federation.build(short)
+    before, inputs = federation.digests(), federation.test.inputs
+    weights = Trainer(federation, federation.allocator(), tmp_path / "first").run()
+    assert federation.digests() == before
+    again = Trainer(federation, federation.allocator(), tmp_path / "again").run()
+    for name, values in weights.items():
+        assert np.array_equal(again[name], values)
+    network = federation.network(weights)
+    assert torch.equal(next(network.parameters()), torch.from_numpy(next(iter(weights.values()))))
+    shipped = federation.ship(weights)
+    deployed = read_rounds(tmp_path / "first")[-1].deployed_accuracy
+    right = shipped(inputs).argmax(dim=1) == federation.test.labels
+    assert right.float().mean().item() == pytest.approx(deployed)
