@@ -1,0 +1,152 @@
+"""The examples run as they stand, the README's excerpts are theirs, and public names exist."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.datasets import load_digits
+
+import fedhq.fl_core
+from fedhq.fl_core import read_clients, read_rounds
+from fedhq.studies.config import parse_run
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run_example(name: str, folder: Path) -> str:
+    """What an example prints, as a process of its own in a folder."""
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def accuracy_in(text: str) -> float:
+    (value,) = re.findall(r"accuracy (\d\.\d+)", text)
+    return float(value)
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank nor comment nor the module's docstring."""
+    text = path.read_text(encoding="utf-8")
+    docstring = ast.parse(text).body[0].end_lineno or 0
+    lines = [line.strip() for line in text.splitlines()[docstring:]]
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def test_a_model_and_data_of_ones_own_take_thirty_lines() -> None:
+    assert lines_of_code(ROOT / "examples" / "own_model.py") <= 30
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_an_example_imports_what_exists_and_starts_nothing_by_that(path: Path) -> None:
+    before = set(Path().iterdir())
+    runpy.run_path(str(path), run_name="imported")
+    assert set(Path().iterdir()) == before
+
+
+@pytest.mark.slow
+def test_own_model_trains_says_who_did_what_and_writes_the_model(tmp_path: Path) -> None:
+    said = run_example("own_model.py", tmp_path).splitlines()
+    assert accuracy_in(said[0]) > 0.75
+    assert {line.split(":")[0] for line in said[1:]} == {f"client {k}" for k in range(12)}
+    assert sum(int(line.split()[-2]) for line in said[1:]) == 12 * 20
+    session = onnxruntime.InferenceSession(tmp_path / "runs/own_model/model.onnx")
+    images, labels = load_digits(return_X_y=True)
+    inputs = (images[:500].reshape(-1, 1, 8, 8) / 16).astype(np.float32)
+    (logits,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    right = (logits.argmax(axis=1) == labels[:500]).mean()
+    assert right == pytest.approx(accuracy_in(said[0]), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_own_fleet_closes_rounds_in_time_and_takes_late_updates(tmp_path: Path) -> None:
+    said = run_example("own_fleet.py", tmp_path)
+    assert accuracy_in(said) > 0.7
+    folder = tmp_path / "runs/own_fleet"
+    assert all(r.round_seconds <= 6.0 for r in read_rounds(folder))
+    assert {"ok", "late", "stale"} <= {c.status for c in read_clients(folder)}
+    assert all(f"\n{device}: {{" in said for device in ("camera", "gateway", "sensor"))
+
+
+@pytest.mark.slow
+def test_own_callback_stops_and_the_run_that_goes_on_logs_every_round_once(tmp_path: Path) -> None:
+    said = run_example("own_callback.py", tmp_path).splitlines()
+    stopped = int(said[1].removeprefix("stopped after round ").split(":")[0])
+    assert stopped < 24
+    assert said[0].startswith("rounds 1 to 24")
+    assert said[2].startswith(f"rounds {stopped + 1} to 24")
+    assert said[3].startswith("after round 24")
+    logged = [
+        line.split(",") for line in (tmp_path / "runs/own_callback/scalars.csv").open().readlines()
+    ]
+    accuracies = {int(number): float(v) for tag, number, v in logged if tag == "accuracy/deployed"}
+    recorded = read_rounds(tmp_path / "runs/own_callback")
+    assert accuracies == {r.round: r.deployed_accuracy for r in recorded}
+    assert len(logged) == 3 * 24
+
+
+@pytest.mark.slow
+def test_robust_servers_keep_what_the_mean_loses(tmp_path: Path) -> None:
+    mean, median, refused, reason = run_example("robust.py", tmp_path).splitlines()
+    assert accuracy_in(median) > 0.85
+    assert accuracy_in(refused) > 0.85
+    assert accuracy_in(mean) < 0.5
+    assert reason.startswith("refused: clients [3, 8]")
+
+
+def test_the_code_in_the_readme_that_is_no_session_is_an_examples() -> None:
+    blocks = re.findall(r"^```python\n(?!>>>)(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert blocks
+    texts = [path.read_text(encoding="utf-8") for path in EXAMPLES]
+    lines = [{line.strip() for line in text.splitlines()} for text in texts]
+    for block in blocks:
+        wanted = {line.strip() for line in block.splitlines()}
+        assert any(wanted <= {"", *known} for known in lines), block
+
+
+def test_the_configurations_in_the_readme_can_be_run() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        config = parse_run(tomllib.loads(block))
+        assert config.federation.participation.cohort == 10
+
+
+def test_every_public_name_is_there_and_where_the_type_checker_finds_it() -> None:
+    names = fedhq.fl_core.__all__
+    assert names == sorted(names)
+    assert set(names) <= set(dir(fedhq.fl_core))
+    tree = ast.parse(Path(fedhq.fl_core.__file__).read_text(encoding="utf-8"))
+    homes = {
+        alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for name in names:
+        thing = getattr(fedhq.fl_core, name)
+        assert thing.__name__ == name
+        assert homes[name] in thing.__module__
+    with pytest.raises(AttributeError, match="no attribute 'Trainers'"):
+        fedhq.fl_core.Trainers  # type: ignore[attr-defined]
+
+
+def test_settings_come_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from fedhq.fl_core import FederationSettings, RoundRecord, ServerSettings\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
