@@ -14,7 +14,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 import fedhq.fl_core
-from fedhq.fl_core import read_clients, read_rounds
+from fedhq.fl_core import Federation, read_clients, read_rounds
+from fedhq.studies.arms import make_allocator
 from fedhq.studies.config import parse_run
 
 ROOT = Path(__file__).parents[1]
@@ -88,9 +89,8 @@ def test_own_callback_stops_and_the_run_that_goes_on_logs_every_round_once(tmp_p
     assert said[0].startswith("rounds 1 to 24")
     assert said[2].startswith(f"rounds {stopped + 1} to 24")
     assert said[3].startswith("after round 24")
-    logged = [
-        line.split(",") for line in (tmp_path / "runs/own_callback/scalars.csv").open().readlines()
-    ]
+    scalars = (tmp_path / "runs/own_callback/scalars.csv").read_text("utf-8")
+    logged = [line.split(",") for line in scalars.splitlines()]
     accuracies = {int(number): float(v) for tag, number, v in logged if tag == "accuracy/deployed"}
     recorded = read_rounds(tmp_path / "runs/own_callback")
     assert accuracies == {r.round: r.deployed_accuracy for r in recorded}
@@ -121,7 +121,9 @@ def test_the_configurations_in_the_readme_can_be_run() -> None:
     assert blocks
     for block in blocks:
         config = parse_run(tomllib.loads(block))
-        assert config.federation.participation.cohort == 10
+        federation = Federation.build(config.federation)
+        assert len(federation.clients) >= config.federation.participation.cohort
+        assert make_allocator(config, federation).plan(1).round_seconds <= 25
 
 
 def test_every_public_name_is_there_and_where_the_type_checker_finds_it() -> None:
