@@ -16,7 +16,13 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ("allocator", "models", "fl_core", "studies")  # each may import those before it
 DATA_SUFFIXES = (".json", ".toml", ".csv", ".c", ".h", ".cu")
 FILES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py"))
-MODULES = ["fedhq." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES]
+FOREIGN = {"bare_loop.py", "in_flower.py", "in_pfl.py", "in_blazefl.py"}
+"""Programs, run as scripts in environments of their own."""
+MODULES = [
+    "fedhq." + ".".join(p.relative_to(ROOT).with_suffix("").parts)
+    for p in FILES
+    if p.parent.name != "simulators" or p.name not in FOREIGN
+]
 
 
 def imported_names(path: Path) -> set[str]:
