@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..environments import Environment
+from .task import NETWORK_VARIABLE
 
 _FOLDER = Path(__file__).parent
 _KEEPS_MEMORY = {  # to glibc what `set_up_process` tells it by mallopt
@@ -74,6 +75,14 @@ PROGRAMS = (
         arguments=("2",),
         variables=_KEEPS_MEMORY,
         note="with fedhq's setting of malloc",
+    ),
+    Program(
+        "bare-ours",
+        "bare loop, 2 processes, freed memory kept, fedhq's network",
+        "bare_loop.py",
+        arguments=("2",),
+        variables={**_KEEPS_MEMORY, NETWORK_VARIABLE: "fedhq"},
+        note="what fedhq's network alone gains; the same bits",
     ),
     Program("bare-1", "bare loop, 1 process", "bare_loop.py", arguments=("1",)),
     Program("fedhq", "fedhq", "in_fedhq.py", note="in one process"),

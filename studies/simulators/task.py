@@ -17,8 +17,8 @@ _TORCH_SECONDS = time.monotonic() - _start
 
 import json
 import os
-import runpy
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 FILE_VARIABLE = "FEDHQ_BENCH_TASK"
 """Names the file of the task to a program."""
-_CNN = Path(__file__).parents[2] / "models" / "cnn.py"
+NETWORK_VARIABLE = "FEDHQ_BENCH_NETWORK"
+"""`fedhq` lets a program train fedhq's own layers, where fedhq is installed."""
 
 torch.set_num_threads(1)
 
@@ -105,18 +106,32 @@ def load() -> Task:
 
 
 def build_model() -> nn.Module:
-    """The network with its first weights; fedhq's own, without importing fedhq."""
-    task = load()
-    num_classes = int(task.test[1].max()) + 1
-    model: nn.Module = _cnn_builder()(tuple(task.test[0].shape[1:]), num_classes)
-    model.load_state_dict(task.weights)
+    """The network with its first weights: of torch's layers, or fedhq's own if the task says so."""
+    held = load()
+    input_shape, num_classes = tuple(held.test[0].shape[1:]), int(held.test[1].max()) + 1
+    if os.environ.get(NETWORK_VARIABLE) == "fedhq":
+        from fedhq import models
+
+        model = models.build_model("cnn", input_shape, num_classes, seed=0)
+    else:
+        model = _torch_cnn(held.weights)
+    model.load_state_dict(held.weights)
     return model
 
 
-@cache
-def _cnn_builder() -> Callable[[tuple[int, ...], int], nn.Module]:
-    build: Callable[[tuple[int, ...], int], nn.Module] = runpy.run_path(str(_CNN))["build_cnn"]
-    return build
+def _torch_cnn(weights: dict[str, Tensor]) -> nn.Module:
+    """What `build_model("cnn", ...)` computes, as one would write it without fedhq."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for block in (1, 2):
+        out, channels = weights[f"conv{block}.weight"].shape[:2]
+        layers[f"conv{block}"] = nn.Conv2d(channels, out, kernel_size=3, padding=1, bias=False)
+        layers[f"norm{block}"] = nn.GroupNorm(4, out)
+        layers[f"relu{block}"] = nn.ReLU()
+        layers[f"pool{block}"] = nn.MaxPool2d(2)
+    num_classes, features = weights["linear.weight"].shape
+    layers["flatten"] = nn.Flatten()
+    layers["linear"] = nn.Linear(features, num_classes)
+    return nn.Sequential(layers)
 
 
 def train_(model: nn.Module, client: int, round_number: int) -> None:
