@@ -37,11 +37,12 @@ Runs = dict[str, list[Repetition]]
 
 _HOW_TO_READ = """Seconds of a round are the median and the least over all repetitions, without the
 first and the last round of each; the ratios are over the first row. Start-up is from the start of
-the process to that of the first round, less the time that importing torch took in it. Memory is the
-peak of all processes together, pages that they share counted once, sampled some times a second.
-Lines are those that a user writes, without blank lines, comments and docstrings; data, network and
-local steps, which all but fedhq take from one file, are not counted. Accuracy is that of the last
-model: where it agrees, the programs have trained the same."""
+the process to the end of its first round, less importing torch and a median round: some start their
+workers before that round, some in it. Memory is the peak of all processes together, pages that they
+share counted once, sampled some times a second. Lines are those that a user writes, without blank
+lines, comments and docstrings; data, network and local steps, which all but fedhq take from one
+file, are not counted. Accuracy is that of the last model: where it agrees, the programs have
+trained the same."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ COLUMNS = (
     "over the first",
     "least",
     "over the first",
-    "first round",
     "start-up",
     "memory",
     "lines",
@@ -36,7 +35,8 @@ class Repetition:
 
     Args:
         failure: Why it did not end well; the rest is empty then.
-        startup_seconds: From the process' start to the first round's, less importing torch.
+        startup_seconds: From the process' start to where the server begins the first round, less
+            importing torch.
         round_seconds: Of every round.
         accuracy: Of the model that came out.
         peak_bytes: Most memory of all its processes; None where it is not known.
@@ -94,8 +94,8 @@ class Summary:
         failure: Empty if every repetition ended well.
         median_seconds: Of a round, but the first and the last of a repetition.
         least_seconds: Of the same rounds.
-        first_seconds: Median of the first rounds.
-        startup_seconds: Median.
+        startup_seconds: Median of what came on top of the rounds and importing torch: from the
+            process' start to the end of the first round, less a median round.
         accuracy: Median.
         peak_bytes: Median; None where it is not known.
     """
@@ -103,7 +103,6 @@ class Summary:
     failure: str
     median_seconds: float = 0.0
     least_seconds: float = 0.0
-    first_seconds: float = 0.0
     startup_seconds: float = 0.0
     accuracy: float = 0.0
     peak_bytes: float | None = None
@@ -120,11 +119,16 @@ class Summary:
             failure="",
             median_seconds=statistics.median(middle),
             least_seconds=min(middle),
-            first_seconds=statistics.median(r.round_seconds[0] for r in repetitions),
-            startup_seconds=statistics.median(r.startup_seconds for r in repetitions),
+            startup_seconds=statistics.median(map(_on_top, repetitions)),
             accuracy=statistics.median(r.accuracy for r in repetitions),
             peak_bytes=statistics.median(peaks) if peaks else None,
         )
+
+
+def _on_top(run: Repetition) -> float:
+    """Some start their workers before the first round, some in it."""
+    first, *middle, _ = run.round_seconds
+    return run.startup_seconds + first - statistics.median(middle)
 
 
 def table(programs: Sequence[Program], runs: Mapping[str, Sequence[Repetition]]) -> str:
@@ -145,7 +149,7 @@ def _cells(program: Program, summary: Summary, bare: Summary) -> list[str]:
     lines = str(count_lines(program.path.read_text("utf-8")))
     if summary.failure:
         failure = f"**failed: {summary.failure.replace('|', '/')}**"
-        return [program.title, *[""] * 7, lines, "", failure]
+        return [program.title, *[""] * 6, lines, "", failure]
     notes = [program.note] if program.note else []
     if not bare.failure and abs(summary.accuracy - bare.accuracy) > _NOISE:
         notes.append(f"**does not train the same: accuracy differs by more than {_NOISE}**")
@@ -156,7 +160,6 @@ def _cells(program: Program, summary: Summary, bare: Summary) -> list[str]:
         _ratio(summary.median_seconds, bare.median_seconds),
         f"{summary.least_seconds:.3f}",
         _ratio(summary.least_seconds, bare.least_seconds),
-        f"{summary.first_seconds:.2f} s",
         f"{summary.startup_seconds:.1f} s",
         "" if peak is None else f"{peak / 2**20:,.0f} MiB",
         lines,

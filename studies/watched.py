@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "FEDHQ_WATCHED"
-_LEAST_PAUSE_SECONDS = 0.2
+_LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.2, 1.0
 _PAUSES_PER_SAMPLE = 30  # reading a process' memory takes time that the program lacks
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b")
 
@@ -98,8 +98,9 @@ def _watch(process: subprocess.Popen[bytes], tree: _Tree, deadline: float) -> in
         if now >= deadline:
             return peak
         pause = max(_LEAST_PAUSE_SECONDS, _PAUSES_PER_SAMPLE * (now - start))
+        pause = min(pause, _MOST_PAUSE_SECONDS, deadline - now)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(min(pause, deadline - now))
+            process.wait(pause)
             return peak
 
 

@@ -113,9 +113,9 @@ def test_the_table_sets_first_and_last_rounds_apart_and_gives_ratios() -> None:
     lines = table([BARE, FLOWER], {"bare": [GOOD, GOOD], "flower": [slow]}).splitlines()
     bare = [cell.strip() for cell in lines[2].split("|")]
     flower = [cell.strip() for cell in lines[3].split("|")]
-    assert bare[2:9] == ["0.250", "1.00", "0.200", "1.00", "9.00 s", "1.5 s", "300 MiB"]
-    assert flower[2:9] == ["0.500", "2.00", "0.400", "2.00", "3.00 s", "12.0 s", ""]
-    assert flower[10:12] == ["0.890", "flwr 1.42.0"]
+    assert bare[2:8] == ["0.250", "1.00", "0.200", "1.00", "10.2 s", "300 MiB"]
+    assert flower[2:8] == ["0.500", "2.00", "0.400", "2.00", "14.5 s", ""]
+    assert flower[9:11] == ["0.890", "flwr 1.42.0"]
 
 
 def test_the_table_says_who_failed_and_who_trains_something_else() -> None:
@@ -128,7 +128,7 @@ def test_the_table_says_who_failed_and_who_trains_something_else() -> None:
     assert "same" not in bare
     assert "**does not train the same" in fedhq
     assert "**failed: a / b**" in flower
-    assert "1.5 s" not in flower
+    assert "10.2 s" not in flower
 
 
 def test_without_the_first_there_are_no_ratios() -> None:
@@ -161,11 +161,13 @@ time.sleep(%s)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-@pytest.mark.parametrize(("seconds", "failure"), [(0.5, ""), (60, "not over after 2 s")])
-def test_no_process_is_left_and_memory_is_that_of_all(tmp_path, seconds, failure) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "limit", "failure"), [(2, 30, ""), (60, 2, "not over after 2 s")]
+)
+def test_no_process_is_left_and_memory_is_that_of_all(tmp_path, seconds, limit, failure) -> None:
     start = time.monotonic()
-    run = watch(tmp_path, LEAVES_A_CHILD % seconds, timeout_seconds=2)
-    assert time.monotonic() - start < 15
+    run = watch(tmp_path, LEAVES_A_CHILD % seconds, timeout_seconds=limit)
+    assert time.monotonic() - start < 30
     assert run.failure == failure
     assert run.peak_bytes is not None
     assert run.peak_bytes > 200 << 20
