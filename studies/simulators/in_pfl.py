@@ -51,10 +51,15 @@ class Rate(HyperParam, TrainingProcessCallback):
         return False, Metrics()
 
 
+class Shuffled(Dataset):
+    def iter(self, batch_size):
+        order = torch.from_numpy(np.random.permutation(len(self)))
+        for rows in torch.split(order, batch_size):
+            yield [part[rows] for part in self.raw_data]
+
+
 def user_dataset(client):
-    inputs, labels = task.load().clients[client]
-    order = torch.from_numpy(np.random.permutation(len(labels)))
-    return Dataset([inputs[order], labels[order]], user_id=client)
+    return Shuffled(task.load().clients[client], user_id=client)
 
 
 def main():

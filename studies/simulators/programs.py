@@ -104,7 +104,7 @@ PROGRAMS = (
         "in_pfl.py",
         launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         environment=Environment("pfl", (("pfl[pytorch]==0.6.0",),)),
-        note="pfl 0.6.0; both epochs of a round in one order",
+        note="pfl 0.6.0",
     ),
     Program(
         "blazefl",
