@@ -158,7 +158,7 @@ def write_task(rounds: int, path: Path) -> None:
     settings = in_fedhq.settings(rounds)
     federation, training = Federation.build(settings), settings.training
     cosine = [0.5 * (1 + math.cos(math.pi * number / rounds)) for number in range(rounds)]
-    test = federation.split.test
+    test = federation.test
     path.parent.mkdir(parents=True, exist_ok=True)
     Task(
         clients=[(data.inputs, data.labels) for data in federation.clients],

@@ -85,7 +85,15 @@ PROGRAMS = (
         note="what fedhq's network alone gains; the same bits",
     ),
     Program("bare-1", "bare loop, 1 process", "bare_loop.py", arguments=("1",)),
-    Program("fedhq", "fedhq", "in_fedhq.py", note="in one process"),
+    Program("fedhq", "fedhq, 2 workers", "in_fedhq.py", arguments=("2", "float32")),
+    Program(
+        "fedhq-bf16",
+        "fedhq, 2 workers, bfloat16",
+        "in_fedhq.py",
+        arguments=("2", "bfloat16"),
+        note="weights and their sums in float32",
+    ),
+    Program("fedhq-1", "fedhq, 1 process", "in_fedhq.py", arguments=("1", "float32")),
     Program(
         "flower",
         "Flower, 2 Ray actors",

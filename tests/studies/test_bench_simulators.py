@@ -25,7 +25,8 @@ from fedhq.studies.simulators import task
 from fedhq.studies.simulators.programs import PROGRAMS, Program, count_lines
 from fedhq.studies.watched import Watched, run_watched
 
-BARE, *_, FEDHQ, FLOWER, _, _ = PROGRAMS
+BY_NAME = {program.name: program for program in PROGRAMS}
+BARE, FEDHQ, FLOWER = (BY_NAME[name] for name in ("bare", "fedhq", "flower"))
 GOOD = Repetition("", 1.5, (9.0, 0.2, 0.3, 0.25, 7.0), 0.9, 300 * 2**20)
 
 
