@@ -209,6 +209,10 @@ class Federation:
                 raise ValueError(
                     f"`{name}` must be as many as clients, but got {size} for {len(self.clients)}."
                 )
+        if not self.num_examples.any():
+            raise ValueError(
+                "`some client holds an example` must hold, but none does. Give clients data."
+            )
         cohort = self.participation.cohort
         if cohort is not None and cohort > len(self.clients):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..allocator.errors import CheckpointError, FedHQError
 from .callbacks.callback import Callback, RunInfo
-from .engine.pool import WorkerPool
+from .engine.pool import WorkerPool, check_pool
 from .engine.serial import SerialEngine
 from .engine.work import Engine, Setup
 from .evaluation import Evaluation, evaluate
@@ -43,12 +44,13 @@ class Trainer:
         config: What the run was made from, ready for JSON; a checkpoint of another is refused.
             The federation's own digests are added to it.
         workers: Processes that train clients; 1 trains in this one.
-        patience_seconds: How long a worker may take for one client; see `WorkerPool`.
+        patience_seconds: How long a worker may take for one client; see `WorkerPool`. Without
+            workers nobody can be ended.
         callbacks: Told of every round.
         channel: What becomes of payloads between clients and server.
 
     Raises:
-        ValueError: If `workers` is below 1.
+        ValueError: If `workers` or `patience_seconds` cannot be.
         CheckpointError: If the folder holds a damaged checkpoint or one of another configuration,
             or another process trains there.
 
@@ -78,8 +80,12 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         channel: Channel = clear_channel,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"`workers >= 1` must hold, but got {workers}.")
+        check_pool(workers, patience_seconds)
+        if workers == 1 and patience_seconds is not None:
+            raise ValueError(
+                f"`patience_seconds` = {patience_seconds:g} must come with `workers >= 2`, but got "
+                "1: what trains in this process cannot be ended. Add workers, or leave it out."
+            )
         self._federation = federation
         self._planner = planner
         self._folder = folder
@@ -97,6 +103,7 @@ class Trainer:
         self._simulated_seconds = 0.0
         self._barren_rounds = 0
         self._last_accuracy: float | None = None
+        self._start = copy.deepcopy(self._checkpoint())  # a planner may go on writing to its state
         with RunLock(folder):
             self._resume()
 
@@ -111,7 +118,7 @@ class Trainer:
         return self._server.weights
 
     def run(self) -> Weights:
-        """Trains the rounds that are left.
+        """Trains the rounds that are left; after an error or Ctrl-C it may be called again.
 
         Returns:
             The server's float weights after the last round.
@@ -126,6 +133,7 @@ class Trainer:
             return self.weights
         with ExitStack() as stack:
             stack.enter_context(RunLock(self._folder))
+            self._resume()  # an interrupted `run`, or another process, may have left another state
             for callback in self._callbacks:
                 stack.callback(callback.close)
             stack.enter_context(threads(training.threads))
@@ -229,12 +237,14 @@ class Trainer:
             )
 
     def _resume(self) -> None:
+        """Takes up what stands in the folder, whatever this object has done since."""
         path = self._folder / CHECKPOINT_FILE
-        if not path.exists():
-            self._start_anew()
-            return
-        saved = load_checkpoint(path)
-        check_same_config(saved.config, self._config)
+        if path.exists():
+            saved = load_checkpoint(path)
+            check_same_config(saved.config, self._config)
+        else:
+            saved = self._start
+            self._check_records()
         self._recorder.truncate(saved.round_number)
         self._server.load_state_dict(saved.server_state, saved.server)
         self._planner.load_state_dict(saved.controller_state)
@@ -242,11 +252,12 @@ class Trainer:
         self._runner.pending = list(saved.pending)
         self._round_number = saved.round_number
         self._simulated_seconds = saved.simulated_seconds
-        if rounds := read_rounds(self._folder):
-            self._last_accuracy = rounds[-1].deployed_accuracy
+        self._barren_rounds = 0
+        rounds = read_rounds(self._folder)
+        self._last_accuracy = rounds[-1].deployed_accuracy if rounds else None
 
-    def _start_anew(self) -> None:
-        """Drops the records of a run that ended before its first checkpoint, but no others."""
+    def _check_records(self) -> None:
+        """Those of a run that ended before its first checkpoint are dropped, but no others."""
         records = self._folder / ROUNDS_FILE
         done = len(read_rounds(self._folder)) if records.exists() else 0
         if done > self._federation.training.checkpoint_every:
@@ -254,12 +265,10 @@ class Trainer:
                 f"{self._folder} must hold {CHECKPOINT_FILE}, since it has the records of {done} "
                 "rounds, but there is none. Restore it, or start the run anew in another folder."
             )
-        self._recorder.truncate(0)
 
-    def _save(self) -> None:
-        self._recorder.flush()
+    def _checkpoint(self) -> Checkpoint:
         server_state, server = self._server.state_dict()
-        checkpoint = Checkpoint(
+        return Checkpoint(
             round_number=self._round_number,
             simulated_seconds=self._simulated_seconds,
             server=server,
@@ -269,7 +278,10 @@ class Trainer:
             controller_state=self._planner.state_dict(),
             config=self._config,
         )
-        save_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
+
+    def _save(self) -> None:
+        self._recorder.flush()
+        save_checkpoint(self._folder / CHECKPOINT_FILE, self._checkpoint())
 
 
 def is_finished(

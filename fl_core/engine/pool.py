@@ -35,6 +35,7 @@ class _Seat:
     process: BaseProcess
     pipe: Connection
     update: SharedWeights
+    is_ready: bool = False  # has it greeted?
     work: Work | None = None
     since: float = 0.0
 
@@ -53,9 +54,9 @@ class WorkerPool:
     Args:
         setup: Model, data, settings; it is pickled once for every process.
         workers: How many.
-        patience_seconds: How long a worker may take for one client by this machine's clock, until
-            it is ended and the client has failed; without end where None. A run in which that
-            happens cannot be repeated to the byte.
+        patience_seconds: How long a worker that has started may take for one client by this
+            machine's clock, until it is ended and the client has failed; without end where None. A
+            run in which that happens cannot be repeated to the byte.
 
     Raises:
         ValueError: If a number is too small, or the model does not suit.
@@ -63,20 +64,17 @@ class WorkerPool:
     """
 
     def __init__(self, setup: Setup, workers: int, patience_seconds: float | None = None) -> None:
-        if workers < 1:
-            raise ValueError(f"`workers >= 1` must hold, but got {workers}.")
-        if patience_seconds is not None and not patience_seconds > 0:
-            raise ValueError(f"`patience_seconds > 0` must hold, but got {patience_seconds}.")
+        check_pool(workers, patience_seconds)
         LocalTrainer(setup.model, setup.training, setup.quantization)  # checks them here
         self._setup = setup
         self._patience = patience_seconds
         self._shapes = {name: w.shape for name, w in read_weights(setup.model).items()}
         self._weights = SharedWeights(self._shapes)
         self._context = _context()
-        self._has_answered = False
+        self._failed_starts = 0
+        self._workers, self._is_open = workers, True
         self._seats: list[_Seat] = []
-        for _ in range(workers):
-            self._seats.append(self._start())
+        self._fill_seats()
 
     @property
     def process_ids(self) -> tuple[int, ...]:
@@ -85,8 +83,9 @@ class WorkerPool:
 
     def train(self, weights: Weights, works: Sequence[Work]) -> Iterator[Trained]:
         """Trains all, in the order in which workers become free; see `Engine.train`."""
-        if not self._seats:
+        if not self._is_open:
             raise FedHQError("`the pool is open` must hold, but it was closed. Make a new one.")
+        self._fill_seats()
         self._weights.write(weights)
         waiting = deque(works)
         tries: dict[Work, int] = {}
@@ -98,7 +97,9 @@ class WorkerPool:
             self._drop_unfinished()
 
     def close(self) -> None:
-        """Ends the workers; they end by themselves when their pipe closes."""
+        """Ends the workers at once; those that wait for orders end when their pipe closes."""
+        self._is_open = False
+        self._drop_unfinished()
         for seat in self._seats:
             seat.pipe.close()
         for seat in self._seats:
@@ -116,7 +117,7 @@ class WorkerPool:
                     pass  # it has died: `_collect` sees to it
 
     def _collect(self, waiting: deque[Work], tries: dict[Work, int]) -> Iterator[Trained]:
-        """Waits until at least one worker has answered, died or used up its patience."""
+        """Waits until at least one worker has said something, died or used up its patience."""
         busy = {seat.pipe: seat for seat in self._seats if seat.work is not None}
         ready = wait(list(busy), self._seconds_left(busy.values()))
         for pipe in ready:
@@ -128,7 +129,10 @@ class WorkerPool:
             except (EOFError, OSError):
                 yield from self._mourn(seat, work, waiting, tries)
                 continue
-            seat.work, self._has_answered = None, True
+            if not seat.is_ready:
+                seat.is_ready, seat.since, self._failed_starts = True, time.monotonic(), 0
+                continue
+            seat.work = None
             yield read_answer(work, answer, seat.update)
         for seat in busy.values():
             if seat.pipe not in ready and self._seconds_left([seat]) == 0 and seat.work:
@@ -136,10 +140,10 @@ class WorkerPool:
 
     def _seconds_left(self, seats: Iterable[_Seat]) -> float | None:
         """Until the first of them has used up its patience; None without end."""
-        if self._patience is None:
+        since = [seat.since for seat in seats if seat.is_ready]
+        if self._patience is None or not since:
             return None
-        since = min(seat.since for seat in seats)
-        return max(0.0, since + self._patience - time.monotonic())
+        return max(0.0, min(since) + self._patience - time.monotonic())
 
     def _mourn(
         self, seat: _Seat, work: Work, waiting: deque[Work], tries: dict[Work, int]
@@ -147,14 +151,17 @@ class WorkerPool:
         """A worker has died: its client is trained again, but not for ever."""
         seat.process.join()
         code = seat.process.exitcode
-        tries[work] = tries.get(work, 1) + 1
-        if tries[work] > _TRIES:
-            if not self._has_answered:
-                self.close()
-                raise FedHQError(
-                    f"`workers start` must hold, but they end with exit code {code} before their "
-                    f"first answer; what they wrote stands above. {_FIRST_WORDS}"
-                )
+        if seat.is_ready:
+            tries[work] = tries.get(work, 0) + 1
+        else:
+            self._failed_starts += 1
+        if self._failed_starts >= _TRIES:
+            self.close()
+            raise FedHQError(
+                f"`workers start` must hold, but they end with exit code {code} before their "
+                f"first word; what they wrote stands above. {_FIRST_WORDS}"
+            )
+        if tries.get(work, 0) >= _TRIES:
             yield self._give_up(seat, work, f"its worker died {_TRIES} times (exit code {code})")
             return
         waiting.appendleft(work)
@@ -166,14 +173,27 @@ class WorkerPool:
         return Trained(work, None, None, seconds, reason)
 
     def _replace(self, seat: _Seat) -> None:
+        self._dismiss(seat)
+        self._fill_seats()
+
+    def _dismiss(self, seat: _Seat) -> None:
         _end(seat.process)
         seat.pipe.close()
-        self._seats[self._seats.index(seat)] = self._start()
+        self._seats.remove(seat)
 
     def _drop_unfinished(self) -> None:
         """Whoever stops to listen leaves workers busy: their answers must reach nobody else."""
         for seat in [seat for seat in self._seats if seat.work is not None]:
-            self._replace(seat)
+            self._dismiss(seat)
+
+    def _fill_seats(self) -> None:
+        """Starts the workers that are missing; all are ended if one cannot start."""
+        try:
+            while len(self._seats) < self._workers:
+                self._seats.append(self._start())
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> _Seat:
         here, there = self._context.Pipe()
@@ -186,6 +206,27 @@ class WorkerPool:
             raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
         there.close()
         return _Seat(process, here, update)
+
+
+def check_pool(workers: int, patience_seconds: float | None) -> None:
+    """Refuses numbers of workers or seconds that cannot be.
+
+    Raises:
+        ValueError: If `workers` is no whole number above 0, or `patience_seconds` not above 0.
+
+    Example:
+        >>> check_pool(2, None)
+    """
+    if type(workers) is not int or workers < 1:
+        raise ValueError(
+            f"`workers >= 1` must hold for a whole number, but got {workers!r}. Take 1 to train in "
+            "this process, or as many as there are cores."
+        )
+    if patience_seconds is not None and not patience_seconds > 0:
+        raise ValueError(
+            f"`patience_seconds > 0` must hold, but got {patience_seconds}. Raise it, or take None "
+            "to wait without end."
+        )
 
 
 def _context() -> Any:

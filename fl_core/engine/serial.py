@@ -9,6 +9,9 @@ from ..weights import Weights
 from .local import LocalTrainer
 from .work import Setup, Trained, Work
 
+_MOST_CHARACTERS = 2000
+"""Of an error; a worker's answer has room for them."""
+
 
 class SerialEngine:
     """Trains in this process, with one resident model per kind of training.
@@ -41,7 +44,7 @@ class SerialEngine:
                 work.rng(self._setup.seed),
             )
         except Exception as error:  # the user's own data and model run here: one client's fault
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:_MOST_CHARACTERS]
             return Trained(work, None, None, time.perf_counter() - start, reason)
         seconds = time.perf_counter() - start
         return Trained(work, result.update, result.train_loss, seconds)

@@ -6,6 +6,8 @@ Orders and answers are short JSON texts over a pipe; weights and updates lie in 
 from __future__ import annotations
 
 import json
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -18,7 +20,6 @@ from .work import Setup, Trained, Work
 
 MOST_BYTES = 1 << 16
 """The longest order or answer."""
-_MOST_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +38,18 @@ class Desk:
 
 
 def work_until_told(desk: Desk, pipe: Connection) -> None:
-    """The life of a worker: it ends with its pipe or with its parent."""
+    """The life of a worker: it ends with its pipe or with its parent, which sees to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_up_worker(desk.setup.training.threads)
     engine = SerialEngine(desk.setup)
-    while True:
-        try:
-            order = pipe.recv_bytes(MOST_BYTES)
-        except (EOFError, OSError):  # the pool is closed or gone
-            return
-        trained = engine.train_one(desk.weights.read(), read_order(order))
-        if trained.update is not None:
-            desk.update.write(trained.update)
-        pipe.send_bytes(write_answer(trained))
+    with suppress(EOFError, OSError):  # the pool is closed or gone
+        pipe.send_bytes(b"")  # a greeting: it has started
+        while True:
+            order = read_order(pipe.recv_bytes(MOST_BYTES))
+            trained = engine.train_one(desk.weights.read(), order)
+            if trained.update is not None:
+                desk.update.write(trained.update)
+            pipe.send_bytes(write_answer(trained))
 
 
 def write_order(work: Work) -> bytes:
@@ -71,8 +72,7 @@ def read_order(order: bytes) -> Work:
 
 def write_answer(trained: Trained) -> bytes:
     """All of an answer but the update, as JSON."""
-    error = None if trained.error is None else trained.error[:_MOST_CHARACTERS]
-    return json.dumps([trained.train_loss, trained.wall_seconds, error]).encode()
+    return json.dumps([trained.train_loss, trained.wall_seconds, trained.error]).encode()
 
 
 def read_answer(work: Work, answer: bytes, update: SharedWeights) -> Trained:

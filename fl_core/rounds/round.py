@@ -124,11 +124,11 @@ class RoundRunner:
         )
 
     def _gather(self, now: float) -> tuple[float, IntArray]:
-        """When somebody can be asked, and who then can."""
+        """When somebody can be asked, and who then can: nobody without an example ever is."""
         fleet = self._federation.fleet
         while True:
             busy = {p.client: p.arrives_at for p in self.pending if p.arrives_at > now}
-            free = np.ones(len(fleet), dtype=bool)
+            free = self._federation.num_examples > 0
             free[list(busy)] = False
             ready = np.flatnonzero(free & fleet.available(now))
             if len(ready):

@@ -32,3 +32,10 @@ class Odd:
             open(self.dies_once, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.clients[client]
+
+
+class Unreadable:
+    """Clients that a worker cannot even unpickle."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (5,)

@@ -1,8 +1,10 @@
 """Engines: equal bytes wherever a client trains, whoever dies; and what training computes."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from fedhq.fl_core.weights import read_weights
 from fedhq.models import build_model
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers import it by this name
-from odd_clients import Odd
+from odd_clients import Odd, Unreadable
 
 FP32, QAT = Strategy.parse("fp32"), Strategy.parse("qat-w2a2")
 
@@ -87,15 +89,14 @@ def test_a_client_that_raises_kills_its_worker_or_never_answers_fails_alone() ->
     setup = make_setup()
     weights = read_weights(setup.model)
     odd = replace(setup.clients, raises=(0,), dies=(1,), hangs=(2,))
-    pool = WorkerPool(replace(setup, clients=odd), 2, patience_seconds=4.0)
+    pool = WorkerPool(replace(setup, clients=odd), 2, patience_seconds=2.0)
     try:
-        list(pool.train(weights, works()[3:]))  # somebody has answered before
         done = {t.work.client: t for t in pool.train(weights, works())}
     finally:
         pool.close()
     assert done[0].error == "OSError: the disk of client 0 is gone"
     assert done[1].error == "its worker died 2 times (exit code 3)"
-    assert done[2].error == "no answer in 4 s"
+    assert done[2].error == "no answer in 2 s"
     assert [done[k].update for k in range(3)] == [None] * 3
     assert done[3].update is not None
 
@@ -104,9 +105,37 @@ def test_workers_that_cannot_start_say_what_to_do() -> None:
     setup = make_setup()
     with pytest.raises(FedHQError, match=r"workers start.*__main__"):
         WorkerPool(replace(setup, clients=lambda: None), 1)  # cannot be pickled
-    pool = WorkerPool(replace(setup, clients=replace(setup.clients, dies=(0,))), 1)
-    with pytest.raises(FedHQError, match=r"exit code 3 before their first answer"):
+    pool = WorkerPool(replace(setup, clients=Unreadable()), 1)
+    with pytest.raises(FedHQError, match=r"exit code 5 before their first word"):
         list(pool.train(read_weights(setup.model), works()[:1]))
+    assert pool.process_ids == ()
+
+
+def test_if_one_worker_cannot_start_none_is_left(monkeypatch) -> None:
+    left, start = [1, 1], WorkerPool._start
+
+    def refuse(self):
+        if not left:
+            raise FedHQError("no more processes")
+        left.pop()
+        return start(self)
+
+    monkeypatch.setattr(WorkerPool, "_start", refuse)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(FedHQError, match="no more processes"):
+        WorkerPool(make_setup(), 3)
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_pool_ends_at_once_though_a_client_hangs() -> None:
+    setup = make_setup()
+    pool = WorkerPool(replace(setup, clients=replace(setup.clients, hangs=(0, 1))), 3)
+    answers = pool.train(read_weights(setup.model), works())
+    next(answers)
+    start = time.monotonic()
+    pool.close()
+    assert time.monotonic() - start < 3.0  # no seconds of grace for whoever hangs
+    assert pool.process_ids == ()
 
 
 def test_who_stops_to_listen_leaves_no_answer_behind() -> None:
