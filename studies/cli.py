@@ -11,11 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from ..allocator.errors import FedHQError
 from ..fl_core.callbacks import ShowProgress
 from ..fl_core.callbacks.meter import Meter
 from ..fl_core.runtime import set_up_process
+from ..fl_core.weights import Weights
 from .arms import make_trainer
 from .compare import CONFIG_FILE, Progress, frontier_views, run_comparison, with_share
 from .config import (
@@ -154,7 +157,7 @@ def _run(options: argparse.Namespace) -> None:
     trainer = make_trainer(config, folder, options.workers, [ShowProgress(options.quiet)])
     (folder / CONFIG_FILE).write_text(run_text(config), "utf-8")
     weights = trainer.run()
-    save_file(weights, folder / "model.safetensors")
+    _save_model(folder / "model.safetensors", weights)
     comparison = Comparison(
         name=folder.name,
         target_accuracy=target_accuracy,
@@ -165,6 +168,16 @@ def _run(options: argparse.Namespace) -> None:
         command=options.given,
     )
     _finish(comparison, folder)
+
+
+def _save_model(path: Path, weights: Weights) -> None:
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        raise FedHQError(
+            f"`{path} can be written` must hold, but: {error}. Check its permissions and the free "
+            "space of the disk; the same command then writes it, and trains nothing again."
+        ) from error
 
 
 def _job(options: argparse.Namespace) -> tuple[Job, float]:

@@ -28,6 +28,19 @@ def test_run_trains_records_saves_and_reports(config, tmp_path, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_a_model_that_cannot_be_written_is_named_and_written_by_the_next_run(
+    config, tmp_path, capsys
+) -> None:
+    model = tmp_path / "out" / "model.safetensors"
+    model.mkdir(parents=True)
+    command = ["run", str(config), "--out", str(model.parent), "--quiet"]
+    assert main(command) == 2
+    assert f"`{model} can be written` must hold" in capsys.readouterr().err
+    model.rmdir()
+    assert main(command) == 0
+    assert model.stat().st_size > 1000
+
+
 def test_run_takes_one_arm_of_a_comparison(comparison_config, tmp_path, capsys) -> None:
     folder = tmp_path / "out"
     arguments = [
@@ -133,6 +146,7 @@ def test_profile_writes_what_run_can_read(config, tmp_path, capsys) -> None:
             ["qat-w5a5", "not measured"],
         ),
         (["run", "CONFIG", "--arm", "a"], ["--arm", "no [[arms]]"]),
+        (["run", "CONFIG", "--workers", "0"], ["`workers >= 1`", "got 0"]),
         (["run", "CONFIG", "--target-accuracy", "nan"], ["--target-accuracy nan"]),
         (["run", "demo", "--arm", "best"], ["--arm 'best'", "'all-QAT'"]),
         (["run", "demo", "--scenario", "best"], ["--scenario 'best'", "'correlated'"]),

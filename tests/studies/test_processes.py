@@ -1,10 +1,12 @@
 """The command as a process: without its packages, interrupted, killed."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,53 @@ def test_the_command_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "fedhq.studies", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+.*\n", done.stdout)
+
+
+def of_session(leader: int) -> list[str]:
+    """The processes of a session, by number."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if path.read_text("ascii").rpartition(")")[2].split()[3] == str(leader):
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_with_workers_that_is_stopped_leaves_no_process_and_resumes(config, tmp_path) -> None:
+    """Ctrl-C reaches the workers, too; a kill the parent alone."""
+
+    def command(name: str, workers: int) -> list[str]:
+        options = ["--out", str(tmp_path / name), "--workers", str(workers), "--quiet"]
+        options += ["--set", "training.rounds=20"]
+        return [sys.executable, "-m", "fedhq.studies", "run", str(config), *options]
+
+    records = tmp_path / "stopped" / "rounds.jsonl"
+    for stop in (os.killpg, os.kill):
+        how = signal.SIGINT if stop is os.killpg else signal.SIGKILL
+        before = records.stat().st_size if records.exists() else 0
+        process = subprocess.Popen(
+            command("stopped", 2), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while not records.exists() or records.stat().st_size <= before:
+            assert process.poll() is None
+            time.sleep(0.01)
+        processes = of_session(process.pid)
+        assert len(processes) >= 3
+        start = time.monotonic()
+        stop(process.pid, how)
+        told = process.communicate(timeout=15)[1]
+        wait_for_end(processes)
+        assert time.monotonic() - start < 5.0  # half a second on an idle machine
+        if how == signal.SIGINT:
+            assert process.returncode == 130
+            assert told == "fedhq: stopped; the same command resumes where it was.\n"
+    for name, workers in (("stopped", 2), ("whole", 1)):
+        subprocess.run(command(name, workers), check=True, capture_output=True)
+    for name in ("rounds.jsonl", "clients.jsonl", "checkpoint.safetensors", "model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (
+            tmp_path / "whole" / name
+        ).read_bytes()
 
 
 def children_of(process: subprocess.Popen) -> list[str]:
