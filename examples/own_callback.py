@@ -9,7 +9,6 @@ callback as anywhere else; whoever trains in the same folder again resumes it.
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from fedhq.fl_core import (
     Callback,
@@ -33,12 +32,11 @@ class LogScalars(Callback):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
 
     def on_start(self, run: RunInfo) -> None:
-        """Goes on in the file of the run that is resumed."""
-        mode = "a" if run.rounds_done else "w"
-        self._file = self._path.open(mode, encoding="utf-8", newline="")
+        """A run that is resumed goes on in the same file."""
+        if not run.rounds_done:
+            self._path.write_text("", encoding="utf-8")
         print(f"rounds {run.rounds_done + 1} to {run.rounds}, logged to {self._path.name}")
 
     def on_round(
@@ -51,12 +49,8 @@ class LogScalars(Callback):
             "seconds/simulated": record.simulated_seconds,
             "loss/train": sum(client.train_loss or 0 for client in trained) / max(len(trained), 1),
         }
-        csv.writer(self._file).writerows((tag, record.round, v) for tag, v in scalars.items())
-
-    def close(self) -> None:
-        """Is called after an error, too."""
-        if self._file is not None:
-            self._file.close()
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows((tag, record.round, v) for tag, v in scalars.items())
 
 
 class StoppedEarly(Exception):

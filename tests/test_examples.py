@@ -63,6 +63,8 @@ def test_own_model_trains_says_who_did_what_and_writes_the_model(tmp_path: Path)
     assert accuracy_in(said[0]) > 0.75
     assert {line.split(":")[0] for line in said[1:]} == {f"client {k}" for k in range(12)}
     assert sum(int(line.split()[-2]) for line in said[1:]) == 12 * 20
+    profile = (tmp_path / "runs/own_model/profile.json").read_text("utf-8")
+    assert "1 thread(s)" in profile  # measured as clients train
     session = onnxruntime.InferenceSession(tmp_path / "runs/own_model/model.onnx")
     images, labels = load_digits(return_X_y=True)
     inputs = (images[:500].reshape(-1, 1, 8, 8) / 16).astype(np.float32)
@@ -123,7 +125,8 @@ def test_the_configurations_in_the_readme_can_be_run() -> None:
         config = parse_run(tomllib.loads(block))
         federation = Federation.build(config.federation)
         assert len(federation.clients) >= config.federation.participation.cohort
-        assert make_allocator(config, federation).plan(1).round_seconds <= 25
+        planned = make_allocator(config, federation).plan(1).round_seconds
+        assert 0 < planned <= (config.allocation.deadline_seconds or 0)
 
 
 def test_every_public_name_is_there_and_where_the_type_checker_finds_it() -> None:
