@@ -35,6 +35,34 @@ class _Quantize(torch.autograd.Function):
         return _Eager.apply(rest, cls, *inputs), *rest  # type: ignore[no-untyped-call]
 
 
+def _fold(function: type[_Quantize]) -> type[_Quantize]:
+    """Lets `torch.func.vmap` stack the clients of a function that fits ranges as more rows.
+
+    Outside of the stack plain autograd sees one call, and one mask of all clients. Where nobody
+    takes a gradient outside, one may be taken inside: then each client needs a mask of its own.
+    """
+
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, shape: tuple[int, ...], *rest: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+        if not x.requires_grad:
+            outputs = torch.vmap(function.forward, in_dims)(x, shape, *rest)
+            return outputs, (0,) * len(outputs)
+        assert in_dims[0] is not None
+        x = x.movedim(in_dims[0], 0)
+        rows = x.flatten(0, 1) if shape else x
+        y, *masks, scale, zero_point = function.run(
+            rows, (len(rows), *shape[1:]), *rest
+        )
+        stacked = len(x), *shape
+        grid = scale.view(stacked), zero_point.view(stacked)
+        return (y.view(x.shape), *masks, *grid), (0, *(None for _ in masks), 0, 0)
+
+    function.generate_vmap_rule = False
+    function.vmap = staticmethod(vmap)  # type: ignore[method-assign]
+    return function
+
+
 def _set_up(function: type[_Quantize]) -> type[_Quantize]:
     """Lets `torch.func` and `torch.compile` keep what the function keeps."""
 
@@ -92,6 +120,7 @@ class Static(_Quantize):
         return _passed(ctx, grads[0]), None, None, None, None, None
 
 
+@_fold
 @_set_up
 class Fitted(_Quantize):
     """Ranges fitted to the values at hand, and then as if given."""
@@ -132,6 +161,7 @@ def _passed(ctx: Any, grad: Tensor | None) -> Tensor | None:
     return passed
 
 
+@_fold
 @_set_up
 class Dynamic(_Quantize):
     """Ranges that hold every value: the gradient passes everywhere, and nothing is kept."""
