@@ -17,16 +17,23 @@ _M_MMAP_THRESHOLD = -3
 
 
 def set_up_process(threads: int = 1) -> None:
-    """Fixes the threads of torch, and lets glibc keep freed memory.
+    """Fixes the threads of torch, and keeps freed memory.
 
-    Results are the same bytes only for equal thread counts. Without the second step every training
-    step returns its activations to the system and faults them in again, which at 28 x 28 costs
-    more than fake quantization does.
+    Results are the same bytes only for equal thread counts.
 
     Args:
         threads: Threads of torch's operators.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what is freed, for the rest of the process' life.
+
+    Without it every training step returns its activations to the system and faults them in again,
+    which at 28 x 28 costs more than fake quantization does.
+    """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):

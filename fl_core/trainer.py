@@ -25,7 +25,7 @@ from .records.recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records.records import ClientRecord, RoundRecord, WallRecord
 from .rounds.round import RoundResult, RoundRunner
 from .rounds.uplink import Channel, Uplink, clear_channel
-from .runtime import threads
+from .runtime import keep_freed_memory, threads
 from .server.server import Server
 from .settings import TrainingSettings
 from .weights import Weights, read_weights
@@ -36,6 +36,9 @@ _HOPELESS_ROUNDS = 3
 
 class Trainer:
     """Trains a federation on a virtual clock; the same bytes with any number of workers.
+
+    While it runs, torch has `training.threads` threads; the memory that training frees stays with the
+    process (`keep_freed_memory`).
 
     Args:
         federation: Data, clients, devices, settings.
@@ -160,6 +163,7 @@ class Trainer:
             federation.seed,
         )
         if self._workers == 1:
+            keep_freed_memory()
             return SerialEngine(setup)
         return WorkerPool(setup, self._workers, self._patience)
 

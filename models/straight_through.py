@@ -51,9 +51,7 @@ def _fold(function: type[_Quantize]) -> type[_Quantize]:
         assert in_dims[0] is not None
         x = x.movedim(in_dims[0], 0)
         rows = x.flatten(0, 1) if shape else x
-        y, *masks, scale, zero_point = function.run(
-            rows, (len(rows), *shape[1:]), *rest
-        )
+        y, *masks, scale, zero_point = function.run(rows, (len(rows), *shape[1:]), *rest)
         stacked = len(x), *shape
         grid = scale.view(stacked), zero_point.view(stacked)
         return (y.view(x.shape), *masks, *grid), (0, *(None for _ in masks), 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ class LocalTrainer:
             torch.manual_seed(int(rng.spawn(1)[0].integers(2**63)))
             for rows in batches(len(data), settings, rng):
                 at = rows.to(self._device)
-                with self._precision():
+                with make_precision(settings, self._device):
                     output = model(inputs[at])
                 loss = nn.functional.cross_entropy(output.float(), labels[at])
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -108,21 +108,38 @@ class LocalTrainer:
         }
         return LocalResult(update, float(torch.stack(losses).mean()))
 
-    def _precision(self) -> Any:
-        if self._settings.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)
-
     def _model(self, strategy: Strategy) -> nn.Module:
-        bits = None
-        if strategy.method is Method.QAT:
-            bits = (strategy.weight_bits, strategy.activation_bits)
+        bits = qat_bits(strategy)
         if bits not in self._resident:
-            model = copy.deepcopy(self._template)
-            if bits is not None:
-                shadow_(prepare_(model, make_recipe(self._quantization, *bits)))
-            self._resident[bits] = model.to(self._device)
+            model = make_qat_(copy.deepcopy(self._template), self._quantization, bits)
+            self._resident[bits] = (model if bits is None else shadow_(model)).to(self._device)
         return self._resident[bits]
+
+
+def qat_bits(strategy: Strategy) -> tuple[int, int] | None:
+    """Weights' and activations' bits of QAT; None of what trains in float.
+
+    Example:
+        >>> qat_bits(Strategy.parse("qat-w2a4")), qat_bits(Strategy.parse("ptq-w2a4"))
+        ((2, 4), None)
+    """
+    if strategy.method is not Method.QAT:
+        return None
+    return strategy.weight_bits, strategy.activation_bits
+
+
+def make_qat_(
+    model: nn.Module, quantization: QuantizationSettings, bits: tuple[int, int] | None
+) -> nn.Module:
+    """Lets a network train at the bits that `qat_bits` gives, in place."""
+    return model if bits is None else prepare_(model, make_recipe(quantization, *bits))
+
+
+def make_precision(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
+    """In which precision the operators of a forward pass compute."""
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def local_steps(num_examples: int, settings: TrainingSettings) -> int:

@@ -1,4 +1,4 @@
-"""Trains clients in processes of their own, as many at a time as there are workers."""
+"""Trains clients in processes of their own, as many groups at a time as there are workers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch.multiprocessing  # noqa: F401 - tensors go to workers through share
 
 from ...allocator.errors import FedHQError
 from ..weights import Weights, read_weights
-from .local import LocalTrainer
+from .serial import SerialEngine
 from .shared import SharedWeights
-from .work import Setup, Trained, Work
+from .work import Setup, Trained, Work, make_groups
 from .worker import MOST_BYTES, Desk, read_answer, work_until_told, write_order
 
+_Group = tuple[Work, ...]
 _TRIES = 2
 _END_SECONDS = 5.0
 _FIRST_WORDS = (
@@ -34,9 +35,9 @@ class _Seat:
 
     process: BaseProcess
     pipe: Connection
-    update: SharedWeights
+    updates: tuple[SharedWeights, ...]
     is_ready: bool = False  # has it greeted?
-    work: Work | None = None
+    group: _Group | None = None
     since: float = 0.0
 
 
@@ -45,11 +46,14 @@ class WorkerPool:
 
     They start once and read weights from shared memory; what goes through a pipe is a line of JSON
     per client. A client whose worker dies is trained again by a new one; if that dies too, the
-    client has failed. Results do not depend on the number of workers, nor on who dies.
+    client has failed, with those that it trains together with. Results do not depend on the number
+    of workers, nor on who dies.
 
     Processes cost memory (about 250 MB each, most of it torch) and one or two seconds to start, and
     pay where training a round takes longer than a few tens of milliseconds. Take as many workers
-    as cores, with one thread each: threads within small operators mostly wait for each other.
+    as cores, with one thread each: threads within small operators mostly wait for each other. With
+    `device="cuda"` every worker opens the GPU by itself, this process does not: several workers are
+    as many streams on it. That was never run on a GPU.
 
     Args:
         setup: Model, data, settings; it is pickled once for every process.
@@ -65,7 +69,7 @@ class WorkerPool:
 
     def __init__(self, setup: Setup, workers: int, patience_seconds: float | None = None) -> None:
         check_pool(workers, patience_seconds)
-        LocalTrainer(setup.model, setup.training, setup.quantization)  # checks them here
+        SerialEngine(setup)  # checks model and settings here; opens no GPU
         self._setup = setup
         self._patience = patience_seconds
         self._shapes = {name: w.shape for name, w in read_weights(setup.model).items()}
@@ -87,10 +91,13 @@ class WorkerPool:
             raise FedHQError("`the pool is open` must hold, but it was closed. Make a new one.")
         self._fill_seats()
         self._weights.write(weights)
-        waiting = deque(works)
-        tries: dict[Work, int] = {}
+        # The largest first: at the end nobody waits long for the last.
+        sizes = self._setup.clients.num_examples
+        groups = make_groups(works, self._setup)
+        waiting = deque(sorted(groups, key=lambda group: -sum(sizes[w.client] for w in group)))
+        tries: dict[_Group, int] = {}
         try:
-            while waiting or any(seat.work for seat in self._seats):
+            while waiting or any(seat.group for seat in self._seats):
                 self._hand_out(waiting)
                 yield from self._collect(waiting, tries)
         finally:
@@ -107,52 +114,56 @@ class WorkerPool:
             _end(seat.process)
         self._seats = []
 
-    def _hand_out(self, waiting: deque[Work]) -> None:
+    def _hand_out(self, waiting: deque[_Group]) -> None:
         for seat in self._seats:
-            if seat.work is None and waiting:
-                seat.work, seat.since = waiting.popleft(), time.monotonic()
+            if seat.group is None and waiting:
+                seat.group, seat.since = waiting.popleft(), time.monotonic()
                 try:
-                    seat.pipe.send_bytes(write_order(seat.work))
+                    seat.pipe.send_bytes(write_order(seat.group))
                 except OSError:
                     pass  # it has died: `_collect` sees to it
 
-    def _collect(self, waiting: deque[Work], tries: dict[Work, int]) -> Iterator[Trained]:
+    def _collect(self, waiting: deque[_Group], tries: dict[_Group, int]) -> Iterator[Trained]:
         """Waits until at least one worker has said something, died or used up its patience."""
-        busy = {seat.pipe: seat for seat in self._seats if seat.work is not None}
+        busy = {seat.pipe: seat for seat in self._seats if seat.group is not None}
         ready = wait(list(busy), self._seconds_left(busy.values()))
         for pipe in ready:
             seat = busy[pipe]  # type: ignore[index]
-            work = seat.work
-            assert work is not None
+            group = seat.group
+            assert group is not None
             try:
                 answer = seat.pipe.recv_bytes(MOST_BYTES)
             except (EOFError, OSError):
-                yield from self._mourn(seat, work, waiting, tries)
+                yield from self._mourn(seat, group, waiting, tries)
                 continue
             if not seat.is_ready:
                 seat.is_ready, seat.since, self._failed_starts = True, time.monotonic(), 0
                 continue
-            seat.work = None
-            yield read_answer(work, answer, seat.update)
+            seat.group = None
+            yield from read_answer(group, answer, seat.updates)
         for seat in busy.values():
-            if seat.pipe not in ready and self._seconds_left([seat]) == 0 and seat.work:
-                yield self._give_up(seat, seat.work, f"no answer in {self._patience:g} s")
+            if seat.pipe not in ready and self._seconds_left([seat]) == 0 and seat.group:
+                patience = self._patience_with(seat)
+                yield from self._give_up(seat, seat.group, f"no answer in {patience:g} s")
 
     def _seconds_left(self, seats: Iterable[_Seat]) -> float | None:
         """Until the first of them has used up its patience; None without end."""
-        since = [seat.since for seat in seats if seat.is_ready]
-        if self._patience is None or not since:
+        until = [seat.since + self._patience_with(seat) for seat in seats if seat.is_ready]
+        if self._patience is None or not until:
             return None
-        return max(0.0, min(since) + self._patience - time.monotonic())
+        return max(0.0, min(until) - time.monotonic())
+
+    def _patience_with(self, seat: _Seat) -> float:
+        return (self._patience or 0.0) * len(seat.group or ())
 
     def _mourn(
-        self, seat: _Seat, work: Work, waiting: deque[Work], tries: dict[Work, int]
+        self, seat: _Seat, group: _Group, waiting: deque[_Group], tries: dict[_Group, int]
     ) -> Iterator[Trained]:
-        """A worker has died: its client is trained again, but not for ever."""
+        """A worker has died: its clients are trained again, but not for ever."""
         seat.process.join()
         code = seat.process.exitcode
         if seat.is_ready:
-            tries[work] = tries.get(work, 0) + 1
+            tries[group] = tries.get(group, 0) + 1
         else:
             self._failed_starts += 1
         if self._failed_starts >= _TRIES:
@@ -161,16 +172,18 @@ class WorkerPool:
                 f"`workers start` must hold, but they end with exit code {code} before their "
                 f"first word; what they wrote stands above. {_FIRST_WORDS}"
             )
-        if tries.get(work, 0) >= _TRIES:
-            yield self._give_up(seat, work, f"its worker died {_TRIES} times (exit code {code})")
+        if tries.get(group, 0) >= _TRIES:
+            reason = f"its worker died {_TRIES} times (exit code {code})"
+            yield from self._give_up(seat, group, reason)
             return
-        waiting.appendleft(work)
+        waiting.appendleft(group)
         self._replace(seat)
 
-    def _give_up(self, seat: _Seat, work: Work, reason: str) -> Trained:
-        seconds = time.monotonic() - seat.since
+    def _give_up(self, seat: _Seat, group: _Group, reason: str) -> Iterator[Trained]:
+        seconds = (time.monotonic() - seat.since) / len(group)
         self._replace(seat)
-        return Trained(work, None, None, seconds, reason)
+        for work in group:
+            yield Trained(work, None, None, seconds, reason)
 
     def _replace(self, seat: _Seat) -> None:
         self._dismiss(seat)
@@ -183,7 +196,7 @@ class WorkerPool:
 
     def _drop_unfinished(self) -> None:
         """Whoever stops to listen leaves workers busy: their answers must reach nobody else."""
-        for seat in [seat for seat in self._seats if seat.work is not None]:
+        for seat in [seat for seat in self._seats if seat.group is not None]:
             self._dismiss(seat)
 
     def _fill_seats(self) -> None:
@@ -197,15 +210,16 @@ class WorkerPool:
 
     def _start(self) -> _Seat:
         here, there = self._context.Pipe()
-        update = SharedWeights(self._shapes)
-        desk = Desk(self._setup, self._weights, update)
+        together = self._setup.training.clients_together
+        updates = tuple(SharedWeights(self._shapes) for _ in range(together))
+        desk = Desk(self._setup, self._weights, updates)
         process = self._context.Process(target=work_until_told, args=(desk, there), daemon=True)
         try:
             process.start()
         except (AttributeError, TypeError, OSError, ValueError) as error:
             raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
         there.close()
-        return _Seat(process, here, update)
+        return _Seat(process, here, updates)
 
 
 def check_pool(workers: int, patience_seconds: float | None) -> None:

@@ -14,6 +14,7 @@ from ..data.clients import Clients
 from ..seeds import Purpose, generator
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights
+from .local import qat_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,26 @@ class Work:
     def rng(self, seed: int) -> np.random.Generator:
         """What orders this client's batches in this round, wherever it trains."""
         return generator(seed, Purpose.BATCHES, self.round_number, self.client)
+
+
+def make_groups(works: Sequence[Work], setup: Setup) -> list[tuple[Work, ...]]:
+    """Which clients train together: `training.clients_together` of a kind, of like size.
+
+    Groups follow from the works and the clients alone, so that results do not depend on workers.
+    With `clients_together` = 1 each stands alone, in the order of the works.
+    """
+    together = setup.training.clients_together
+    if together == 1:
+        return [(work,) for work in works]
+    sizes = setup.clients.num_examples
+    kinds: dict[tuple[object, ...], list[Work]] = {}
+    for work in sorted(works, key=lambda work: int(sizes[work.client])):
+        kinds.setdefault((qat_bits(work.strategy), work.learning_rate), []).append(work)
+    return [
+        tuple(kind[first : first + together])
+        for kind in kinds.values()
+        for first in range(0, len(kind), together)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

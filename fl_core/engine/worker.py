@@ -1,4 +1,4 @@
-"""A worker process: trains the clients that it is told to, one after the other.
+"""A worker process: trains the groups of clients that it is told to, one after the other.
 
 Orders and answers are short JSON texts over a pipe; weights and updates lie in shared memory.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from .serial import SerialEngine
 from .shared import SharedWeights
 from .work import Setup, Trained, Work
 
-MOST_BYTES = 1 << 16
+MOST_BYTES = 1 << 22
 """The longest order or answer."""
 
 
@@ -29,12 +30,12 @@ class Desk:
     Args:
         setup: Model, data, settings.
         weights: The server's weights of the round.
-        update: What the worker trained last.
+        updates: What the worker trained last, of each client of a group.
     """
 
     setup: Setup
     weights: SharedWeights
-    update: SharedWeights
+    updates: tuple[SharedWeights, ...]
 
 
 def work_until_told(desk: Desk, pipe: Connection) -> None:
@@ -46,37 +47,43 @@ def work_until_told(desk: Desk, pipe: Connection) -> None:
         pipe.send_bytes(b"")  # a greeting: it has started
         while True:
             order = read_order(pipe.recv_bytes(MOST_BYTES))
-            trained = engine.train_one(desk.weights.read(), order)
-            if trained.update is not None:
-                desk.update.write(trained.update)
-            pipe.send_bytes(write_answer(trained))
+            group = engine.train_group(desk.weights.read(), order)
+            for trained, block in zip(group, desk.updates, strict=False):
+                if trained.update is not None:
+                    block.write(trained.update)
+            pipe.send_bytes(write_answer(group))
 
 
-def write_order(work: Work) -> bytes:
-    """A work as JSON.
+def write_order(group: Sequence[Work]) -> bytes:
+    """Works as JSON.
 
     Example:
-        >>> work = Work(1, 7, Strategy.parse("qat-w2a2"), 0.1)
-        >>> read_order(write_order(work)) == work
+        >>> group = (Work(1, 7, Strategy.parse("qat-w2a2"), 0.1),)
+        >>> read_order(write_order(group)) == group
         True
     """
-    values = [work.round_number, work.client, str(work.strategy), work.learning_rate]
-    return json.dumps(values).encode()
+    return json.dumps(
+        [[w.round_number, w.client, str(w.strategy), w.learning_rate] for w in group]
+    ).encode()
 
 
-def read_order(order: bytes) -> Work:
-    """The work of an order."""
-    round_number, client, strategy, learning_rate = json.loads(order)
-    return Work(round_number, client, Strategy.parse(strategy), learning_rate)
+def read_order(order: bytes) -> tuple[Work, ...]:
+    """The works of an order."""
+    return tuple(
+        Work(round_number, client, Strategy.parse(strategy), learning_rate)
+        for round_number, client, strategy, learning_rate in json.loads(order)
+    )
 
 
-def write_answer(trained: Trained) -> bytes:
-    """All of an answer but the update, as JSON."""
-    return json.dumps([trained.train_loss, trained.wall_seconds, trained.error]).encode()
+def write_answer(group: Sequence[Trained]) -> bytes:
+    """All of an answer but the updates, as JSON."""
+    return json.dumps([[t.train_loss, t.wall_seconds, t.error] for t in group]).encode()
 
 
-def read_answer(work: Work, answer: bytes, update: SharedWeights) -> Trained:
-    """What a worker answered, with its update copied out of shared memory."""
+def read_answer(
+    group: Sequence[Work], answer: bytes, updates: Sequence[SharedWeights]
+) -> Iterator[Trained]:
+    """What a worker answered, with the updates copied out of shared memory."""
     values: list[Any] = json.loads(answer)
-    train_loss, wall_seconds, error = values
-    return Trained(work, None if error else update.read(), train_loss, wall_seconds, error)
+    for work, block, (train_loss, wall_seconds, error) in zip(group, updates, values, strict=False):
+        yield Trained(work, None if error else block.read(), train_loss, wall_seconds, error)

@@ -25,6 +25,10 @@ class TrainingSettings:
         precision: Of activations and gradients on the way: float32, or bfloat16 where torch's
             autocast uses it; weights stay float32.
         device: Where clients train, as torch names it: `cpu`, `cuda`, `cuda:1`.
+        clients_together: Clients of a kind (float, or QAT of equal bits) that train stacked, a step
+            of all in one call; not for networks that torch.func.vmap does not take (recurrent
+            ones). Results are the same bytes with any number of workers, and differ in the last
+            bits from those of another value. It pays for short steps, from about 8 clients on.
         threads: Threads of torch's operators in every process. Sums are taken in another order
             with another number, so results are the same bytes only for equal numbers.
         evaluate_every: Rounds between evaluations as deployed; the last is always evaluated.
@@ -44,6 +48,7 @@ class TrainingSettings:
     proximal: Annotated[Finite, Field(ge=0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    clients_together: Annotated[Count, Field(le=256)] = 1
     threads: Count = 1
     evaluate_every: Count = 1
     stop_at_accuracy: Share | None = None

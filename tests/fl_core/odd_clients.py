@@ -5,6 +5,8 @@ import signal
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from fedhq.fl_core.data.datasets import Dataset
 
 
@@ -39,3 +41,11 @@ class Unreadable:
 
     def __reduce__(self) -> tuple:
         return os._exit, (5,)
+
+    @property
+    def num_examples(self) -> np.ndarray:
+        return np.array([len(data) for data in self.clients])
+
+    @property
+    def num_examples(self) -> np.ndarray:
+        return np.array([len(data) for data in self.clients])
