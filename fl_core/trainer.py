@@ -37,8 +37,8 @@ _HOPELESS_ROUNDS = 3
 class Trainer:
     """Trains a federation on a virtual clock; the same bytes with any number of workers.
 
-    While it runs, torch has `training.threads` threads; the memory that training frees stays with the
-    process (`keep_freed_memory`).
+    While it runs, torch has `training.threads` threads; what training frees stays with the process
+    (`keep_freed_memory`).
 
     Args:
         federation: Data, clients, devices, settings.
