@@ -96,7 +96,7 @@ class Summary:
         least_seconds: Of the same rounds.
         startup_seconds: Median of what came on top of the rounds and importing torch: from the
             process' start to the end of the first round, less a median round.
-        accuracy: Median.
+        accuracies: Least and most.
         peak_bytes: Median; None where it is not known.
     """
 
@@ -104,7 +104,7 @@ class Summary:
     median_seconds: float = 0.0
     least_seconds: float = 0.0
     startup_seconds: float = 0.0
-    accuracy: float = 0.0
+    accuracies: tuple[float, float] = (0.0, 0.0)
     peak_bytes: float | None = None
 
     @classmethod
@@ -114,13 +114,14 @@ class Summary:
         if failures or not repetitions:
             return cls(failures[0] if failures else "not run")
         middle = [s for r in repetitions for s in r.round_seconds[1:-1]]
+        accuracies = [r.accuracy for r in repetitions]
         peaks = [r.peak_bytes for r in repetitions if r.peak_bytes is not None]
         return cls(
             failure="",
             median_seconds=statistics.median(middle),
             least_seconds=min(middle),
             startup_seconds=statistics.median(map(_on_top, repetitions)),
-            accuracy=statistics.median(r.accuracy for r in repetitions),
+            accuracies=(min(accuracies), max(accuracies)),
             peak_bytes=statistics.median(peaks) if peaks else None,
         )
 
@@ -151,7 +152,8 @@ def _cells(program: Program, summary: Summary, bare: Summary) -> list[str]:
         failure = f"**failed: {summary.failure.replace('|', '/')}**"
         return [program.title, *[""] * 6, lines, "", failure]
     notes = [program.note] if program.note else []
-    if not bare.failure and abs(summary.accuracy - bare.accuracy) > _NOISE:
+    together = (*summary.accuracies, *bare.accuracies)
+    if not bare.failure and max(together) - min(together) > _NOISE:
         notes.append(f"**does not train the same: accuracy differs by more than {_NOISE}**")
     peak = summary.peak_bytes
     return [
@@ -163,7 +165,7 @@ def _cells(program: Program, summary: Summary, bare: Summary) -> list[str]:
         f"{summary.startup_seconds:.1f} s",
         "" if peak is None else f"{peak / 2**20:,.0f} MiB",
         lines,
-        f"{summary.accuracy:.3f}",
+        " to ".join(dict.fromkeys(f"{accuracy:.3f}" for accuracy in summary.accuracies)),
         "; ".join(notes),
     ]
 

@@ -32,8 +32,11 @@ def on_round(number, arrays):
 
 @server_app.main()
 def main(grid, context):
-    model = task.build_model()
-    strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=len(task.load().sizes))
+    model, num_clients = task.build_model(), len(task.load().sizes)
+    # Without `min_train_nodes` the first round trains those that happen to be there by then.
+    strategy = FedAvg(
+        fraction_evaluate=0.0, min_train_nodes=num_clients, min_available_nodes=num_clients
+    )
     result = strategy.start(
         grid,
         ArrayRecord(model.state_dict()),

@@ -122,11 +122,12 @@ def test_the_table_sets_first_and_last_rounds_apart_and_gives_ratios() -> None:
 def test_the_table_says_who_failed_and_who_trains_something_else() -> None:
     runs = {
         "bare": [GOOD],
-        "fedhq": [Repetition("", 1.0, GOOD.round_seconds, 0.5, 1)],
+        "fedhq": [GOOD, GOOD, Repetition("", 1.0, GOOD.round_seconds, 0.5, 1)],
         "flower": [GOOD, Repetition("a | b")],
     }
     bare, fedhq, flower = table([BARE, FEDHQ, FLOWER], runs).splitlines()[2:]
     assert "same" not in bare
+    assert "| 0.500 to 0.900 | " in fedhq
     assert "**does not train the same" in fedhq
     assert "**failed: a / b**" in flower
     assert "10.2 s" not in flower
