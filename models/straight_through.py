@@ -19,6 +19,7 @@ class _Quantize(torch.autograd.Function):
     """What the functions share: the first output is the values on the grid, of the first input."""
 
     generate_vmap_rule = True
+    folded: type[_Quantize] | None = None
 
     @staticmethod
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -28,26 +29,30 @@ class _Quantize(torch.autograd.Function):
     def run(cls, *inputs: Any) -> tuple[Tensor, ...]:
         """All outputs; the first has a graph."""
         # Who transforms functions knows those of one kind only.
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            output: tuple[Tensor, ...] = cls.apply(*inputs)  # type: ignore[no-untyped-call]
-            return output
+        if torch.compiler.is_compiling():
+            return cls._transformed(*inputs)
+        if torch._C._are_functorch_transforms_active():
+            function = cls.folded if cls.folded and _is_only_stacked() else cls
+            return function._transformed(*inputs)
         rest: list[Tensor] = []
         return _Eager.apply(rest, cls, *inputs), *rest  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def _transformed(cls, *inputs: Any) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = cls.apply(*inputs)  # type: ignore[no-untyped-call]
+        return output
+
 
 def _fold(function: type[_Quantize]) -> type[_Quantize]:
-    """Lets `torch.func.vmap` stack the clients of a function that fits ranges as more rows.
+    """Lets `torch.vmap` alone stack the clients of a function that fits ranges as more rows.
 
-    Outside of the stack plain autograd sees one call, and one mask of all clients. Where nobody
-    takes a gradient outside, one may be taken inside: then each client needs a mask of its own.
+    Plain autograd, outside, then sees one call and one mask of all clients. Where `torch.func.grad`
+    takes a gradient inside, each client needs a mask of its own.
     """
 
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, shape: tuple[int, ...], *rest: Any
     ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        if not x.requires_grad:
-            outputs = torch.vmap(function.forward, in_dims)(x, shape, *rest)
-            return outputs, (0,) * len(outputs)
         assert in_dims[0] is not None
         x = x.movedim(in_dims[0], 0)
         rows = x.flatten(0, 1) if shape else x
@@ -56,9 +61,15 @@ def _fold(function: type[_Quantize]) -> type[_Quantize]:
         grid = scale.view(stacked), zero_point.view(stacked)
         return (y.view(x.shape), *masks, *grid), (0, *(None for _ in masks), 0, 0)
 
-    function.generate_vmap_rule = False
-    function.vmap = staticmethod(vmap)  # type: ignore[method-assign]
+    rules = {"generate_vmap_rule": False, "vmap": staticmethod(vmap)}
+    function.folded = type(f"Folded{function.__name__}", (function,), rules)
     return function
+
+
+def _is_only_stacked() -> bool:
+    """Whether `torch.vmap` is the only transformation at work."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    return all(level.key() == torch._C._functorch.TransformType.Vmap for level in stack)
 
 
 def _set_up(function: type[_Quantize]) -> type[_Quantize]:

@@ -24,8 +24,7 @@ from .local import (
     batches,
     check_trainable,
     find_device,
-    make_precision,
-    make_qat_,
+    make_resident,
     qat_bits,
 )
 
@@ -104,8 +103,7 @@ class StackedTrainer:
             for step in _steps(orders, pads):
                 rows, shares = step.rows.to(self._device), step.shares.to(self._device)
                 parameters = stack.of(step.members)
-                with make_precision(self._settings, self._device):
-                    outputs = _run(model, stack.names, parameters, inputs[rows])
+                outputs = _run(model, stack.names, parameters, inputs[rows])
                 loss = _losses(outputs, labels[rows], shares)
                 stack.move(
                     step.members,
@@ -122,8 +120,8 @@ class StackedTrainer:
         bits = qat_bits(strategy)
         if bits not in self._resident:
             # No shadows: they stand outside of the graph, where vmap does not see them.
-            model = make_qat_(copy.deepcopy(self._template), self._quantization, bits)
-            self._resident[bits] = model.to(self._device).train()
+            model = make_resident(self._template, bits, self._settings, self._quantization)
+            self._resident[bits] = model.train()
         return self._resident[bits]
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from ..data.datasets import Dataset
 from ..deployment import make_recipe
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights, load_weights_
+from .precision import use_bfloat16_
 from .sgd import Sgd
 
 _DEFAULT_QUANTIZATION = QuantizationSettings()
@@ -96,9 +95,9 @@ class LocalTrainer:
             torch.manual_seed(int(rng.spawn(1)[0].integers(2**63)))
             for rows in batches(len(data), settings, rng):
                 at = rows.to(self._device)
-                with make_precision(settings, self._device):
-                    output = model(inputs[at])
-                loss = nn.functional.cross_entropy(output.float(), labels[at])
+                # `index_select` takes half the time of indexing.
+                output = model(inputs.index_select(0, at))
+                loss = nn.functional.cross_entropy(output.float(), labels.index_select(0, at))
                 loss.backward()  # type: ignore[no-untyped-call]
                 sgd.step()
                 losses.append(loss.detach())
@@ -111,8 +110,8 @@ class LocalTrainer:
     def _model(self, strategy: Strategy) -> nn.Module:
         bits = qat_bits(strategy)
         if bits not in self._resident:
-            model = make_qat_(copy.deepcopy(self._template), self._quantization, bits)
-            self._resident[bits] = (model if bits is None else shadow_(model)).to(self._device)
+            model = make_resident(self._template, bits, self._settings, self._quantization)
+            self._resident[bits] = model if bits is None else shadow_(model)
         return self._resident[bits]
 
 
@@ -128,18 +127,27 @@ def qat_bits(strategy: Strategy) -> tuple[int, int] | None:
     return strategy.weight_bits, strategy.activation_bits
 
 
-def make_qat_(
-    model: nn.Module, quantization: QuantizationSettings, bits: tuple[int, int] | None
+def make_resident(
+    template: nn.Module,
+    bits: tuple[int, int] | None,
+    settings: TrainingSettings,
+    quantization: QuantizationSettings,
 ) -> nn.Module:
-    """Lets a network train at the bits that `qat_bits` gives, in place."""
-    return model if bits is None else prepare_(model, make_recipe(quantization, *bits))
+    """A copy of a network that trains at the bits of `qat_bits`, in the precision of the settings.
 
-
-def make_precision(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
-    """In which precision the operators of a forward pass compute."""
-    if settings.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    Args:
+        template: The network.
+        bits: Weights' and activations'; None trains in float.
+        settings: Its device and precision count.
+        quantization: How QAT quantizes.
+    """
+    device = find_device(settings.device)
+    model = copy.deepcopy(template)
+    if bits is not None:
+        prepare_(model, make_recipe(quantization, *bits))
+    if settings.precision == "bfloat16":
+        use_bfloat16_(model, device)
+    return model.to(device)
 
 
 def local_steps(num_examples: int, settings: TrainingSettings) -> int:

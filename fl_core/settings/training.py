@@ -22,8 +22,8 @@ class TrainingSettings:
         learning_rate: At the start; it falls as a half cosine over the rounds.
         momentum: Of the local SGD; starts afresh every round.
         proximal: Strength of the pull towards the received weights (FedProx, arXiv 1812.06127).
-        precision: Of activations and gradients on the way: float32, or bfloat16 where torch's
-            autocast uses it; weights stay float32.
+        precision: float32; or bfloat16 of what gains by it: convolutions on the CPU (weights,
+            gradients of weights and all else stay float32), torch's autocast on CUDA.
         device: Where clients train, as torch names it: `cpu`, `cuda`, `cuda:1`.
         clients_together: Clients of a kind (float, or QAT of equal bits) that train stacked, a step
             of all in one call; not for networks that torch.func.vmap does not take (recurrent

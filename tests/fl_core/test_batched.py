@@ -114,8 +114,11 @@ def test_frozen_and_unused_weights_stay_where_they_are() -> None:
     assert update["first.bias"].any()
 
 
-def test_bfloat16_is_that_of_each_alone() -> None:
-    assert_as_alone(make_setup(precision="bfloat16"), works(FP32), 0.2)
+@pytest.mark.parametrize("strategy", [FP32, QAT8], ids=str)
+def test_bfloat16_is_that_of_each_alone(strategy) -> None:
+    model = build_model("cnn", (1, 8, 8), 10, 0)
+    setup = make_setup(model, sizes=(32,) * 4, precision="bfloat16")
+    assert_as_alone(setup, works(strategy, number=4), 0.1)
 
 
 def test_groups_are_of_one_kind_and_like_size_whatever_the_workers() -> None:

@@ -1,5 +1,6 @@
 """Engines: equal bytes wherever a client trains, whoever dies; and what training computes."""
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import LocalTrainer, batches, local_steps
 from fedhq.fl_core.engine.pool import WorkerPool
+from fedhq.fl_core.engine.precision import use_bfloat16_
 from fedhq.fl_core.engine.serial import SerialEngine
 from fedhq.fl_core.engine.sgd import Sgd
 from fedhq.fl_core.engine.work import Setup, Work
@@ -210,19 +212,32 @@ def test_dropout_is_seeded_and_leaves_torch_s_own_generator_alone() -> None:
     assert train_all(SerialEngine(replace(setup, seed=4)), weights, todo) != first
 
 
-def test_bfloat16_trains_about_as_well_with_weights_in_float32() -> None:
-    data = load_dataset("digits")
+@pytest.mark.parametrize("strategy", [FP32, Strategy.parse("qat-w4a4")], ids=str)
+def test_bfloat16_trains_about_as_well_with_weights_in_float32(strategy) -> None:
+    data = load_dataset("digits").take(np.arange(600))
     losses = {}
     for precision in ("float32", "bfloat16"):
-        settings = TrainingSettings(local_epochs=4, precision=precision)
-        model = build_model("mlp", (1, 8, 8), 10, 0)
+        settings = TrainingSettings(local_epochs=2, precision=precision)
+        model = build_model("cnn", (1, 8, 8), 10, 0)
         trainer = LocalTrainer(model, settings)
         weights = read_weights(model)
-        result = trainer.train(weights, data, FP32, 0.1, np.random.default_rng(0))
+        result = trainer.train(weights, data, strategy, 0.1, np.random.default_rng(0))
         assert all(v.dtype == np.float32 for v in result.update.values())
         losses[precision] = result.train_loss
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_bfloat16_is_of_convolutions_alone_and_their_gradients_are_float32() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.GroupNorm(1, 3))
+    x = torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    lowered = use_bfloat16_(copy.deepcopy(net), torch.device("cpu"))
+    with torch.no_grad():
+        expected = net[1](copy.deepcopy(net[0]).bfloat16()(x.bfloat16()).float())
+    found = lowered(x)
+    assert torch.equal(found, expected)
+    found.square().sum().backward()
+    assert {p.grad.dtype for p in lowered.parameters()} == {torch.float32}
 
 
 def test_networks_and_devices_that_do_not_suit_are_refused() -> None:

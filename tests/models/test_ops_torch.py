@@ -195,6 +195,23 @@ def test_models_of_many_clients_are_stacked(recipe):
             assert (stacked[name][k] - wanted).norm() <= 1e-4 * wanted.norm() + 1e-6
 
 
+@pytest.mark.parametrize("is_inside", [True, False])
+@pytest.mark.parametrize("recipe", [Recipe(4, 4), Recipe(2, None, granularity=PerGroup(4))])
+def test_who_trains_what_is_stacked_gets_the_gradients_inside_and_outside(recipe, is_inside):
+    model, x = prepare_(nn.Linear(8, 3), recipe), gaussian(4, 5, 8)
+    weights = gaussian(4, 3, 8, seed=1).requires_grad_()
+
+    def loss(weight, x):
+        return weighted(functional_call(model, {"weight": weight}, (x,)))
+
+    if is_inside:
+        found = vmap(grad(loss))(weights, x)
+    else:
+        (found,) = torch.autograd.grad(vmap(loss)(weights, x).sum(), weights)
+    wanted = [grad(loss)(*one) for one in zip(weights.detach(), x, strict=True)]
+    torch.testing.assert_close(found, torch.stack(wanted))
+
+
 def test_clients_without_values_stack_too():
     stacked = vmap(lambda x: fake_quantize_dynamic(x, -7, 7, True, (2,))[0])(torch.zeros(3, 2, 0))
     assert stacked.shape == (3, 2, 0)
