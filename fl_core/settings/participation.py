@@ -19,8 +19,8 @@ class ParticipationSettings:
 
     Args:
         cohort: Clients that a round wants answers from, at most all; all where None.
-        sampling: How they are drawn from those that are online and not busy: `uniform`, by their
-            `examples`, or by `availability` (how long they will stay online).
+        sampling: How they are drawn from those that are online, not busy and hold an example:
+            `uniform`, by their `examples`, or by `availability` (how long they will stay online).
         over_selection: Clients asked for each that is wanted; the round closes with the last one
             wanted (FedScale asks 1.3).
         deadline_seconds: When a round closes at the latest; None waits for all.
