@@ -15,6 +15,7 @@ from .groups import Merged
 from .infeasible import explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation, Solver, Status
+from .solvers.dominant import Dominant
 from .solvers.dual import Dual
 from .solvers.exact import Exact
 from .solvers.steps import Steps
@@ -88,15 +89,16 @@ def pareto_frontier(
 
     Keeps masks, deadline, maximum loss, budgets, counts, coverage, participation and groups; the
     trade-off and `switching_seconds` do not count, and the problem needs no goal. One exact sweep
-    where the problem is separable; otherwise the epsilon-constraint method: least loss within a
-    time by `Exact`, bisecting the times until neighbours are settled.
+    where the problem is separable, and one where no client has to choose between own loss and
+    coverage (`solvers.dominant`); otherwise the epsilon-constraint method: least loss within a time
+    by `Exact`, bisecting the times until neighbours are settled.
 
     Args:
         problem: The program of design section 3.
         gap: Loss, as a fraction of accuracy, that one need not tell apart: fewer points are solved.
-        solver: Who finds the points of a program that is not separable; where None, `Exact()` up to
-            30 clients (a second or two in all) and `Dual()` beyond (milliseconds a point). What is
-            not proven then is in the frontier's own `gap`.
+        solver: Who finds the points of a program that no sort can solve; where None, `Exact()` up
+            to 30 clients (a second or two in all) and `Dual()` beyond (milliseconds a point). What
+            is not proven then is in the frontier's own `gap`.
 
     Raises:
         ValueError: If `gap` is negative or not finite.
@@ -126,6 +128,8 @@ def find_frontier(
     merged = Merged.of(problem)
     if is_separable(merged.problem):
         frontier = _swept(merged.problem)
+    elif solver is None and (steps := Dominant.of(merged.problem)) is not None:
+        frontier = _stepped(merged.problem, steps)
     else:
         frontier = _Bisection(merged.problem, gap, solver or _usual(merged.problem)).frontier()
     if frontier is None or problem.groups is None:
@@ -150,6 +154,19 @@ def _swept(problem: AllocationProblem) -> Frontier | None:
     times = _frozen(steps.thresholds[keep])
     losses = _frozen(steps.costs[keep])
     return Frontier(times, losses, 0.0, problem, lambda k: steps.choose(times[k]))
+
+
+def _stepped(problem: AllocationProblem, steps: Dominant) -> Frontier | None:
+    kept: list[int] = []
+    least = np.inf
+    for k, loss in enumerate(steps.losses.tolist()):
+        if not kept or loss < least - _EQUAL * abs(least):
+            kept.append(k)
+            least = loss
+    if not kept:
+        return None
+    times, losses = _frozen(steps.thresholds[kept]), _frozen(np.maximum(steps.losses[kept], 0.0))
+    return Frontier(times, losses, 0.0, problem, lambda k: steps.choose(float(times[k])))
 
 
 @dataclass(frozen=True, eq=False)

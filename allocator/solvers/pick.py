@@ -75,15 +75,16 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
     if problem.coverage is None:
         return choice
     teaches = problem.coverage.teaches
-    used = choice.copy()
-    in_time = within_deadline(problem) & (problem.seconds <= problem.round_seconds(choice))
-    for client in range(problem.num_clients):
+    used, rows = choice.copy(), np.arange(problem.num_clients)
+    free = within_deadline(problem) & (problem.seconds <= problem.round_seconds(choice))
+    free &= problem.loss <= problem.loss[rows, choice][:, None]
+    if problem.switching_seconds is not None:
+        free &= problem.switching_seconds <= problem.switching_seconds[rows, choice][:, None]
+    free &= teaches > teaches[choice][:, None]
+    for client in np.flatnonzero(free.any(axis=1)):
         now = int(used[client])
-        free = in_time[client] & (problem.loss[client] <= problem.loss[client, now])
-        if problem.switching_seconds is not None:
-            free &= problem.switching_seconds[client] <= problem.switching_seconds[client, now]
         order = np.lexsort((problem.seconds[client], -teaches))
-        for strategy in order[free[order] & (teaches[order] > teaches[now])]:
+        for strategy in order[free[client, order]]:
             used[client] = strategy
             if not violations(problem, used):
                 break

@@ -6,6 +6,8 @@ import pytest
 from fedhq.allocator import (
     AllocationProblem,
     Answer,
+    Budget,
+    Coverage,
     FastestWithin,
     FrontierPick,
     InfeasibleError,
@@ -18,6 +20,8 @@ from fedhq.allocator import (
     solve,
     violations,
 )
+from fedhq.allocator.groups import Merged
+from fedhq.allocator.solvers.dominant import Dominant
 from fedhq.allocator.solvers.exhaustive import enumerate_choices
 
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
@@ -65,6 +69,48 @@ def test_the_frontier_of_the_whole_program_equals_the_enumeration(make_problem, 
     sizes = [assert_equals_enumeration(make_problem(seed)) for seed in seeds]
     assert max(sizes) >= 5
     assert sum(sizes) > 40
+
+
+def one_width(seed):
+    """Skip, ptq and qat at one width of the wire: qat is the best of what is in time."""
+    rng = np.random.default_rng(seed)
+    clients = int(rng.integers(2, 6))
+    seconds = rng.integers(1, 6, (clients, 3)).astype(float)
+    seconds[:, 0] = 0
+    loss = np.zeros((clients, 3))
+    loss[:, 0] = rng.uniform(0, 0.1, clients) * (rng.random(clients) < 0.8)
+    allowed = rng.random((clients, 3)) < 0.85
+    allowed[[0, -1]] = True
+    allowed[np.arange(clients), rng.integers(0, 3, clients)] = True
+    counts = rng.integers(0, 9, (clients, 2))
+    counts[0] += 1
+    population = counts.sum(axis=0) * rng.integers(1, 3)
+    curve = ((0, 0.5), (0.3, 0.1), (0.7, 0))
+    return AllocationProblem(
+        MENU,
+        seconds,
+        loss,
+        coverage=Coverage(counts, (0, 0, 1), curve, population, rng.uniform(0, 0.2, 2)),
+        allowed=allowed,
+        min_participation=float(rng.choice([0, 0.5, 0.9])),
+        deadline_seconds=float(rng.choice([3, 9])),
+        max_loss=float(rng.choice([0.1, 0.3, 9])),
+        groups=["a", *[None] * (clients - 2), "a"] if rng.random() < 0.3 else None,
+    )
+
+
+def test_where_nobody_has_to_choose_one_sort_equals_the_enumeration():
+    problems = [one_width(seed) for seed in range(80)]
+    assert all(Dominant.of(Merged.of(problem).problem) is not None for problem in problems)
+    assert max(map(assert_equals_enumeration, problems)) >= 4
+
+
+def test_where_clients_have_to_choose_no_sort_is_taken():
+    problem = dataclasses.replace(one_width(0), groups=None)
+    budget = Budget("uplink_bytes", problem.seconds, 5.0)
+    noisy = problem.loss + np.array([0, 0, 0.01])  # to teach costs noise
+    for changed in ({"budgets": (budget,)}, {"loss": noisy}, {"coverage": None}):
+        assert Dominant.of(dataclasses.replace(problem, **changed)) is None
 
 
 def test_a_frontier_needs_no_goal_and_ignores_tradeoff_and_switching(make_problem):
