@@ -104,6 +104,7 @@ class HybridAllocator:
         self.fitted = fitted or fitted_loss()
         self.num_examples = freeze("num_examples", num_examples, shape[:1])
         self.label_counts = check_label_counts(label_counts, self.num_examples)
+        self._population: FloatArray = self.label_counts.sum(axis=0)
         if not 0 <= carry < 1:
             raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
         self.time_model = TimeModel(self.menu, hardware.seconds, device_classes)
@@ -144,8 +145,7 @@ class HybridAllocator:
         """
         rows = check_cohort(cohort, len(self.num_examples))
         goal = self.goal
-        examples = self._examples(rows)
-        population = self.label_counts.sum(axis=0)
+        examples, population = self._examples(rows), self._population
         return AllocationProblem(
             self.menu,
             self._seconds(rows),
@@ -218,10 +218,12 @@ class HybridAllocator:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON."""
+        known = np.flatnonzero(self._last != _NEVER)
         return {
             "carried": self._carried.tolist(),
             "menu": [str(s) for s in self.menu],
-            "last": self._last.tolist(),
+            "num_clients": len(self._last),
+            "last": [known.tolist(), self._last[known].tolist()],
             "times": self.time_model.state_dict(),
         }
 
@@ -237,13 +239,15 @@ class HybridAllocator:
                 f"{sorted(state)}. Load it into what saved it."
             )
         full = {**self._fresh, **state}
-        last = np.array(full["last"], dtype=np.int64)
-        if full["menu"] != self._fresh["menu"] or last.shape != self._last.shape:
+        if any(full[name] != self._fresh[name] for name in ("menu", "num_clients")):
             raise ValueError(
                 f"a state must be of {len(self._last)} clients and the menu "
-                f"{self._fresh['menu']}, but is of {len(last)} and {full['menu']}. "
+                f"{self._fresh['menu']}, but is of {full['num_clients']} and {full['menu']}. "
                 "Load it into what saved it."
             )
+        last = np.full_like(self._last, _NEVER)
+        clients, columns = full["last"]
+        last[clients] = columns
         carried = freeze("carried", full["carried"], self._carried.shape)
         self.time_model.load_state_dict(full["times"])
         self._carried, self._last = carried, last
@@ -272,11 +276,11 @@ class HybridAllocator:
 
     def _seconds(self, rows: IntArray) -> FloatArray:
         """`(cohort, strategies)` the times to plan with."""
-        times = self.time_model.predict()
-        seconds = times.seconds[rows] * np.exp(-self._explore * times.log_error[rows])
+        times = self.time_model.predict(rows)
+        seconds = times.seconds * np.exp(-self._explore * times.log_error)
         if (holds_with := self.goal.holds_with) is None:
             return seconds
-        return quantile_seconds(seconds, times.log_spread[rows], holds_with, len(rows))
+        return quantile_seconds(seconds, times.log_spread, holds_with, len(rows))
 
     def _switching(self, rows: IntArray) -> FloatArray | None:
         """`(cohort, strategies)` the price of a change; None where it cannot count."""
@@ -289,7 +293,7 @@ class HybridAllocator:
 
     def _carry_over(self, outcomes: Sequence[Outcome]) -> None:
         level = dict(zip(self.menu, teaches(self.menu, self.deployed), strict=True))
-        population = self.label_counts.sum(axis=0)
+        population = self._population
         taught = np.zeros(len(population))
         for outcome in outcomes:
             if outcome.succeeded:

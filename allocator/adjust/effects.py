@@ -123,7 +123,11 @@ def huber_centre(
 
 
 def fit_effects(
-    values: Values, own: OwnValues | None, classes: IntArray, num_strategies: int
+    values: Values,
+    own: OwnValues | None,
+    classes: IntArray,
+    num_classes: int,
+    num_strategies: int,
 ) -> Effects:
     """Fits all effects by turns, the widest first.
 
@@ -134,11 +138,12 @@ def fit_effects(
         values: What is known.
         own: The same as evidence on own strategies; none are fitted where None.
         classes: `(clients,)` each client's class, counted from 0.
+        num_classes: Classes, with those that none of these clients is of.
         num_strategies: Strategies that take part.
     """
-    levels = _levels(values, classes, num_strategies)
+    levels = _levels(values, classes, num_classes, num_strategies)
     found = [np.zeros(len(level.prior)) for level in levels]
-    shape = (int(classes.max()) + 1, num_strategies)
+    shape = (num_classes, num_strategies)
     own_effects = np.zeros((len(classes), num_strategies))
     for _ in range(_SWEEPS):
         for k, level in enumerate(levels):
@@ -181,9 +186,11 @@ def _prior(weight: FloatArray | IntArray) -> FloatArray:
     return np.asarray(PRIOR / np.maximum(weight, 1.0), dtype=np.float64)
 
 
-def _levels(values: Values, classes: IntArray, num_strategies: int) -> list[_Level]:
+def _levels(
+    values: Values, classes: IntArray, num_classes: int, num_strategies: int
+) -> list[_Level]:
     """Fleet, strategy, class, class and strategy, client."""
-    of_class, num_classes = classes[values.client], int(classes.max()) + 1
+    of_class = classes[values.client]
     pool = of_class * num_strategies + values.column
     return [
         _Level.of(values, np.zeros(len(values.client), dtype=np.int64), 1),

@@ -19,7 +19,7 @@ from ..goal import Outcome
 from ..strategy import Strategy
 from .effects import Effects, OwnValues, Values, fit_effects
 from .observations import ObservationLog
-from .spread import fit_variances
+from .spread import Variances, fit_variances
 
 FADING = 0.7
 """What an observation of a client still counts after its next one: the newest three decide."""
@@ -35,7 +35,7 @@ _LONGEST = 20.0  # log-seconds that a prediction may be off the table: numbers s
 
 @dataclass(frozen=True, eq=False)
 class PredictedTimes:
-    """What a time model expects.
+    """What a time model expects of some clients.
 
     Args:
         seconds: `(clients, strategies)` typical time: half of the rounds take longer.
@@ -139,11 +139,24 @@ class TimeModel:
         self._table[:, self._busy] = _filled(table[:, self._busy], self._is_known, self._classes)
         self._seen: IntArray = np.zeros(num_clients, dtype=np.int64)
         self._log = ObservationLog.empty()
-        self._fitted: tuple[Effects, PredictedTimes] | None = None
+        self._fitted: _Fit | None = None
 
-    def predict(self) -> PredictedTimes:
-        """What to expect of the next round."""
-        return self._fit()[1]
+    def predict(self, clients: IntArray | None = None) -> PredictedTimes:
+        """What to expect of the next round.
+
+        Args:
+            clients: `(clients,)` whose times are asked for; all where None.
+        """
+        rows = np.arange(len(self._table)) if clients is None else clients
+        fit, busy = self._fit(), self._busy
+        table = self._table[rows]
+        total, variance, error = (np.zeros(table.shape) for _ in range(3))
+        effects, variance[:, busy], weight = fit.of(rows, self._classes[rows])
+        total[:, busy] = np.clip(effects, -_LONGEST, _LONGEST)
+        prior = _UNTRIED_SPREAD**2
+        scatter = variance[:, busy]
+        error[:, busy] = np.sqrt(prior * scatter / (scatter + weight * prior))
+        return PredictedTimes(table * np.exp(total), np.sqrt(variance + error**2), error)
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Takes in a round; the order of its outcomes does not matter.
@@ -163,7 +176,7 @@ class TimeModel:
             f.name: getattr(self._log, f.name).tolist() for f in fields(self._log)
         }
         state["level"] = [None if np.isnan(v) else v for v in state["level"]]  # JSON has no NaN
-        return {**state, "seen": self._seen.tolist()}
+        return {**state, "num_clients": len(self._seen)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up a saved state.
@@ -172,19 +185,19 @@ class TimeModel:
             ValueError: If it is no such state, or belongs to another fleet or menu.
         """
         names = [f.name for f in fields(ObservationLog)]
-        if missing := [name for name in (*names, "seen") if name not in state]:
+        if missing := [name for name in (*names, "num_clients") if name not in state]:
             raise ValueError(f"a state of times must hold all of its arrays, but not {missing}.")
         log = ObservationLog(*(state[name] for name in names))
-        seen = np.array(state["seen"], dtype=np.int64)
-        shape = self._is_known.shape
+        shape, num_clients = self._is_known.shape, state["num_clients"]
         is_inside = (0 <= log.client) & (log.client < shape[0])
         is_inside &= (0 <= log.column) & (log.column < shape[1])
-        if seen.shape != shape[:1] or not is_inside.all():
+        if num_clients != shape[0] or not is_inside.all():
             raise ValueError(
                 f"a state of times must be of {shape[0]} clients and {shape[1]} strategies, "
-                f"but is of {len(seen)} clients. Load it into what saved it."
+                f"but is of {num_clients} clients. Load it into what saved it."
             )
-        self._log, self._seen, self._fitted = log, seen, None
+        self._log, self._seen, self._fitted = log, np.zeros_like(self._seen), None
+        np.maximum.at(self._seen, log.client, log.stamp)  # the newest of a client is always kept
 
     def _observed(self, outcomes: Sequence[Outcome]) -> ObservationLog:
         """What a round says, in an order of its own."""
@@ -196,11 +209,12 @@ class TimeModel:
         )
         client, column = (np.array([r[k] for r in rows], dtype=np.int64) for k in (0, 1))
         late = ~np.array([r[3] for r in rows], dtype=bool)
-        table, times = self._table[:, self._busy][client, column], self.predict()
+        table, times = self._table[client, self._busy[column]], self.predict(client)
+        here = np.arange(len(client)), self._busy[column]
         with np.errstate(divide="ignore", invalid="ignore"):  # where the table says 0 s
             ratio = np.log([r[2] for r in rows]) - np.log(table)
-            expected = np.log(times.seconds[:, self._busy][client, column]) - np.log(table)
-        spread = times.log_spread[:, self._busy][client, column]
+            expected = np.log(times.seconds[here]) - np.log(table)
+        spread = times.log_spread[here]
         ratio = np.where(late, _beyond(ratio, expected, spread), ratio)
         use = np.flatnonzero((table > 0) & ~(late & ~(ratio > expected)))
         client, column = client[use], column[use]
@@ -214,7 +228,11 @@ class TimeModel:
         """The log with the levels of what lies far enough back to be judged."""
         log = self._log
         is_due = np.isnan(log.level) & (self._age() >= _HINDSIGHT)
-        return replace(log, level=np.where(is_due, self._fit()[0].level[log.client], log.level))
+        if not is_due.any():
+            return log
+        fit = self._fit()
+        level = fit.effects.level[fit.place(log.client)]
+        return replace(log, level=np.where(is_due, level, log.level))
 
     def _age(self) -> IntArray:
         """`(values,)` how many observations of the same client are newer."""
@@ -227,34 +245,67 @@ class TimeModel:
     def _own_weight(self) -> FloatArray:
         return np.asarray(OWN_FADING ** self._log.rank(), dtype=np.float64)
 
-    def _fit(self) -> tuple[Effects, PredictedTimes]:
-        """Effects and prediction, once for every state."""
+    def _fit(self) -> _Fit:
+        """Effects and variances, once for every state."""
         if self._fitted is None:
-            log = self._log
+            log, num_columns = self._log, len(self._busy)
+            seen, client = np.unique(log.client, return_inverse=True)
+            shape = len(seen), num_columns
+            classes, num_classes = self._classes[seen], int(self._classes.max(initial=0)) + 1
+            recency, own_weight = self._recency(), self._own_weight()
             known = self._is_known[log.client, log.column].astype(float)
-            values = Values(log.client, log.column, log.ratio, self._recency(), known)
-            own = OwnValues(self._own_weight(), log.level)
-            effects = fit_effects(values, own, self._classes, len(self._busy))
-            self._fitted = effects, self._prediction(effects)
+            values = Values(client, log.column, log.ratio, recency, known)
+            own = OwnValues(own_weight, log.level)
+            cell = client * num_columns + log.column
+            self._fitted = _Fit(
+                seen,
+                fit_effects(values, own, classes, num_classes, num_columns),
+                fit_variances(
+                    client, log.column, log.error, own_weight, classes, num_classes, shape
+                ),
+                np.bincount(cell, recency, seen.size * num_columns).reshape(shape).astype(float),
+            )
         return self._fitted
 
-    def _prediction(self, effects: Effects) -> PredictedTimes:
-        shape, busy = self._table.shape, self._busy
-        total, variance, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        total[:, busy] = np.clip(effects.total, -_LONGEST, _LONGEST)
-        variance[:, busy], error[:, busy] = self._uncertainty()
-        return PredictedTimes(self._table * np.exp(total), np.sqrt(variance + error**2), error)
 
-    def _uncertainty(self) -> tuple[FloatArray, FloatArray]:
-        """`(clients, strategies)` variance of a round, and error of what was not tried lately."""
-        log, shape = self._log, self._is_known.shape
-        variance = fit_variances(
-            log.client, log.column, log.error, self._own_weight(), self._classes, shape
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """What is known of the clients that were observed; of all others, only what their class is.
+
+    Args:
+        seen: `(seen,)` their numbers, rising.
+        effects: Of them.
+        variances: Of a round, in log-seconds, of them.
+        weight: `(seen, strategies)` what their observations count.
+    """
+
+    seen: IntArray
+    effects: Effects
+    variances: Variances
+    weight: FloatArray
+
+    def place(self, clients: IntArray) -> IntArray:
+        """`(clients,)` where each stands among the seen; as many as these where it does not."""
+        at = np.searchsorted(self.seen, clients)
+        found = np.append(self.seen, -1)[at] == clients
+        return np.where(found, at, len(self.seen))
+
+    def of(self, clients: IntArray, classes: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """`(clients, strategies)` effects, variances and weights.
+
+        Args:
+            clients: Their numbers.
+            classes: `(clients,)` their classes.
+        """
+        at = self.place(clients)
+        own = self.effects.pooled[classes] + np.append(self.effects.client, 0.0)[at][:, None]
+        unseen = np.zeros((1, self.weight.shape[1]))
+        scatter = np.concatenate([self.variances.of_client, unseen])[at]
+        return (
+            own + np.concatenate([self.effects.own, unseen])[at],
+            np.where((at < len(self.seen))[:, None], scatter, self.variances.of_class[classes]),
+            np.concatenate([self.weight, unseen])[at],
         )
-        cell = log.client * shape[1] + log.column
-        weight = np.bincount(cell, self._recency(), shape[0] * shape[1]).reshape(shape)
-        prior = _UNTRIED_SPREAD**2
-        return variance, np.sqrt(prior * variance / (variance + weight * prior))
 
 
 def _beyond(waited: FloatArray, expected: FloatArray, spread: FloatArray) -> FloatArray:
@@ -282,5 +333,6 @@ def _filled(seconds: FloatArray, known: BoolArray, classes: IntArray) -> FloatAr
     log_seconds = np.log(seconds[client, column])
     weight, prior = np.ones(len(client)), np.zeros(len(client))
     values = Values(client, column, log_seconds, weight, prior)
-    effects = fit_effects(values, None, classes, seconds.shape[1])
+    num_classes = int(classes.max()) + 1
+    effects = fit_effects(values, None, classes, num_classes, seconds.shape[1])
     return np.where(known, seconds, np.exp(effects.total))

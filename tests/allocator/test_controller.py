@@ -612,7 +612,7 @@ def test_a_refused_state_changes_nothing() -> None:
     before = allocator.state_dict()
     for wrong in (
         {**before, "menu": ["skip", "fp32", "qat-w2a2"]},
-        {**before, "last": [0]},
+        {**before, "num_clients": 1},
         {**before, "carried": [1.0] * 2, "times": {}},
     ):
         with pytest.raises(ValueError, match="state"):
