@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from ...models.ops import wire_arrays
 from ...models.ops.sizes import planes
 from .header import HEADER_BYTES, Header, check_template, require
 from .layout import Layout
@@ -62,8 +62,7 @@ def is_sound(
     if (codes[layout.padding] & layout.padding_bits).any():
         return False
     if bits in planes(bits):  # bytes hold whole codes: where a tensor begins does not matter
-        whole = Coded((codes.size * 8 // bits,), bits, torch.empty(0), torch.from_numpy(codes))
-        return not has_foreign_code(whole)
+        return not wire_arrays.has_foreign_code(codes, bits)
     return not any(has_foreign_code(tensor) for tensor in coded.values())
 
 

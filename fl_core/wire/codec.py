@@ -147,7 +147,7 @@ def encode_update(
         (70, [[1.0, -1.0], [0.0, 0.0]])
     """
     header = new_header(wire_bits, round_number, client, num_examples)
-    return _write(header, _quantize_all(update, {}, {}, header, rng))
+    return _encode(update, {}, None, header, rng)
 
 
 def encode_with_feedback(
@@ -195,14 +195,10 @@ def encode_with_feedback(
     """
     header = new_header(wire_bits, round_number, client, num_examples)
     if residual is None:
-        residual = {name: np.zeros(np.shape(values), np.float32) for name, values in update.items()}
+        residual = {name: np.zeros(values.shape, np.float32) for name, values in update.items()}
     _check_residual(update, residual)
-    left = {
-        name: torch.from_numpy(np.array(kept, np.float32, order="C"))
-        for name, kept in residual.items()
-    }
-    payload = _write(header, _quantize_all(update, residual, left, header, rng))
-    return payload, {name: values.numpy() for name, values in left.items()}
+    left = {name: np.array(residual[name], np.float32, order="C") for name in update}
+    return _encode(update, residual, [*left.values()], header, rng), left
 
 
 def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Update:
@@ -260,32 +256,37 @@ def _check_residual(update: Tensors, residual: Tensors) -> None:
         )
 
 
-def _quantize_all(
+def _encode(
     update: Tensors,
     residual: Tensors,
-    left: Mapping[str, torch.Tensor],
+    left: Sequence[Float32Array] | None,
     header: Header,
     rng: np.random.Generator,
-) -> dict[str, Coded]:
-    """Rounds update + residual; `left`, a copy of the residual, then holds the new one."""
-    coded = {}
+) -> bytes:
+    """Writes update + residual; `left`, a copy of the residual, then holds the new one."""
     for name, values in update.items():
         if values.dtype != np.float32:
             raise ValueError(f"Tensor {name!r} must be float32, but got {values.dtype}: cast it.")
-        coded[name] = rounding.quantize(values, left.get(name), header.wire_bits, rng)
-        if not coded[name].is_finite:
-            with np.errstate(over="ignore", invalid="ignore"):
-                target = values + residual.get(name, np.float32(0))
-            raise WireError(
-                f"`all values of an update (+ residual) are finite` must hold, but "
-                f"{int((~np.isfinite(target)).sum())} of {values.size} in tensor {name!r} of "
-                f"client {header.client} in round {header.round_number} are not: skip this client, "
-                "or lower its learning rate."
-            )
-    return coded
+    bits = header.wire_bits
+    scales, codes = rounding.quantize_all([*update.values()], left, bits, rng)
+    if not np.isfinite(codes.view(np.float32) if bits == rounding.RAW_BITS else scales).all():
+        raise _not_finite(update, residual, header)
+    layout = make_layout(tuple((name, values.shape) for name, values in update.items()), bits)
+    names = layout.names_checksum
+    header = header._replace(num_tensors=len(layout.shapes), names_checksum=names)
+    return write_payload(header, layout.table, [scales.data, codes.data])
 
 
-def _write(header: Header, coded: Mapping[str, Coded]) -> bytes:
-    body = [tensor.scales.numpy().data for tensor in coded.values()]
-    body += [tensor.packed.numpy().data for tensor in coded.values()]
-    return write_payload(header, {name: tensor.shape for name, tensor in coded.items()}, body)
+def _not_finite(update: Tensors, residual: Tensors, header: Header) -> WireError:
+    """The error of the first tensor that is not finite with what is owed of it."""
+    counts = {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, values in update.items():
+            target = values + residual.get(name, np.float32(0))
+            counts[name] = int((~np.isfinite(target)).sum())
+    name = next(name for name, count in counts.items() if count)
+    return WireError(
+        f"`all values of an update (+ residual) are finite` must hold, but {counts[name]} of "
+        f"{update[name].size} in tensor {name!r} of client {header.client} in round "
+        f"{header.round_number} are not: skip this client, or lower its learning rate."
+    )

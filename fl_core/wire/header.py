@@ -85,24 +85,18 @@ def header_bytes(shapes: Iterable[Sequence[int]]) -> int:
     return _HEADER.size + sum(4 + 4 * len(shape) for shape in shapes)
 
 
-def write_payload(
-    header: Header, shapes: Mapping[str, tuple[int, ...]], body: Sequence[memoryview]
-) -> bytes:
-    """The whole payload, its sizes and checksums filled in.
+def write_payload(header: Header, table: bytes, body: Sequence[memoryview]) -> bytes:
+    """The whole payload, its sizes and checksum filled in.
 
     Args:
-        header: What `new_header` gave.
-        shapes: Name to shape, in the order of the body's tensors.
+        header: What `new_header` gave, with number and names of the tensors.
+        table: The shape table.
         body: Scales and codes; copied once.
     """
     header = header._replace(
-        header_bytes=header_bytes(shapes.values()),
-        num_tensors=len(shapes),
-        names_checksum=names_checksum(shapes),
-        body_bytes=sum(part.nbytes for part in body),
+        header_bytes=_HEADER.size + len(table), body_bytes=sum(part.nbytes for part in body)
     )
-    table = [struct.pack(f"<{1 + len(shape)}I", len(shape), *shape) for shape in shapes.values()]
-    head = bytearray(b"".join([_HEADER.pack(*header), *table]))
+    head = bytearray(_HEADER.pack(*header) + table)
     checksum = zlib.crc32(head)
     for part in body:
         checksum = zlib.crc32(part, checksum)

@@ -18,7 +18,7 @@ This is part of the layout of `codec`, which checks all that goes in and comes o
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -28,16 +28,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...models.ops import library  # noqa: F401 - registers torch.ops.fedhq
-from ...models.ops.sizes import greatest_level, packed_bytes, planes
+from ...models.ops import wire_arrays
+from ...models.ops.sizes import as_matrix, greatest_level, packed_bytes, planes
+from ...models.ops.wire_arrays import stochastic_pack_all
 
 Float32Array = NDArray[np.float32]
 
 RAW_BITS = 32
 """The width at which floats are sent as they are."""
-
-_CHUNK_WORDS = 1 << 14
-_WORD = np.dtype(np.uint64)
 
 if sys.byteorder != "little":
     raise ImportError(
@@ -90,7 +88,7 @@ def num_scales(shape: Sequence[int], wire_bits: int) -> int:
         >>> num_scales((8, 3, 3, 3), 4), num_scales((8,), 4), num_scales((8, 3), 32)
         (8, 1, 0)
     """
-    return 0 if wire_bits == RAW_BITS else _matrix(shape)[0]
+    return 0 if wire_bits == RAW_BITS else as_matrix(shape)[0]
 
 
 def coded_bytes(shape: Sequence[int], wire_bits: int) -> int:
@@ -134,18 +132,46 @@ def quantize(
         >>> coded.scales.tolist(), coded.packed.numpy().tobytes().hex()
         ([1.0], '8e00')
     """
-    shape = values.shape
-    # The copy where needed spares a warning of torch: it has no arrays that cannot be written.
-    x = torch.from_numpy(np.require(values, requirements=["C", "W"])).view(_matrix(shape))
-    left = None if residual is None else residual.view(x.shape)
+    left = None if residual is None else [residual.numpy()]
+    scales, codes = quantize_all([values], left, wire_bits, rng)
+    return Coded(values.shape, wire_bits, torch.from_numpy(scales), torch.from_numpy(codes))
+
+
+def quantize_all(
+    tensors: Sequence[Float32Array],
+    residual: Sequence[Float32Array] | None,
+    wire_bits: int,
+    rng: np.random.Generator,
+) -> tuple[Float32Array, NDArray[np.uint8]]:
+    """`quantize` of every tensor of an update; scales and codes, one tensor behind the other.
+
+    Args:
+        tensors: As in `quantize`, like the arguments below.
+        residual: Of every tensor, contiguous.
+        wire_bits: Bits per element.
+        rng: Source of the rounding.
+    """
     if wire_bits == RAW_BITS:
-        raw = x.flatten() if left is None else (x + left).flatten()
-        if left is not None:
-            left.zero_()
-        return Coded(shape, RAW_BITS, torch.empty(0), raw.view(torch.uint8))
-    key = int(rng.integers(-(2**63), 2**63, dtype=np.int64))
-    packed, scales = torch.ops.fedhq.stochastic_pack(x, left, wire_bits, key)
-    return Coded(shape, wire_bits, scales, packed)
+        return np.empty(0, np.float32), _raw(tensors, residual)
+    shapes = [values.shape for values in tensors]
+    scales = np.empty(sum(as_matrix(shape)[0] for shape in shapes), np.float32)
+    codes = np.empty(sum(packed_bytes(prod(shape), wire_bits) for shape in shapes), np.uint8)
+    keys = rng.integers(-(2**63), 2**63, len(tensors), np.int64).tolist()
+    whole = [np.ascontiguousarray(values) for values in tensors]
+    stochastic_pack_all(whole, residual, wire_bits, keys, scales, codes)
+    return scales, codes
+
+
+def _raw(
+    tensors: Sequence[Float32Array], residual: Sequence[Float32Array] | None
+) -> NDArray[np.uint8]:
+    """Floats as they are; nothing is left over."""
+    if residual is not None:
+        tensors = [values + left for values, left in zip(tensors, residual, strict=True)]
+        for left in residual:
+            left.fill(0.0)
+    flat = [values.ravel() for values in tensors]
+    return (np.concatenate(flat) if flat else np.empty(0, np.float32)).view(np.uint8)
 
 
 def add_decoded(coded: Sequence[Coded], weights: Sequence[float], total: Tensor) -> None:
@@ -171,7 +197,7 @@ def add_decoded(coded: Sequence[Coded], weights: Sequence[float], total: Tensor)
             total.view(-1).add_(one.packed.view(torch.float32), alpha=weight)
         return
     packed, scales = [one.packed for one in coded], [one.scales for one in coded]
-    rows = total.view(_matrix(total.shape))
+    rows = total.view(as_matrix(total.shape))
     torch.ops.fedhq.unpack_add(packed, scales, weights, wire_bits, rows)
 
 
@@ -181,13 +207,7 @@ def has_foreign_code(coded: Coded) -> bool:
     if len(planes(bits)) > 1:
         codes = torch.ops.fedhq.unpack(coded.packed, bits, prod(coded.shape))
         return bool((codes == 2**bits - 1).any())
-    codes = coded.packed.numpy()
-    end = codes.size // _WORD.itemsize * _WORD.itemsize
-    tail = int.from_bytes(codes[end:].tobytes(), "little")
-    for shift in (4, 2, 1):
-        if shift < bits:
-            tail &= tail >> shift
-    return bool(tail & _lowest(bits)) or _has_full_field(codes[:end].view(_WORD), bits)
+    return wire_arrays.has_foreign_code(coded.packed.numpy(), bits)
 
 
 def missing_places(total: int, wire_bits: int) -> list[tuple[int, int, int]]:
@@ -212,34 +232,3 @@ def missing_elements(coded: Coded) -> list[int]:
     """What stands in the places that fill the last runs of the planes up."""
     places = missing_places(prod(coded.shape), coded.wire_bits)
     return [int(coded.packed[at]) >> low & (2**bits - 1) for at, low, bits in places]
-
-
-def _matrix(shape: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of a tensor."""
-    return (shape[0], prod(shape[1:])) if len(shape) >= 2 else (1, prod(shape))
-
-
-@cache
-def _lowest(bits: int) -> int:
-    """The lowest bit of every field of a word."""
-    return int.from_bytes(bytes([{2: 0x55, 4: 0x11, 8: 0x01}[bits]]) * _WORD.itemsize, "little")
-
-
-def _has_full_field(words: NDArray[np.uint64], bits: int) -> bool:
-    """Whether all bits of a field of 2, 4 or 8 are set, a chunk that fits a cache at a time."""
-    lowest = _lowest(bits)
-    both = np.empty(min(words.size, _CHUNK_WORDS), _WORD)
-    shifted = np.empty_like(both)
-    for chunk in _chunks(words):
-        full, other = chunk, shifted[: chunk.size]
-        for shift in (4, 2, 1):
-            if shift < bits:
-                np.right_shift(full, shift, out=other)
-                full = np.bitwise_and(full, other, out=both[: chunk.size])
-        if int(np.bitwise_or.reduce(full)) & lowest:
-            return True
-    return False
-
-
-def _chunks(words: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
-    return (words[at : at + _CHUNK_WORDS] for at in range(0, words.size, _CHUNK_WORDS))

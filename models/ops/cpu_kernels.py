@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .cpu_build import load_library
-from .sizes import mask_bytes, packed_bytes, weight_codes
+from .sizes import as_matrix, mask_bytes, packed_bytes, weight_codes
 
 _PARALLEL_FROM = 1 << 16
 """Elements from which several threads pay."""
@@ -161,6 +164,38 @@ def stochastic_pack(
     keys = key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF
     _call("stochastic_pack", *at, rows, cols, wire_bits, *keys, _threads(x.numel()))
     return packed, scale
+
+
+def stochastic_pack_all(
+    x: Sequence[NDArray[np.float32]],
+    residual: Sequence[NDArray[np.float32]] | None,
+    wire_bits: int,
+    keys: Sequence[int],
+    scales: NDArray[np.float32],
+    packed: NDArray[np.uint8],
+) -> None:
+    """See `wire_arrays`."""
+    table: list[int] = []
+    owed = [None] * len(x) if residual is None else residual
+    for one, left, key in zip(x, owed, keys, strict=True):
+        rows, cols = as_matrix(one.shape)
+        left_at = 0 if left is None else _address(left)
+        table += (_address(one), left_at, rows, cols, key & 0xFFFFFFFF, key >> 32)
+    array = (ctypes.c_int64 * len(table))(*table)
+    codes = np.empty(0 if wire_bits == 8 else max((one.size for one in x), default=0), np.uint8)
+    at = ctypes.addressof(array), len(x), _address(scales), _address(codes), _address(packed)
+    _call("stochastic_pack_all", *at, wire_bits, torch.get_num_threads())
+
+
+def has_foreign_code(packed: NDArray[np.uint8], wire_bits: int) -> bool:
+    """See `wire_arrays`."""
+    found = ctypes.c_uint8()
+    _call("foreign_code", _address(packed), packed.size, wire_bits, ctypes.addressof(found))
+    return bool(found.value)
+
+
+def _address(array: NDArray[Any]) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:

@@ -132,6 +132,35 @@ void stochastic_pack(const float *restrict x, float *restrict residual, float *r
         }
 }
 
+/* Several tensors in one call, one behind the other: of each where it lies, where its residual, its
+ * shape and its key. `codes` has room for those of the largest. */
+void stochastic_pack_all(const index_t *restrict table, index_t count, float *restrict scale,
+                         uint8_t *codes, uint8_t *packed, index_t wire_bits, index_t threads) {
+    for (index_t i = 0; i < count; i++) {
+        const index_t *one = table + 6 * i;
+        index_t rows = one[2], cols = one[3], total = rows * cols;
+        stochastic_pack((const float *)one[0], (float *)one[1], scale, wire_bits == 8 ? packed : codes,
+                        packed, rows, cols, wire_bits, one[4], one[5],
+                        total < PARALLEL_FROM ? 1 : threads);
+        scale += rows;
+        for (int bits = 8; bits > 0; bits /= 2)
+            if (wire_bits & bits) packed += (total * bits + 7) / 8;
+    }
+}
+
+/* Whether a code of 2, 4 or 8 bits in any of the bytes has all its bits set: 0xff.. in `found`. */
+void foreign_code(const uint8_t *restrict packed, index_t count, index_t bits, uint8_t *found) {
+    uint8_t lowest = bits == 8 ? 0x01 : bits == 4 ? 0x11 : 0x55, any = 0;
+    for (index_t i = 0; i < count; i++) {
+        uint8_t full = packed[i];
+        full &= bits > 4 ? (uint8_t)(full >> 4) : 0xff;
+        full &= bits > 2 ? (uint8_t)(full >> 2) : 0xff;
+        full &= (uint8_t)(full >> 1);
+        any |= full;
+    }
+    *found = any & lowest;
+}
+
 /* The codes of elements start ... start + count - 1. */
 static void read_codes(const uint8_t *restrict packed, uint8_t *restrict codes, index_t start,
                        index_t count, index_t total, int wire_bits) {

@@ -67,7 +67,7 @@ _COMPILED_TYPES = frozenset({torch.float32, torch.bfloat16, torch.uint8})
 
 
 @functools.cache
-def _cpu() -> ModuleType:
+def cpu() -> ModuleType:
     """The module whose kernels serve the CPU."""
     wanted = os.environ.get("FEDHQ_KERNELS", "auto")
     if wanted not in ("auto", "torch", "compiled"):
@@ -101,7 +101,7 @@ def _cuda() -> ModuleType:
 def _kernels(x: Tensor) -> ModuleType:
     """Whose kernels serve a tensor."""
     if x.dtype in _COMPILED_TYPES:
-        return _cuda() if x.is_cuda else _cpu()
+        return _cuda() if x.is_cuda else cpu()
     return torch_kernels
 
 

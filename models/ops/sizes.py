@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 MASK_BLOCK = 256
 
 MAX_RATIOS = 64
@@ -59,3 +62,13 @@ def greatest_level(wire_bits: int) -> int:
         7
     """
     return int(2 ** (wire_bits - 1) - 1)
+
+
+def as_matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a tensor on the wire: a row for each scale.
+
+    Example:
+        >>> as_matrix((8, 3, 3, 3)), as_matrix((5,))
+        ((8, 27), (1, 5))
+    """
+    return (shape[0], prod(shape[1:])) if len(shape) >= 2 else (1, prod(shape))

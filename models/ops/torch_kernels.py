@@ -7,11 +7,14 @@ differ in the last digit. Work goes in blocks that fit a cache. `library` says w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .sizes import MASK_BLOCK, greatest_level, packed_bytes, planes
+from .sizes import MASK_BLOCK, as_matrix, greatest_level, packed_bytes, planes
 
 _BLOCK = 1 << 18
 _SMALLEST_SCALE = 1e-12
@@ -217,6 +220,36 @@ def stochastic_pack(
         if residual is not None:
             residual[rows] = torch.where(usable, target - level * step, residual[rows])
     return _pack(codes.flatten(), wire_bits), scale
+
+
+def stochastic_pack_all(
+    x: Sequence[NDArray[np.float32]],
+    residual: Sequence[NDArray[np.float32]] | None,
+    wire_bits: int,
+    keys: Sequence[int],
+    scales: NDArray[np.float32],
+    packed: NDArray[np.uint8],
+) -> None:
+    """See `wire_arrays`."""
+    rows_at = bytes_at = 0
+    lefts = [None] * len(x) if residual is None else residual
+    for one, left, key in zip(x, lefts, keys, strict=True):
+        # The copy where needed spares a warning of torch: it has no arrays that cannot be written.
+        values = torch.from_numpy(np.require(one, requirements="W")).view(as_matrix(one.shape))
+        owed = None if left is None else torch.from_numpy(left).view(values.shape)
+        codes, scale = stochastic_pack(values, owed, wire_bits, key)
+        scales[rows_at : rows_at + len(scale)] = scale.numpy()
+        packed[bytes_at : bytes_at + len(codes)] = codes.numpy()
+        rows_at, bytes_at = rows_at + len(scale), bytes_at + len(codes)
+
+
+def has_foreign_code(packed: NDArray[np.uint8], wire_bits: int) -> bool:
+    """See `wire_arrays`."""
+    full: NDArray[Any] = packed
+    for shift in (4, 2, 1):
+        if shift < wire_bits:
+            full = full & (full >> shift)
+    return bool(np.bitwise_or.reduce(full) & {8: 0x01, 4: 0x11, 2: 0x55}[wire_bits])
 
 
 def _pack(codes: Tensor, wire_bits: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from fedhq.models.ops import cpu_build, cpu_kernels, library, torch_kernels
 
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-CACHES = (cpu_build.load_library, library._cpu, cpu_kernels._kernel)
+CACHES = (cpu_build.load_library, library.cpu, cpu_kernels._kernel)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_damaged_result_is_compiled_anew(cache):
     damaged.parent.mkdir()
     damaged.write_bytes(b"this is no library")
     assert quantized().isfinite().all()
-    assert library._cpu() is cpu_kernels
+    assert library.cpu() is cpu_kernels
     assert damaged.stat().st_size > 1000
 
 
@@ -86,14 +86,14 @@ def test_a_compiler_that_fails_is_quoted(cache, monkeypatch):
 def test_without_a_compiler_plain_torch_warns_and_gives_the_same(cache, monkeypatch):
     monkeypatch.setenv("FEDHQ_KERNELS", "torch")
     wanted = quantized()
-    library._cpu.cache_clear()
+    library.cpu.cache_clear()
     monkeypatch.delenv("FEDHQ_KERNELS")
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
     with pytest.warns(UserWarning, match=r"no C compiler was found\..*FEDHQ_KERNELS=torch"):
         found = quantized()
     assert torch.equal(found, wanted)
-    assert library._cpu() is torch_kernels
+    assert library.cpu() is torch_kernels
 
 
 def test_a_cache_that_cannot_be_written_is_a_build_error(cache, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_is_a_build_error(cache, monkeypatch):
 def test_plain_torch_can_be_asked_for(cache, monkeypatch):
     monkeypatch.setenv("FEDHQ_KERNELS", "torch")
     quantized()
-    assert library._cpu() is torch_kernels
+    assert library.cpu() is torch_kernels
     assert not cache.exists()
 
 
