@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-import torch
+import numpy as np
 
 from ..weights import Weights
 from ..wire.codec import Update
-from ..wire.rounding import add_decoded
+from ..wire.rounding import add_bodies
 from .weighting import example_weights, shares_of
 
 
@@ -34,13 +34,10 @@ def mean_change(template: Weights, updates: Sequence[Update], shares: Sequence[f
     Returns:
         float32, by name.
     """
-    groups = list(_by_width(updates, shares))
-    changes: Weights = {}
-    for name, values in template.items():
-        change = torch.zeros(values.shape)
-        for group, theirs in groups:
-            add_decoded([update.coded[name] for update in group], theirs, change)
-        changes[name] = change.numpy()
+    changes = {name: np.zeros(values.shape, np.float32) for name, values in template.items()}
+    for group, theirs in _by_width(updates, shares):
+        bodies = [update.body for update in group]
+        add_bodies(bodies, theirs, group[0].wire_bits, [*changes.values()])
     return changes
 
 

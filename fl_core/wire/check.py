@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from ...models.ops import wire_arrays
 from ...models.ops.sizes import planes
 from .header import HEADER_BYTES, Header, check_template, require
-from .layout import Layout
+from .layout import Layout, split_body
 from .rounding import (
     RAW_BITS,
     Coded,
@@ -38,19 +37,12 @@ def extent(numbers: Float32Array) -> tuple[float, float]:
     return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
 
 
-def is_sound(
-    coded: Mapping[str, Coded],
-    codes: NDArray[np.uint8],
-    layout: Layout,
-    least: float,
-    greatest: float,
-) -> bool:
+def is_sound(layout: Layout, body: NDArray[np.uint8], least: float, greatest: float) -> bool:
     """Whether `check_tensor` finds nothing, all tensors at once where that can be.
 
     Args:
-        coded: All tensors.
-        codes: Of all tensors, one behind the other.
-        layout: Of their payload.
+        layout: Of the payload.
+        body: Its scales and codes; can be written to.
         least: Of all scales, or raw floats.
         greatest: Of all scales, or raw floats.
     """
@@ -59,11 +51,12 @@ def is_sound(
         return math.isfinite(least) and math.isfinite(greatest)
     if not (least >= 0 and greatest <= greatest_scale(bits)):
         return False
+    codes = body[layout.scale_bytes :]
     if (codes[layout.padding] & layout.padding_bits).any():
         return False
     if bits in planes(bits):  # bytes hold whole codes: where a tensor begins does not matter
         return not wire_arrays.has_foreign_code(codes, bits)
-    return not any(has_foreign_code(tensor) for tensor in coded.values())
+    return not any(has_foreign_code(tensor) for tensor in split_body(layout, body).values())
 
 
 def check_tensor(what: str, coded: Coded) -> None:

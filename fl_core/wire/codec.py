@@ -39,7 +39,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...allocator.errors import WireError
@@ -56,7 +55,7 @@ from .header import (
     read_header,
     write_payload,
 )
-from .layout import make_layout
+from .layout import Layout, make_layout, split_body
 from .rounding import Coded, Float32Array
 
 Tensors = Mapping[str, Float32Array]
@@ -70,17 +69,27 @@ class Update:
         round_number: Round that the update belongs to.
         client: Who sent it.
         num_examples: Examples that it was trained on.
-        wire_bits: Bits per element that it was sent at.
-        coded: Name to scales and codes, in the order of the template.
+        layout: Of its payload.
+        body: Scales and codes, as they lie in the payload; not to be written to.
         greatest: No value is greater in magnitude.
     """
 
     round_number: int
     client: int
     num_examples: int
-    wire_bits: int
-    coded: Mapping[str, Coded]
+    layout: Layout
+    body: NDArray[np.uint8]
     greatest: float
+
+    @property
+    def wire_bits(self) -> int:
+        """Bits per element that it was sent at."""
+        return self.layout.wire_bits
+
+    @cached_property
+    def coded(self) -> Mapping[str, Coded]:
+        """Name to scales and codes, in the order of the template; views of the body."""
+        return MappingProxyType(split_body(self.layout, self.body))
 
     @cached_property
     def tensors(self) -> Tensors:
@@ -224,24 +233,15 @@ def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Updat
     check_fits(payload, header, layout)
     # A copy: the update outlives the payload, and torch has no arrays that cannot be written.
     body = np.frombuffer(bytearray(memoryview(payload)[header.header_bytes :]), np.uint8)
-    codes_at = 4 * sum(layout.num_scales)
-    scales, codes = body[:codes_at].view(np.float32), body[codes_at:]
-    parts = zip(
-        layout.shapes,
-        torch.from_numpy(scales).split_with_sizes(layout.num_scales),
-        torch.from_numpy(codes).split_with_sizes(layout.num_bytes),
-        strict=True,
-    )
-    bits = header.wire_bits
-    coded = {name: Coded(shape, bits, *tensors) for (name, shape), *tensors in parts}
-    is_raw = bits == rounding.RAW_BITS
+    scales, codes = body[: layout.scale_bytes].view(np.float32), body[layout.scale_bytes :]
+    is_raw = header.wire_bits == rounding.RAW_BITS
     least, most = extent(codes.view(np.float32) if is_raw else scales)
-    if not is_sound(coded, codes, layout, least, most):
-        for name, tensor in coded.items():
+    if not is_sound(layout, body, least, most):
+        for name, tensor in split_body(layout, body).items():
             check_tensor(f"of {name!r} from client {header.client}", tensor)
-    about = header.round_number, header.client, header.num_examples, bits
-    greatest = max(-least, most) if is_raw else most * greatest_level(bits)
-    return Update(*about, MappingProxyType(coded), greatest)
+    greatest = max(-least, most) if is_raw else most * greatest_level(header.wire_bits)
+    about = header.round_number, header.client, header.num_examples
+    return Update(*about, layout, body, greatest)
 
 
 def _check_residual(update: Tensors, residual: Tensors) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .header import names_checksum
-from .rounding import RAW_BITS, coded_bytes, missing_places, num_scales
+from .rounding import RAW_BITS, Coded, coded_bytes, missing_places, num_scales
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -40,10 +41,15 @@ class Layout:
     padding: NDArray[np.int64]
     padding_bits: NDArray[np.uint8]
 
-    @property
+    @cached_property
+    def scale_bytes(self) -> int:
+        """All scales, which lie before the codes."""
+        return 4 * sum(self.num_scales)
+
+    @cached_property
     def body_bytes(self) -> int:
         """Scales and codes together."""
-        return 4 * sum(self.num_scales) + sum(self.num_bytes)
+        return self.scale_bytes + sum(self.num_bytes)
 
 
 @lru_cache(maxsize=64)
@@ -80,3 +86,17 @@ def make_layout(shapes: Shapes, wire_bits: int) -> Layout:
         np.array(list(masks), np.int64),
         np.array(list(masks.values()), np.uint8),
     )
+
+
+def split_body(layout: Layout, body: NDArray[np.uint8]) -> dict[str, Coded]:
+    """Name to scales and codes of each tensor; views.
+
+    Args:
+        layout: Of the payload.
+        body: Its scales and codes; can be written to.
+    """
+    whole = torch.from_numpy(body)
+    scales = whole[: layout.scale_bytes].view(torch.float32).split_with_sizes(layout.num_scales)
+    codes = whole[layout.scale_bytes :].split_with_sizes(layout.num_bytes)
+    parts = zip(layout.shapes, scales, codes, strict=True)
+    return {name: Coded(shape, layout.wire_bits, *tensors) for (name, shape), *tensors in parts}

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ...models.ops import wire_arrays
 from ...models.ops.sizes import as_matrix, greatest_level, packed_bytes, planes
-from ...models.ops.wire_arrays import stochastic_pack_all
+from ...models.ops.wire_arrays import stochastic_pack_all, unpack_add_all
 
 Float32Array = NDArray[np.float32]
 
@@ -199,6 +199,31 @@ def add_decoded(coded: Sequence[Coded], weights: Sequence[float], total: Tensor)
     packed, scales = [one.packed for one in coded], [one.scales for one in coded]
     rows = total.view(as_matrix(total.shape))
     torch.ops.fedhq.unpack_add(packed, scales, weights, wire_bits, rows)
+
+
+def add_bodies(
+    bodies: Sequence[NDArray[np.uint8]],
+    weights: Sequence[float],
+    wire_bits: int,
+    totals: Sequence[Float32Array],
+) -> None:
+    """Adds weight * values of whole payloads to sums, in place and in this order.
+
+    Args:
+        bodies: Scales of all tensors and their codes, of one width and the totals' shapes.
+        weights: One for each of them.
+        wire_bits: Their width.
+        totals: A sum for each tensor, contiguous.
+    """
+    if wire_bits != RAW_BITS:
+        unpack_add_all(bodies, weights, wire_bits, totals)
+        return
+    ends = np.cumsum([total.size for total in totals])
+    for body, weight in zip(bodies, weights, strict=True):
+        parts = np.split(body.view(np.float32), ends[:-1])
+        for part, total in zip(parts, totals, strict=True):
+            sums = torch.from_numpy(total).view(-1)
+            sums.add_(torch.from_numpy(part), alpha=weight)
 
 
 def has_foreign_code(coded: Coded) -> bool:

@@ -223,6 +223,27 @@ def unpack_add(
     _call("unpack_add", *lists, senders, total.data_ptr(), rows, cols, wire_bits, threads)
 
 
+def unpack_add_all(
+    bodies: Sequence[NDArray[np.uint8]],
+    weights: Sequence[float],
+    wire_bits: int,
+    totals: Sequence[NDArray[np.float32]],
+) -> None:
+    """See `wire_arrays`."""
+    senders = len(bodies)
+    bodies_at = (ctypes.c_void_p * senders)(*map(_address, bodies))
+    shares = (ctypes.c_float * senders)(*weights)
+    table: list[int] = []
+    for total in totals:
+        table += (_address(total), *as_matrix(total.shape))
+    array, places = (ctypes.c_int64 * len(table))(*table), (ctypes.c_void_p * (2 * senders))()
+    senders_at, shares_at, tensors_at, places_at = (
+        ctypes.addressof(part) for part in (bodies_at, shares, array, places)
+    )
+    at = senders_at, shares_at, senders, tensors_at, len(totals), places_at
+    _call("unpack_add_all", *at, wire_bits, torch.get_num_threads())
+
+
 def max_pool(x: Tensor) -> Tensor:
     """The greatest of each 2 x 2 window of `(..., height, width)` planes; see cpu_pool.h."""
     height, width = x.shape[-2:]

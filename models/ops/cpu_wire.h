@@ -263,3 +263,25 @@ void unpack_add(const uint8_t *const *packed, const float *const *scales,
             }
         }
 }
+
+/* All tensors of several senders, each of whom sends all scales and then all codes in one body: of
+ * every tensor where its sum lies, and its shape. `places` has room for two addresses a sender. */
+void unpack_add_all(const uint8_t *const *bodies, const float *restrict weights, index_t senders,
+                    const index_t *restrict table, index_t count, const uint8_t **places,
+                    index_t wire_bits, index_t threads) {
+    index_t scale_at = 0, code_at = 0;
+    for (index_t i = 0; i < count; i++) code_at += 4 * table[3 * i + 1];
+    for (index_t i = 0; i < count; i++) {
+        const index_t *one = table + 3 * i;
+        index_t rows = one[1], cols = one[2], total = rows * cols;
+        for (index_t s = 0; s < senders; s++) {
+            places[s] = bodies[s] + code_at;
+            places[senders + s] = bodies[s] + scale_at;
+        }
+        unpack_add(places, (const float *const *)(places + senders), weights, senders, (float *)one[0],
+                   rows, cols, wire_bits, total * senders < PARALLEL_FROM ? 1 : threads);
+        scale_at += 4 * rows;
+        for (int bits = 8; bits > 0; bits /= 2)
+            if (wire_bits & bits) code_at += (total * bits + 7) / 8;
+    }
+}

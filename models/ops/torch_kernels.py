@@ -292,3 +292,21 @@ def unpack_add(
     for one, scale, weight in zip(packed, scales, weights, strict=True):
         level = unpack(one, wire_bits, total.numel()).view(total.shape).float().sub_(qmax)
         total.add_(level.mul_((scale * weight).unsqueeze(1)))
+
+
+def unpack_add_all(
+    bodies: Sequence[NDArray[np.uint8]],
+    weights: Sequence[float],
+    wire_bits: int,
+    totals: Sequence[NDArray[np.float32]],
+) -> None:
+    """See `wire_arrays`."""
+    shapes = [as_matrix(total.shape) for total in totals]
+    scales_at, codes_at = 0, 4 * sum(rows for rows, _ in shapes)
+    parts = [torch.from_numpy(body) for body in bodies]
+    for (rows, cols), total in zip(shapes, totals, strict=True):
+        size = packed_bytes(rows * cols, wire_bits)
+        scales = [part[scales_at : scales_at + 4 * rows].view(torch.float32) for part in parts]
+        packed = [part[codes_at : codes_at + size] for part in parts]
+        unpack_add(packed, scales, weights, wire_bits, torch.from_numpy(total).view(rows, cols))
+        scales_at, codes_at = scales_at + 4 * rows, codes_at + size

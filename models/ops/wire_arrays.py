@@ -44,6 +44,32 @@ def stochastic_pack_all(
     library.cpu().stochastic_pack_all(x, residual, wire_bits, mixed, scales, packed)
 
 
+def unpack_add_all(
+    bodies: Sequence[NDArray[np.uint8]],
+    weights: Sequence[float],
+    wire_bits: int,
+    totals: Sequence[NDArray[np.float32]],
+) -> None:
+    """`unpack_add` of every tensor: adds weight * decoded of several senders, in their order.
+
+    Args:
+        bodies: Of each sender the scales of all tensors and then their codes; can be written to,
+            and aligned for float32.
+        weights: One for each sender.
+        wire_bits: 2 to 8.
+        totals: Of each tensor the sum, contiguous; added to in place.
+
+    Example:
+        >>> scale, codes = np.array([2], np.float32), np.array([0x8E, 0x00], np.uint8)
+        >>> body = np.concatenate([scale.view(np.uint8), codes])
+        >>> total = np.ones(3, np.float32)
+        >>> unpack_add_all([body, body], [0.5, 1.0], 4, [total])
+        >>> total.tolist()
+        [22.0, -20.0, 4.0]
+    """
+    library.cpu().unpack_add_all(bodies, weights, wire_bits, totals)
+
+
 def has_foreign_code(packed: NDArray[np.uint8], wire_bits: int) -> bool:
     """Whether one of the codes in whole bytes has all its bits set, which stands for no level.
 
@@ -55,9 +81,8 @@ def has_foreign_code(packed: NDArray[np.uint8], wire_bits: int) -> bool:
         ValueError: If codes of this width lie in several planes.
 
     Example:
-        >>> has_foreign_code(np.array([0xE0], np.uint8), 4), has_foreign_code(
-        ...     np.array([0x0F], np.uint8), 4)
-        (False, True)
+        >>> [has_foreign_code(np.array([byte], np.uint8), 4) for byte in (0xE0, 0x0F)]
+        [False, True]
     """
     if wire_bits not in planes(wire_bits):
         raise ValueError(f"`wire_bits` must be 2, 4 or 8 (one plane), but got {wire_bits}.")

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from fedhq.models.ops import torch_kernels
-from fedhq.models.ops.sizes import packed_bytes, planes
+from fedhq.models.ops.library import mix_key
+from fedhq.models.ops.sizes import as_matrix, packed_bytes, planes
+from fedhq.models.ops.wire_arrays import has_foreign_code
 
 BITS = range(2, 9)
 KEY = 0x0123_4567_89AB_CDEF
@@ -184,6 +186,48 @@ def test_adding_up_is_decoding_and_adding_one_after_the_other(kernels, bits):
     packed, scales = zip(*packs, strict=True)
     kernels.unpack_add(list(packed), list(scales), weights, bits, total)
     assert torch.equal(total, wanted)
+
+
+TENSORS = [(3, 5), (7,), (), (0, 4), (2, 1, 3, 3), (40, 50)]
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_all_tensors_at_once_are_packed_and_added_as_one_by_one(kernels, bits):
+    rng = np.random.default_rng(bits)
+    x, owed = ([rng.normal(size=s).astype(np.float32) for s in TENSORS] for _ in range(2))
+    keys, shapes = [mix_key(k) for k in range(len(x))], [as_matrix(s) for s in TENSORS]
+    left = [torch.tensor(o).view(shape) for o, shape in zip(owed, shapes, strict=True)]
+    one_by_one = [
+        kernels.stochastic_pack(torch.from_numpy(v).view(shape), kept, bits, key)
+        for v, shape, kept, key in zip(x, shapes, left, keys, strict=True)
+    ]
+    codes, scales = (torch.cat(parts).numpy() for parts in zip(*one_by_one, strict=True))
+    packed, found = np.empty_like(codes), np.empty_like(scales)
+    kernels.stochastic_pack_all(x, owed, bits, keys, found, packed)
+    assert (packed.tobytes(), found.tobytes()) == (codes.tobytes(), scales.tobytes())
+    for one, kept in zip(owed, left, strict=True):
+        assert one.tobytes() == kept.numpy().tobytes()
+    body = np.concatenate([found.view(np.uint8), packed])
+    totals = [np.ones(shape, np.float32) for shape in TENSORS]
+    kernels.unpack_add_all([body, body], [0.3, 0.7], bits, totals)
+    for total, shape, (code, scale) in zip(totals, shapes, one_by_one, strict=True):
+        wanted = torch.ones(shape)
+        kernels.unpack_add([code] * 2, [scale] * 2, [0.3, 0.7], bits, wanted)
+        assert total.tobytes() == wanted.numpy().tobytes()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_one_foreign_code_is_found_wherever_it_stands(kernels, bits):
+    most, runs = 2**bits - 1, 8 // bits
+    clean = np.random.default_rng(0).integers(0, most, (runs, 300))
+    for run, byte in ((0, 0), (runs - 1, 299), (runs // 2, 77), (None, None)):
+        codes = clean.copy()
+        if run is not None:
+            codes[run, byte] = most
+        packed = (codes << (bits * np.arange(runs))[:, None]).sum(axis=0).astype(np.uint8)
+        assert kernels.has_foreign_code(packed, bits) == (run is not None)
+    with pytest.raises(ValueError, match="one plane"):
+        has_foreign_code(packed, 3)
 
 
 def test_the_wire_refuses_other_types():
