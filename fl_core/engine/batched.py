@@ -41,6 +41,12 @@ class StackedTrainer:
     so with batch normalisation and with QAT, whose ranges are those of the batch: then only batches
     of equal size are stacked, and others are taken one by one.
 
+    How much faster than one after the other (one Zen 4 core, batches of 32, 16 clients of 128
+    examples, 4 / 8 / 16 together): 8 x 8 mlp 1.2 / 2.0 / 3.0 in float and .9 / 1.6 / 2.5 by QAT,
+    8 x 8 cnn 1.2 / 1.7 / 2.1 and .9 / 1.4 / 2.0, 28 x 28 mlp 1.0 / 1.3 / 1.5, but 28 x 28 cnn only
+    .6 / .6 / .6: there the work itself counts, and grouped convolutions are slow. With 40 to 160
+    examples each QAT gains 1.1 to 1.3 times by 16. On a GPU nothing was run.
+
     Args:
         model: The network.
         settings: Epochs or steps, batch size, momentum, precision, device.
