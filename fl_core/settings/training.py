@@ -27,8 +27,8 @@ class TrainingSettings:
         device: Where clients train, as torch names it: `cpu`, `cuda`, `cuda:1`.
         clients_together: Clients of a kind (float, or QAT of equal bits) that train stacked, a step
             of all in one call; not for networks that torch.func.vmap does not take (recurrent
-            ones). Results are the same bytes with any number of workers, and differ in the last
-            bits from those of another value. It pays where steps are short (8 x 8 images), from 8 on.
+            ones, attention). The bytes do not depend on workers, and differ in the last bits from
+            those of another value. It pays where steps are short (8 x 8 images), from 8 on.
         threads: Threads of torch's operators in every process. Sums are taken in another order
             with another number, so results are the same bytes only for equal numbers.
         evaluate_every: Rounds between evaluations as deployed; the last is always evaluated.
