@@ -14,6 +14,7 @@ from ...allocator.strategy import Method, Strategy
 from ...models import prepare_, shadow_
 from ..data.datasets import Dataset
 from ..deployment import make_recipe
+from ..runtime import seed_torch
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights, load_weights_
 from .precision import use_bfloat16_
@@ -92,7 +93,7 @@ class LocalTrainer:
         losses = []
         with torch.random.fork_rng(devices=[]):
             # A child's, so that the order of the batches is the same with and without dropout.
-            torch.manual_seed(int(rng.spawn(1)[0].integers(2**63)))
+            seed_torch(int(rng.spawn(1)[0].integers(2**63)), self._device)
             for rows in batches(len(data), settings, rng):
                 at = rows.to(self._device)
                 # `index_select` takes half the time of indexing.

@@ -24,6 +24,7 @@ CLIENTS_FILE = "clients.jsonl"
 WALL_FILE = "wall.jsonl"
 
 _FILES = (CLIENTS_FILE, WALL_FILE, ROUNDS_FILE)
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _ROUND = re.compile(rb'\{"round":(\d+),')
 
 RecordT = TypeVar("RecordT", RoundRecord, ClientRecord, WallRecord)
@@ -127,8 +128,7 @@ def read_clients(folder: Path) -> list[ClientRecord]:
 
 
 def _to_line(record: Record) -> bytes:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return json.dumps(values, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(vars(record)).encode("ascii") + b"\n"
 
 
 def _read(path: Path, kind: type[RecordT]) -> list[RecordT]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -151,13 +152,24 @@ Record = RoundRecord | ClientRecord | WallRecord
 
 def _check_fields(record: Record) -> None:
     """Checks types and gives every number its plain Python type, so that bytes do not vary."""
-    for field in fields(record):
-        name, kind, value = field.name, str(field.type), getattr(record, field.name)
+    for name, kind in _kinds(type(record)):
+        value = getattr(record, name)
+        if (type(value), kind) in _AS_IT_SHOULD_BE and (kind == "str" or 0 <= value < math.inf):
+            continue  # most are, and there are thousands
         if kind == "tuple[float, ...]":
             plain: Any = tuple(_plain(name, "float", item) for item in value)
         else:
             plain = _plain(name, kind, value)
         object.__setattr__(record, name, plain)
+
+
+_AS_IT_SHOULD_BE = {(str, "str"), (int, "int"), (float, "float"), (float, "float | None")}
+
+
+@cache
+def _kinds(kind: type[Any]) -> tuple[tuple[str, str], ...]:
+    """Name and type of every field."""
+    return tuple((field.name, str(field.type)) for field in fields(kind))
 
 
 def _plain(name: str, kind: str, value: Any) -> int | float | str | None:

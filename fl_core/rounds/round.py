@@ -96,7 +96,11 @@ class RoundRunner:
         start, ready = self._gather(now)
         cohort = self._sample(number, start, ready)
         allocation = self._planner.plan(number, [int(c) for c in cohort])
-        visits = [self._visit(number, start, allocation, k, int(c)) for k, c in enumerate(cohort)]
+        online = self._federation.fleet.online_seconds(cohort, start).tolist()
+        visits = [
+            self._visit(number, allocation, place, int(client), online[place])
+            for place, client in enumerate(cohort)
+        ]
         timeline = self._close(visits)
         marks.append(time.perf_counter())
 
@@ -153,19 +157,17 @@ class RoundRunner:
 
     def _online_seconds(self, start: float, clients: IntArray) -> FloatArray:
         """`(clients,)` how long each stays online; of those that always are, the longest."""
-        fleet = self._federation.fleet
-        seconds = np.array([fleet.until(int(c), start) - start for c in clients])
+        seconds = self._federation.fleet.online_seconds(clients, start)
         known = seconds[np.isfinite(seconds)]
         return np.where(np.isfinite(seconds), seconds, known.max(initial=1.0))
 
     def _visit(
-        self, number: int, start: float, allocation: Allocation, place: int, client: int
+        self, number: int, allocation: Allocation, place: int, client: int, online: float
     ) -> Visit:
         federation = self._federation
         strategy, column = allocation.strategy(place), int(allocation.choice[place])
         seconds = float(federation.hardware.seconds[client, column])
         joules = federation.hardware.energy_joules
-        online = federation.fleet.until(client, start) - start
         fate = draw_fate(self._settings, federation.seed, number, client, seconds, online)
         return Visit(
             client=client,

@@ -67,13 +67,13 @@ def draw_fate(
         >>> draw_fate(ParticipationSettings(), 0, 1, 5, 20.0, online_seconds=9.0)
         Fate(seconds=9.0, arrives=False)
     """
-    rng = generator(seed, Purpose.FATE, round_number, client)
-    factor, lost, share = math.exp(settings.jitter * rng.standard_normal()), *rng.random(2)
-    seconds = planned_seconds * factor
-    if lost < settings.dropout:
-        seconds, arrives = seconds * float(share), False
-    else:
-        arrives = True
+    seconds, arrives = planned_seconds, True
+    if settings.jitter or settings.dropout:
+        rng = generator(seed, Purpose.FATE, round_number, client)
+        factor, lost, share = math.exp(settings.jitter * rng.standard_normal()), *rng.random(2)
+        seconds, arrives = seconds * factor, bool(lost >= settings.dropout)
+        if not arrives:
+            seconds *= float(share)
     if seconds > online_seconds:
         return Fate(online_seconds, False)
     return Fate(seconds, arrives)
