@@ -152,7 +152,8 @@ Record = RoundRecord | ClientRecord | WallRecord
 
 def _check_fields(record: Record) -> None:
     """Checks types and gives every number its plain Python type, so that bytes do not vary."""
-    for name, kind in _kinds(type(record)):
+    cls: Any = type(record)
+    for name, kind in _kinds(cls):
         value = getattr(record, name)
         if (type(value), kind) in _AS_IT_SHOULD_BE and (kind == "str" or 0 <= value < math.inf):
             continue  # most are, and there are thousands
