@@ -26,8 +26,8 @@ from .records.records import ClientRecord, RoundRecord, WallRecord
 from .rounds.round import RoundResult, RoundRunner
 from .rounds.uplink import Channel, Uplink, clear_channel
 from .runtime import keep_freed_memory, threads
+from .schedule import is_finished, learning_rate
 from .server.server import Server
-from .settings import TrainingSettings
 from .weights import Weights, read_weights
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -286,33 +286,3 @@ class Trainer:
     def _save(self) -> None:
         self._recorder.flush()
         save_checkpoint(self._folder / CHECKPOINT_FILE, self._checkpoint())
-
-
-def is_finished(
-    training: TrainingSettings, rounds_done: int, deployed_accuracy: float | None
-) -> bool:
-    """Whether a run has nothing left to do.
-
-    Args:
-        training: Its settings.
-        rounds_done: Rounds done.
-        deployed_accuracy: After the last of them; None if it was not evaluated.
-
-    Example:
-        >>> is_finished(TrainingSettings(stop_at_accuracy=0.9), 3, 0.95)
-        True
-    """
-    enough, last = training.stop_at_accuracy, deployed_accuracy
-    reached = enough is not None and last is not None and last >= enough
-    return reached or rounds_done >= training.rounds
-
-
-def learning_rate(first: float, round_number: int, rounds: int) -> float:
-    """Half a cosine from the first round to the last.
-
-    Example:
-        >>> round(learning_rate(0.1, 3, 4), 3)
-        0.05
-    """
-    progress = (round_number - 1) / rounds
-    return first * 0.5 * (1 + math.cos(math.pi * progress))

@@ -15,7 +15,8 @@ from ..fl_core.profiling import model_label
 from ..fl_core.records.checkpoint import load_checkpoint
 from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_process
-from ..fl_core.trainer import CHECKPOINT_FILE, is_finished
+from ..fl_core.schedule import is_finished
+from ..fl_core.trainer import CHECKPOINT_FILE
 from ..models import accuracy
 from .config import parse_run
 from .plan_files import check_target

@@ -16,11 +16,11 @@ from ..engine.work import Engine, Trained, Work
 from ..federation import Federation
 from ..planner import Planner
 from ..records.records import ClientRecord
-from ..server.inbox import Arrival, ArrivalStatus
-from ..server.server import Applied, Receipt, Server
+from ..server.server import Server
 from ..wire.downlink import Broadcast, broadcast
 from ..wire.pending import Pending
 from .cohort import sample_cohort, wanted_clients
+from .delivery import deliver
 from .timeline import Timeline, bottleneck, close_round, draw_fate
 from .uplink import Channel, Uplink
 from .visit import Visit
@@ -111,7 +111,8 @@ class RoundRunner:
         sending = self._train(number, rate, model, visits, timeline, engine)
         marks.append(time.perf_counter())
 
-        usable, stale = self._deliver(number, start, visits, timeline)
+        delivery = deliver(number, start, visits, timeline, self.pending, self._server, federation)
+        self.pending = delivery.pending
         self._planner.observe([visit.outcome(timeline.seconds) for visit in visits])
         here = [visit.record(number, model.num_bytes) for visit in visits]
         marks.append(time.perf_counter())
@@ -119,10 +120,10 @@ class RoundRunner:
         return RoundResult(
             waiting_seconds=start - now,
             seconds=timeline.seconds,
-            clients=(*here, *stale),
+            clients=(*here, *delivery.stale),
             planned_loss=allocation.loss,
             bottleneck=bottleneck(timeline),
-            usable=usable,
+            usable=delivery.usable,
             wall=(float(planning), float(training) - sending, float(serving) + sending),
             client_wall_seconds=tuple(visit.wall_seconds for visit in visits),
         )
@@ -228,80 +229,3 @@ class RoundRunner:
         visit.uplink_bytes = len(payload)
         visit.payloads = list(self._channel(number, visit.client, payload))
         visit.end("dropped", "nothing of it arrived")  # until it does
-
-    def _deliver(
-        self, number: int, start: float, visits: Sequence[Visit], timeline: Timeline
-    ) -> tuple[int, list[ClientRecord]]:
-        """Hands the server what has arrived when the round closes; keeps the rest."""
-        closes = start + timeline.seconds
-        arrived = [p for p in self.pending if p.arrives_at <= closes]
-        self.pending = [p for p in self.pending if p.arrives_at > closes]
-        senders: list[Visit | Pending] = []
-        arrivals = []
-        for pending in arrived:
-            senders.append(pending)
-            arrivals.append(Arrival(pending.client, pending.sent_round, pending.payload))
-        for visit in visits:
-            if visit.payloads and timeline.is_late(visit.client):
-                self._postpone(number, start, visit)
-                continue
-            for payload in visit.payloads:
-                senders.append(visit)
-                arrivals.append(Arrival(visit.client, number, payload))
-        applied = self._server.apply(number, arrivals, self._settings.quorum)
-        stale = []
-        for sender, receipt in zip(senders, applied.receipts, strict=True):
-            if isinstance(sender, Pending):
-                stale.append(
-                    _stale_record(number, sender, receipt, applied.changed, self._federation)
-                )
-            elif sender.status != "ok":
-                _settle(sender, receipt, applied)
-        return applied.num_used, stale
-
-    def _postpone(self, number: int, start: float, visit: Visit) -> None:
-        assert visit.fate is not None
-        visit.end("late", "it is taken by the round in which it arrives")
-        self.pending += [
-            Pending(
-                visit.client,
-                number,
-                str(visit.strategy),
-                start + visit.fate.seconds,
-                visit.fate.seconds,
-                payload,
-            )
-            for payload in visit.payloads
-        ]
-
-
-def _settle(visit: Visit, receipt: Receipt, applied: Applied) -> None:
-    """The first payload that is taken counts, else the first reason."""
-    if receipt.status is ArrivalStatus.OK and not applied.changed:
-        visit.end("refused", f"the weights stay: {applied.num_used} usable updates are too few")
-    elif receipt.status is ArrivalStatus.OK:
-        visit.share = receipt.share
-        visit.end("ok")
-    elif visit.status != "refused":
-        visit.end("refused", f"{receipt.status}: {receipt.detail}")
-
-
-def _stale_record(
-    number: int, pending: Pending, receipt: Receipt, changed: bool, federation: Federation
-) -> ClientRecord:
-    taken = receipt.status is ArrivalStatus.OK and changed
-    return ClientRecord(
-        round=number,
-        client=pending.client,
-        strategy=pending.strategy,
-        status="stale" if taken else "refused",
-        reason=None if taken else f"{receipt.status}: {receipt.detail}",
-        num_examples=int(federation.num_examples[pending.client]),
-        seconds=pending.seconds,
-        uplink_bytes=0,
-        downlink_bytes=0,
-        energy_joules=0.0,
-        train_loss=None,
-        share=receipt.share,
-        staleness=number - pending.sent_round,
-    )

@@ -11,13 +11,14 @@ from fedhq.fl_core.deployment import ship
 from fedhq.fl_core.evaluation import evaluate, worst_mean
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.records.recorder import read_rounds
+from fedhq.fl_core.schedule import is_finished
 from fedhq.fl_core.settings import (
     DataSettings,
     FederationSettings,
     PartitionSettings,
     TrainingSettings,
 )
-from fedhq.fl_core.trainer import Trainer, is_finished
+from fedhq.fl_core.trainer import Trainer
 from fedhq.fl_core.weights import load_weights_, read_weights
 from fedhq.models import predict
 
