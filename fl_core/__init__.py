@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..allocator.device import DeviceProfile
+    from ..allocator.errors import CheckpointError, FedHQError
     from .callbacks import Callback, RunInfo, ShowProgress
     from .data.clients import Clients, ListedClients, PartitionedClients
     from .data.convert import as_clients, as_dataset
@@ -63,12 +64,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AvailabilitySettings",
     "Callback",
+    "CheckpointError",
     "ClientRecord",
     "Clients",
     "DataSettings",
     "Dataset",
     "DeviceClass",
     "DeviceProfile",
+    "FedHQError",
     "Federation",
     "FederationSettings",
     "Fleet",
@@ -101,6 +104,7 @@ __all__ = [
 
 _NAMES = {
     "..allocator.device": ("DeviceProfile",),
+    "..allocator.errors": ("CheckpointError", "FedHQError"),
     ".callbacks": ("Callback", "RunInfo", "ShowProgress"),
     ".data.clients": ("Clients", "ListedClients", "PartitionedClients"),
     ".data.convert": ("as_clients", "as_dataset"),

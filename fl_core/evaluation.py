@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import nn
 
-from ..models import accuracy
+from ..models import accuracy, evaluating
+from .data.datasets import Dataset
 from .federation import Federation
 from .weights import Weights
 
@@ -39,18 +42,31 @@ def evaluate(federation: Federation, weights: Weights) -> Evaluation:
         federation: Model, test data and settings.
         weights: The server's.
     """
-    shipped, test = federation.ship(weights), federation.test
-    own = [
-        accuracy(shipped, data.inputs, data.labels, _BATCH)
-        for data in federation.client_tests or ()
-        if len(data)
-    ]
+    test, network = federation.test, federation.network(weights)
+    shipped = _shipped(federation, weights, network)
+    own = [_accuracy(shipped, data) for data in federation.client_tests or () if len(data)]
     return Evaluation(
-        deployed=accuracy(shipped, test.inputs, test.labels, _BATCH),
-        in_float=accuracy(federation.network(weights), test.inputs, test.labels, _BATCH),
+        deployed=_accuracy(shipped, test),
+        in_float=_accuracy(network, test),
         clients=float(np.mean(own)) if own else None,
         worst=worst_mean(own) if own else None,
     )
+
+
+def _shipped(federation: Federation, weights: Weights, network: nn.Module) -> nn.Module | None:
+    """The deployed model; None where activations overflow, so that no range can be fitted."""
+    try:
+        return federation.ship(weights)
+    except ValueError:
+        with evaluating(network), torch.no_grad():
+            if network(federation.calibration.inputs).isfinite().all():
+                raise
+        return None
+
+
+def _accuracy(model: nn.Module | None, data: Dataset) -> float:
+    """Of no model: it gets nothing right."""
+    return 0.0 if model is None else accuracy(model, data.inputs, data.labels, _BATCH)
 
 
 def worst_mean(values: list[float]) -> float:

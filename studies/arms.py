@@ -95,7 +95,11 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
 
 
 def make_trainer(
-    config: RunConfig, folder: Path, workers: int = 1, callbacks: Iterable[Callback] = ()
+    config: RunConfig,
+    folder: Path,
+    workers: int = 1,
+    patience_seconds: float | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
@@ -103,6 +107,7 @@ def make_trainer(
         config: Of the run.
         folder: Where its records and its checkpoint go.
         workers: Processes that train clients.
+        patience_seconds: How long a worker may take for one client; see `WorkerPool`.
         callbacks: Told of every round.
 
     Raises:
@@ -119,6 +124,7 @@ def make_trainer(
         folder,
         {**resolved(config), "inputs": inputs},
         workers=workers,
+        patience_seconds=patience_seconds,
         callbacks=callbacks,
     )
 

@@ -111,6 +111,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         default=1,
         help="processes that train clients; the results are the same bytes (default: %(default)s)",
     )
+    run.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="end a worker that takes longer for one client, by this machine's clock; needs "
+        "--workers 2 or more (default: wait)",
+    )
     run.set_defaults(command=_run, resumes=True)
 
 
@@ -154,7 +161,9 @@ def _run(options: argparse.Namespace) -> None:
     job, target_accuracy = _job(options)
     config, folder = job.config, options.out
     set_up_process()
-    trainer = make_trainer(config, folder, options.workers, [ShowProgress(options.quiet)])
+    trainer = make_trainer(
+        config, folder, options.workers, options.patience, [ShowProgress(options.quiet)]
+    )
     (folder / CONFIG_FILE).write_text(run_text(config), "utf-8")
     weights = trainer.run()
     _save_model(folder / "model.safetensors", weights)

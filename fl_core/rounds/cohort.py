@@ -47,7 +47,8 @@ def sample_cohort(
         >>> sample_cohort(settings, 1, 0, np.arange(3), None, 9)
         array([0, 1, 2])
     """
-    size = math.ceil(settings.over_selection * wanted_clients(settings, num_clients))
+    wanted = settings.over_selection * wanted_clients(settings, num_clients)
+    size = math.ceil(round(wanted, 9))  # 1.1 x 100 is 110
     if size >= len(ready):
         return ready
     rng = generator(seed, Purpose.COHORT, round_number)

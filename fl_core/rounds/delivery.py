@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...allocator.strategy import Strategy
 from ..federation import Federation
 from ..records.records import ClientRecord
 from ..server.inbox import Arrival, ArrivalStatus
@@ -53,13 +54,14 @@ def deliver(
     still = [p for p in pending if p.arrives_at > closes]
     arrived = [p for p in pending if p.arrives_at <= closes]
     senders: list[Visit | Pending] = [*arrived]
-    arrivals = [Arrival(p.client, p.sent_round, p.payload) for p in arrived]
+    arrivals = [Arrival(p.client, p.sent_round, p.payload, _bits(p.strategy)) for p in arrived]
     for visit in visits:
         if visit.payloads and timeline.is_late(visit.client):
             still += _postpone(number, start, visit)
             continue
         senders += [visit] * len(visit.payloads)
-        arrivals += [Arrival(visit.client, number, payload) for payload in visit.payloads]
+        bits = visit.strategy.wire_bits
+        arrivals += [Arrival(visit.client, number, payload, bits) for payload in visit.payloads]
     applied = server.apply(number, arrivals, federation.participation.quorum)
     stale = []
     for sender, receipt in zip(senders, applied.receipts, strict=True):
@@ -69,6 +71,10 @@ def deliver(
         elif sender.status != "ok":
             _settle(sender, receipt, applied)
     return Delivery(applied.num_used, stale, still)
+
+
+def _bits(strategy: str) -> int:
+    return Strategy.parse(strategy).wire_bits
 
 
 def _postpone(number: int, start: float, visit: Visit) -> list[Pending]:

@@ -70,7 +70,7 @@ class Visit:
         return Outcome(self.client, self.strategy, seconds, succeeded)
 
     def _spent_joules(self) -> float:
-        """Of one that is lost on the way, as much as the time until then."""
+        """In proportion to the time that it really took, or that passed until it was lost."""
         if self.fate is None or not self.planned_seconds or math.isnan(self.joules):
             return 0.0
-        return self.joules * min(1.0, self.fate.seconds / self.planned_seconds)
+        return self.joules * (self.fate.seconds / self.planned_seconds)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from ...allocator.errors import WireError
 from ..weights import Weights
 from ..wire.codec import Update, decode_update
 
-GREATEST_VALUE = 1e18
-"""Values beyond it are refused: their square, which adaptive optimizers keep, is near the end of
-float32, and no training sends them."""
+GREATEST_FACTOR = 1000.0
+"""Values beyond so many times the greatest weight, or 1, are refused: no training sends them."""
 
 
 class ArrivalStatus(StrEnum):
@@ -27,6 +28,7 @@ class ArrivalStatus(StrEnum):
     FUTURE = "future"  # of a round that is still to come
     WRONG_ROUND = "wrong_round"  # names another round than that whose model the client was sent
     WRONG_EXAMPLES = "wrong_examples"  # claims other examples than the server knows of
+    WRONG_BITS = "wrong_bits"  # was rounded to another width than the client was told
     TOO_LARGE = "too_large"  # values, or a norm, beyond the limit
 
 
@@ -38,11 +40,13 @@ class Arrival:
         client: Whose connection.
         sent_round: Round whose model the server last sent there.
         payload: What `encode_update` gives, or any bytes.
+        wire_bits: What the client was told to round to; None where any width will do.
     """
 
     client: int
     sent_round: int
     payload: bytes
+    wire_bits: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +109,10 @@ class Inbox:
         """
         found: list[Opened] = []
         here: set[tuple[int, int]] = set()
+        greatest = max((float(np.abs(w).max(initial=0)) for w in template.values()), default=0.0)
+        limit = GREATEST_FACTOR * max(1.0, greatest)
         for arrival in arrivals:
-            opened = self._open(round_number, arrival, template, here)
+            opened = self._open(round_number, arrival, template, here, limit)
             if opened.update is not None:
                 here.add((opened.update.round_number, opened.update.client))
             found.append(opened)
@@ -122,14 +128,21 @@ class Inbox:
         self._taken = frozenset((number, client) for number, client in taken if number >= oldest)
 
     def _open(
-        self, now: int, arrival: Arrival, template: Weights, here: set[tuple[int, int]]
+        self,
+        now: int,
+        arrival: Arrival,
+        template: Weights,
+        here: set[tuple[int, int]],
+        limit: float,
     ) -> Opened:
         try:
             update = decode_update(arrival.payload, template)
         except WireError as error:
             return Opened(ArrivalStatus.MALFORMED, str(error))
-        broken = self._broken_origin(arrival, update) or self._broken_time(
-            now, arrival, update, here
+        broken = (
+            self._broken_origin(arrival, update)
+            or _broken_content(arrival, update, limit)
+            or self._broken_time(now, arrival, update, here)
         )
         if broken is None:
             return Opened(ArrivalStatus.OK, update=update)
@@ -137,7 +150,7 @@ class Inbox:
         return Opened(status, f"`{rule}` must hold, but got {got}: {mend}.")
 
     def _broken_origin(self, arrival: Arrival, update: Update) -> _Broken | None:
-        """What an update's sender and content break, if anything."""
+        """What an update's sender breaks, if anything."""
         client, num_clients = arrival.client, len(self._num_examples)
         if not 0 <= client < num_clients:
             rule, mend = f"0 <= client < {num_clients}", "enrol the client first"
@@ -149,9 +162,6 @@ class Inbox:
         if update.num_examples != known:
             mend = "tell the server how many examples the client holds"
             return ArrivalStatus.WRONG_EXAMPLES, f"examples = {known}", update.num_examples, mend
-        if update.greatest > GREATEST_VALUE:
-            rule, mend = f"values <= {GREATEST_VALUE:g}", "lower the clients' `learning_rate`"
-            return ArrivalStatus.TOO_LARGE, rule, f"{update.greatest:.4g}", mend
         return None
 
     def _broken_time(
@@ -173,3 +183,16 @@ class Inbox:
         if number != arrival.sent_round:
             return ArrivalStatus.WRONG_ROUND, f"round = {arrival.sent_round}", number, agree
         return None
+
+
+def _broken_content(arrival: Arrival, update: Update, limit: float) -> _Broken | None:
+    """What an update's width and values break, if anything."""
+    told = arrival.wire_bits
+    if told is not None and update.wire_bits != told:
+        # What it claims of its rounding would otherwise weigh it (`server.weighting`).
+        mend = "look for a client that does as it likes"
+        return ArrivalStatus.WRONG_BITS, f"wire_bits = {told}", update.wire_bits, mend
+    if update.greatest > limit:
+        rule, mend = f"values <= {limit:.4g}", "lower the clients' `learning_rate`"
+        return ArrivalStatus.TOO_LARGE, rule, f"{update.greatest:.4g}", mend
+    return None

@@ -53,12 +53,12 @@ def trimmed_mean_change(
         template: Weights of the model; only names and shapes are read.
         updates: Decoded updates, at least one.
         factors: One for each of them.
-        trim: Share cut at each end, below .5; `int(trim * updates)` are.
+        trim: Share cut at each end, below .5; rounded down.
 
     Returns:
         float32, by name.
     """
-    cut = int(trim * len(updates))
+    cut = int(round(trim * len(updates), 9))  # .29 of 100 is 29
 
     def combine(values: Float32Array) -> Float32Array:
         kept = np.sort(values, axis=-1)[:, cut : len(updates) - cut]

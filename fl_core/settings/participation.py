@@ -21,8 +21,8 @@ class ParticipationSettings:
         cohort: Clients that a round wants answers from, at most all; all where None.
         sampling: How they are drawn from those that are online, not busy and hold an example:
             `uniform`, by their `examples`, or by `availability` (how long they will stay online).
-        over_selection: Clients asked for each that is wanted; the round closes with the last one
-            wanted (FedScale asks 1.3).
+        over_selection: Clients asked for each that is wanted (FedScale asks 1.3); the round closes
+            with the last answer wanted, whether it then proves usable or not.
         deadline_seconds: When a round closes at the latest; None waits for all.
         quorum: Usable updates without which a round changes nothing.
         dropout: Chance that a client's connection is lost during a round, at any time of it alike.

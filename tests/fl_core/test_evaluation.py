@@ -71,6 +71,14 @@ def test_without_tests_of_their_own_nothing_is_said_of_clients() -> None:
     assert 0 <= evaluation.deployed <= 1
 
 
+def test_a_model_that_overflows_gets_nothing_right_as_deployed() -> None:
+    federation = Federation.build(SETTINGS)
+    weights = {k: v * np.float32(1e15) for k, v in read_weights(federation.model).items()}
+    evaluation = evaluate(federation, weights)
+    assert (evaluation.deployed, evaluation.clients, evaluation.worst) == (0.0, 0.0, 0.0)
+    assert 0 <= evaluation.in_float < 0.5
+
+
 def test_the_worst_tenth_is_one_client_at_least() -> None:
     assert worst_mean([0.2, 0.9]) == 0.2
     assert worst_mean([k / 30 for k in range(30)]) == pytest.approx(np.mean([0, 1 / 30, 2 / 30]))

@@ -51,11 +51,13 @@ def test_what_is_as_expected_is_let_in(wire_bits) -> None:
         (Arrival(0, 2, payload(number=2)), "stale", r"`round >= 3`.*got 2.*max_staleness"),
         (Arrival(0, 5, payload(number=4)), "wrong_round", r"`round = 5`.*got 4"),
         (Arrival(0, 5, payload(num_examples=11)), "wrong_examples", r"`examples = 10`.*got 11"),
-        (Arrival(0, 5, payload(scale=1e19)), "too_large", r"`values <= 1e\+18`.*learning_rate"),
+        (Arrival(0, 5, payload(scale=1e4)), "too_large", r"`values <= 1000`.*learning_rate"),
+        (Arrival(0, 5, payload(), wire_bits=2), "wrong_bits", r"`wire_bits = 2`.*got 4"),
+        (Arrival(0, 5, payload(wire_bits=32), wire_bits=4), "wrong_bits", r"`wire_bits = 4`"),
         (
             Arrival(0, 5, payload(scale=1e19, wire_bits=32)),
             "too_large",
-            r"`values <= 1e\+18`.*got \d.\d*e\+19",
+            r"`values <= 1000`.*got \d.\d*e\+19",
         ),
     ],
 )
@@ -112,6 +114,6 @@ def test_no_bytes_raise_and_what_is_let_in_is_finite_and_small() -> None:
         (opened,) = inbox.open(5, [Arrival(0, 5, bytes(changed))], TEMPLATE)
         seen.add(opened.status)
         if opened.update is not None:
-            assert all((np.abs(v) <= 1e18).all() for v in opened.update.tensors.values())
+            assert all((np.abs(v) <= 1000).all() for v in opened.update.tensors.values())
     assert {ArrivalStatus.OK, ArrivalStatus.MALFORMED, ArrivalStatus.TOO_LARGE} <= seen
     assert {ArrivalStatus.WRONG_EXAMPLES, ArrivalStatus.FOREIGN} <= seen
