@@ -22,9 +22,11 @@ CLIP = 0.1
 PRIOR = 1.1
 """Values that 0 counts for: just above one, so a single far value is not believed yet."""
 
-_HALVINGS = 28
 _SWEEPS = 8
 _ROUNDING = 1e-12
+_STEPS = 60  # at most; half a dozen do, unless many are equally good
+_HALVE_EVERY = 6  # steps, so that the bracket shrinks whatever Newton's steps do
+_NUDGE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +115,42 @@ def huber_centre(
     if not (low < high).any():
         return low
     least = _ROUNDING * np.bincount(group, weight, len(prior))
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        votes = weight * np.clip(value - middle[group], -CLIP, CLIP)
-        push = np.bincount(group, votes, len(prior)) - prior * np.clip(middle, -CLIP, CLIP)
+    middle = np.zeros(len(prior))
+    for step in range(_STEPS):
+        push, slope = _push(group, value, weight, prior, middle)
         up = np.where(middle > 0, push > least, push >= -least)
         low, high = np.where(up, middle, low), np.where(up, high, middle)
-    return (low + high) / 2
+        # Where nothing pulls on the side of 0, all from there on are equal: go on towards it.
+        done = (np.abs(push) <= least) & (slope > 0) | (high - low <= _NUDGE)
+        if done.all():
+            break
+        newton = middle + push / np.where(slope > 0, slope, np.inf)
+        within = (
+            (low < newton)
+            & (newton < high)
+            & (slope > 0)
+            & (step % _HALVE_EVERY < _HALVE_EVERY - 1)
+        )
+        middle = np.where(done, middle, np.where(within, newton, (low + high) / 2))
+    return middle
+
+
+def _push(
+    group: IntArray,
+    value: FloatArray,
+    weight: FloatArray,
+    prior: FloatArray,
+    middle: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """`(groups,)` where to a group's values pull its centre, and how much less a little further."""
+    left = value - middle[group]
+    votes = weight * np.minimum(np.maximum(left, -CLIP), CLIP)
+    pulled = prior * np.minimum(np.maximum(middle, -CLIP), CLIP)
+    push: FloatArray = np.bincount(group, votes, len(prior)) - pulled
+    nearer = middle - _NUDGE * np.sign(middle)
+    pulls = weight * (np.abs(value - nearer[group]) < CLIP)
+    slope: FloatArray = np.bincount(group, pulls, len(prior)) + prior * (np.abs(nearer) < CLIP)
+    return push, slope
 
 
 def fit_effects(

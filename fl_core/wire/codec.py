@@ -268,13 +268,15 @@ def _encode(
         if values.dtype != np.float32:
             raise ValueError(f"Tensor {name!r} must be float32, but got {values.dtype}: cast it.")
     bits = header.wire_bits
-    scales, codes = rounding.quantize_all([*update.values()], left, bits, rng)
+    layout = make_layout(tuple((name, values.shape) for name, values in update.items()), bits)
+    body = np.empty(layout.body_bytes, np.uint8)
+    scales, codes = body[: layout.scale_bytes].view(np.float32), body[layout.scale_bytes :]
+    rounding.quantize_into([*update.values()], left, bits, rng, scales, codes)
     if not np.isfinite(codes.view(np.float32) if bits == rounding.RAW_BITS else scales).all():
         raise _not_finite(update, residual, header)
-    layout = make_layout(tuple((name, values.shape) for name, values in update.items()), bits)
     names = layout.names_checksum
     header = header._replace(num_tensors=len(layout.shapes), names_checksum=names)
-    return write_payload(header, layout.table, [scales.data, codes.data])
+    return write_payload(header, layout.table, body.data)
 
 
 def _not_finite(update: Tensors, residual: Tensors, header: Header) -> WireError:

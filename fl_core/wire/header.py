@@ -85,7 +85,7 @@ def header_bytes(shapes: Iterable[Sequence[int]]) -> int:
     return _HEADER.size + sum(4 + 4 * len(shape) for shape in shapes)
 
 
-def write_payload(header: Header, table: bytes, body: Sequence[memoryview]) -> bytes:
+def write_payload(header: Header, table: bytes, body: memoryview) -> bytes:
     """The whole payload, its sizes and checksum filled in.
 
     Args:
@@ -93,15 +93,10 @@ def write_payload(header: Header, table: bytes, body: Sequence[memoryview]) -> b
         table: The shape table.
         body: Scales and codes; copied once.
     """
-    header = header._replace(
-        header_bytes=_HEADER.size + len(table), body_bytes=sum(part.nbytes for part in body)
-    )
+    header = header._replace(header_bytes=_HEADER.size + len(table), body_bytes=body.nbytes)
     head = bytearray(_HEADER.pack(*header) + table)
-    checksum = zlib.crc32(head)
-    for part in body:
-        checksum = zlib.crc32(part, checksum)
-    struct.pack_into("<I", head, _CHECKSUM_AT, checksum)
-    return b"".join([head, *body])
+    struct.pack_into("<I", head, _CHECKSUM_AT, zlib.crc32(body, zlib.crc32(head)))
+    return b"".join([head, body])
 
 
 def read_header(payload: bytes) -> Header:

@@ -132,46 +132,48 @@ def quantize(
         >>> coded.scales.tolist(), coded.packed.numpy().tobytes().hex()
         ([1.0], '8e00')
     """
+    scales = torch.empty(num_scales(values.shape, wire_bits))
+    size = coded_bytes(values.shape, wire_bits) - scales.nbytes
+    codes = torch.empty(size, dtype=torch.uint8)
     left = None if residual is None else [residual.numpy()]
-    scales, codes = quantize_all([values], left, wire_bits, rng)
-    return Coded(values.shape, wire_bits, torch.from_numpy(scales), torch.from_numpy(codes))
+    quantize_into([values], left, wire_bits, rng, scales.numpy(), codes.numpy())
+    return Coded(values.shape, wire_bits, scales, codes)
 
 
-def quantize_all(
+def quantize_into(
     tensors: Sequence[Float32Array],
     residual: Sequence[Float32Array] | None,
     wire_bits: int,
     rng: np.random.Generator,
-) -> tuple[Float32Array, NDArray[np.uint8]]:
-    """`quantize` of every tensor of an update; scales and codes, one tensor behind the other.
+    scales: Float32Array,
+    codes: NDArray[np.uint8],
+) -> None:
+    """`quantize` of every tensor of an update, one behind the other.
 
     Args:
         tensors: As in `quantize`, like the arguments below.
         residual: Of every tensor, contiguous.
         wire_bits: Bits per element.
         rng: Source of the rounding.
+        scales: Room for the scales of all.
+        codes: Room for the codes of all.
     """
-    if wire_bits == RAW_BITS:
-        return np.empty(0, np.float32), _raw(tensors, residual)
-    shapes = [values.shape for values in tensors]
-    scales = np.empty(sum(as_matrix(shape)[0] for shape in shapes), np.float32)
-    codes = np.empty(sum(packed_bytes(prod(shape), wire_bits) for shape in shapes), np.uint8)
-    keys = rng.integers(-(2**63), 2**63, len(tensors), np.int64).tolist()
-    whole = [np.ascontiguousarray(values) for values in tensors]
-    stochastic_pack_all(whole, residual, wire_bits, keys, scales, codes)
-    return scales, codes
-
-
-def _raw(
-    tensors: Sequence[Float32Array], residual: Sequence[Float32Array] | None
-) -> NDArray[np.uint8]:
-    """Floats as they are; nothing is left over."""
+    if wire_bits != RAW_BITS:
+        keys = rng.integers(-(2**63), 2**63, len(tensors), np.int64).tolist()
+        stochastic_pack_all(list(map(_writable, tensors)), residual, wire_bits, keys, scales, codes)
+        return
     if residual is not None:
         tensors = [values + left for values, left in zip(tensors, residual, strict=True)]
         for left in residual:
             left.fill(0.0)
-    flat = [values.ravel() for values in tensors]
-    return (np.concatenate(flat) if flat else np.empty(0, np.float32)).view(np.uint8)
+    if tensors:
+        np.concatenate([values.ravel() for values in tensors], out=codes.view(np.float32))
+
+
+def _writable(values: Float32Array) -> Float32Array:
+    """A contiguous array that can be written to, as kernels and torch take it: the same, mostly."""
+    flags = values.flags
+    return values if flags.c_contiguous and flags.writeable else np.array(values, order="C")
 
 
 def add_decoded(coded: Sequence[Coded], weights: Sequence[float], total: Tensor) -> None:

@@ -21,6 +21,9 @@ _MAX_PIECES = 1024
 """The kernels cut a row in 4 pieces per thread; a machine has fewer threads than this over 4."""
 
 
+_ANY_BYTES = ctypes.c_char * 0
+
+
 def _threads(total: int) -> int:
     return min(torch.get_num_threads(), _MAX_PIECES // 4) if total >= _PARALLEL_FROM else 1
 
@@ -195,7 +198,8 @@ def has_foreign_code(packed: NDArray[np.uint8], wire_bits: int) -> bool:
 
 
 def _address(array: NDArray[Any]) -> int:
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    """Of an array that can be written to; a third of the time that NumPy takes to tell."""
+    return ctypes.addressof(_ANY_BYTES.from_buffer(array))  # type: ignore[arg-type]
 
 
 def unpack(packed: Tensor, wire_bits: int, total: int) -> Tensor:

@@ -234,8 +234,7 @@ def stochastic_pack_all(
     rows_at = bytes_at = 0
     lefts = [None] * len(x) if residual is None else residual
     for one, left, key in zip(x, lefts, keys, strict=True):
-        # The copy where needed spares a warning of torch: it has no arrays that cannot be written.
-        values = torch.from_numpy(np.require(one, requirements="W")).view(as_matrix(one.shape))
+        values = torch.from_numpy(one).view(as_matrix(one.shape))
         owed = None if left is None else torch.from_numpy(left).view(values.shape)
         codes, scale = stochastic_pack(values, owed, wire_bits, key)
         scales[rows_at : rows_at + len(scale)] = scale.numpy()

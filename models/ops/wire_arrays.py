@@ -1,6 +1,7 @@
 """The wire's kernels on NumPy arrays, all tensors of a payload in one call.
 
 A client's update has a dozen small tensors: one by one, calls take longer than the rounding.
+All arrays are contiguous and can be written to, whether they are or not.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def stochastic_pack_all(
     """`stochastic_pack` of every tensor, one behind the other.
 
     Args:
-        x: Contiguous tensors.
-        residual: Of each, of its shape, contiguous; then holds what rounding left over. None where
-            nothing is owed.
+        x: Tensors.
+        residual: Of each, of its shape; then holds what rounding left over. None where nothing is
+            owed.
         wire_bits: 2 to 8.
         keys: One for each tensor.
         scales: Room for the scales of all.
@@ -53,11 +54,10 @@ def unpack_add_all(
     """`unpack_add` of every tensor: adds weight * decoded of several senders, in their order.
 
     Args:
-        bodies: Of each sender the scales of all tensors and then their codes; can be written to,
-            and aligned for float32.
+        bodies: Of each sender the scales of all tensors and then their codes; aligned for float32.
         weights: One for each sender.
         wire_bits: 2 to 8.
-        totals: Of each tensor the sum, contiguous; added to in place.
+        totals: Of each tensor the sum; added to in place.
 
     Example:
         >>> scale, codes = np.array([2], np.float32), np.array([0x8E, 0x00], np.uint8)
