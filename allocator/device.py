@@ -14,7 +14,7 @@ _VERSION = 1
 _POSITIVE = ("slowdown", "uplink_bytes_per_second", "downlink_bytes_per_second", "memory_bytes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DeviceProfile:
     """What a client's device can do, relative to the machine whose steps were measured.
 

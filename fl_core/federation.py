@@ -31,7 +31,7 @@ from .deployment import ship
 from .engine.local import check_trainable, local_steps
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
-from .fleet.trace import csv_trace
+from .fleet.trace import csv_trace_lines
 from .profiling import find_profile, profile_kept_at
 from .runtime import threads
 from .seeds import Purpose, generator
@@ -283,17 +283,21 @@ class Federation:
         """Short digests of all that settings name but do not hold: a resumed run needs the same."""
         tables = self.hardware
         arrays = (tables.seconds, tables.uplink_bytes, tables.energy_joules, tables.allowed)
-        costs = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays if a is not None)
-        found = {
-            "clients": self.clients.fingerprint.encode(),
-            "test": ListedClients((self.test, self.calibration)).fingerprint.encode(),
-            "costs": costs,
-            "fleet": csv_trace(self.fleet).encode(),
-            "first_weights": b"".join(
-                p.detach().numpy().tobytes() for p in self.model.parameters()
-            ),
+        found: dict[str, Iterable[bytes]] = {
+            "clients": [self.clients.fingerprint.encode()],
+            "test": [ListedClients((self.test, self.calibration)).fingerprint.encode()],
+            "costs": (np.ascontiguousarray(a).tobytes() for a in arrays if a is not None),
+            "fleet": (line.encode() for line in csv_trace_lines(self.fleet)),
+            "first_weights": (p.detach().numpy().tobytes() for p in self.model.parameters()),
         }
-        return {name: hashlib.sha256(data).hexdigest()[:16] for name, data in found.items()}
+        return {name: _digest(pieces) for name, pieces in found.items()}
+
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()[:16]
 
 
 def _analyse(

@@ -21,6 +21,7 @@ from rich.status import Status
 
 from ..fl_core.runtime import set_up_process
 from .bench_codec import codec_rows
+from .bench_rounds import round_rows
 from .bench_steps import step_rows
 from .bench_sweep import sweep_rows
 from .bench_tensors import tensor_rows
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "Fake quantization": tensor_rows,
     "Wire codec": codec_rows,
     "Training": step_rows,
+    "Rounds": round_rows,
 }
 COLUMNS = ("case", "what", "best", "median", "worst", "over fedhq", "over the limit", "note")
 GOAL_COLUMNS = ("case", "what", "figure", "asked", "median", "worst", "outcome")

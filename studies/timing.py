@@ -45,6 +45,10 @@ class Scale:
         fleet_clients: Sizes of the whole program from which the growth is read, rising.
         giant_clients: Size of the whole program that is solved in a process of its own.
         gap_clients: Sizes at which the gap of the prices' bound is shown.
+        stored_clients: Sizes of a stored fleet, rising.
+        round_clients: Clients of a round of a stored fleet.
+        trained_clients: Clients that train a CNN together.
+        rounds: Rounds of these that count.
         seeds: Problems of a case in which solving times vary from one to the next.
         highs_seconds: Time limit of HiGHS for the separable program.
         hard_seconds: Time limit of a solver for a problem of a hard family.
@@ -66,6 +70,10 @@ class Scale:
     fleet_clients: tuple[int, ...] = (10_000, 100_000)
     giant_clients: int = 1_000_000
     gap_clients: tuple[int, ...] = (20, 100, 1_000, 10_000, 100_000)
+    stored_clients: tuple[int, ...] = (1_000, 10_000, 100_000)
+    round_clients: int = 100
+    trained_clients: int = 100
+    rounds: int = 10
     seeds: int = 5
     highs_seconds: float = 15.0
     hard_seconds: float = 5.0
@@ -89,6 +97,8 @@ QUICK = Scale(
     fleet_clients=(),
     giant_clients=0,
     gap_clients=(20, 100, 1_000),
+    stored_clients=(1_000, 10_000),
+    rounds=4,
     seeds=2,
     highs_seconds=2.0,
     large_elements=0,

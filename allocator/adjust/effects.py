@@ -172,6 +172,9 @@ def fit_effects(
         num_classes: Classes, with those that none of these clients is of.
         num_strategies: Strategies that take part.
     """
+    if _is_as_predicted(values, own):
+        nothing = np.zeros((num_classes, num_strategies)), np.zeros(len(classes))
+        return Effects(*nothing, np.zeros((len(classes), num_strategies)), classes)
     levels = _levels(values, classes, num_classes, num_strategies)
     found = [np.zeros(len(level.prior)) for level in levels]
     shape = (num_classes, num_strategies)
@@ -189,6 +192,11 @@ def fit_effects(
         if own is not None:
             own_effects = _fit_own(values, own, effects)
     return replace(effects, own=own_effects)
+
+
+def _is_as_predicted(values: Values, own: OwnValues | None) -> bool:
+    """Whether all is as predicted, so that every effect is exactly 0."""
+    return not values.value.any() and (own is None or not np.nan_to_num(own.level).any())
 
 
 _FLEET, _STRATEGY, _CLASS, _CLIENT, _POOL = range(5)

@@ -42,8 +42,8 @@ def draw_windows(
     ends = edges[:, ::2]
     starts = ends - lengths[:, :, 0]
     return tuple(
-        Windows(_within(zip(own_starts, own_ends, strict=True), period), period)
-        for own_starts, own_ends in zip(starts.tolist(), ends.tolist(), strict=True)
+        Windows(_within(zip(own_starts.tolist(), own_ends.tolist(), strict=True), period), period)
+        for own_starts, own_ends in zip(starts, ends, strict=True)
     )
 
 

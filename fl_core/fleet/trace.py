@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,12 +83,22 @@ def csv_trace(fleet: Fleet) -> str:
         >>> print(csv_trace(Fleet([DeviceProfile("phone", 4.0, 1e6, 5e6)])).splitlines()[1])
         0,4.0,1000000.0,5000000.0,,,phone,always
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = _rows(fleet)
-    writer.writerow(_header(fleet))
-    writer.writerows(rows)
-    return text.getvalue()
+    return "".join(csv_trace_lines(fleet))
+
+
+def csv_trace_lines(fleet: Fleet) -> Iterator[str]:
+    """The lines of `csv_trace`, each with its end."""
+    writer = csv.writer(_Echo(), lineterminator="\n")
+    yield writer.writerow(_header(fleet))
+    for row in _rows(fleet):
+        yield writer.writerow(row)
+
+
+class _Echo:
+    """A file whose `write` hands the text back, as `writerow` then does."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
 def _json_trace(fleet: Fleet) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _ALWAYS, _NEVER, _PER = "always", "never", "per"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Windows:
     """Spans of simulated seconds in which a client is online.
 

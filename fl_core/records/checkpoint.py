@@ -27,6 +27,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ _VERSION = 2
 _KEY, _DIGEST = "fedhq_checkpoint", "sha256"
 _DIGEST_BYTES = 32
 _WEIGHTS = "weights/"
+_PLAIN_TYPES = frozenset({int, float, str})
 _MISSING = "nothing"
 _DAMAGED = "Restore the file from a copy, or start the run anew in another folder."
 
@@ -290,6 +292,8 @@ def _plain(value: object, key: str) -> Any:
             raise ValueError(f"`{key}` must have text keys, but has {wrong[0]!r}.")
         return {name: _plain(inner, f"{key}.{name}") for name, inner in value.items()}
     if isinstance(value, list | tuple):
+        if _PLAIN_TYPES.issuperset(map(type, value)) and not any(map(ne, value, value)):
+            return list(value)  # one by one, the observations of a planner would take longest
         return [_plain(inner, f"{key}.{k}") for k, inner in enumerate(value)]
     if value is None or (isinstance(value, str | int | float) and value == value):
         return value

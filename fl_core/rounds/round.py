@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from .delivery import deliver
 from .timeline import Timeline, bottleneck, close_round, draw_fate
 from .uplink import Channel, Uplink
 from .visit import Visit
+
+_BUNCH_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -207,9 +209,10 @@ class RoundRunner:
                 works.append(Work(number, visit.client, visit.strategy, rate))
                 by_client[visit.client] = visit
         sending = 0.0
-        for trained in engine.train(model.weights, works):
+        for bunch in _bunches(engine.train(model.weights, works)):
             start = time.perf_counter()
-            self._send(number, by_client[trained.work.client], trained)
+            for trained in bunch:
+                self._send(number, by_client[trained.work.client], trained)
             sending += time.perf_counter() - start
         return sending
 
@@ -229,3 +232,16 @@ class RoundRunner:
         visit.uplink_bytes = len(payload)
         visit.payloads = list(self._channel(number, visit.client, payload))
         visit.end("dropped", "nothing of it arrived")  # until it does
+
+
+def _bunches(answers: Iterator[Trained]) -> Iterator[list[Trained]]:
+    """Answers by a few megabytes: sent one right after the other, they take half the time."""
+    bunch: list[Trained] = []
+    num_bytes = 0
+    for trained in answers:
+        bunch.append(trained)
+        num_bytes += sum(values.nbytes for values in (trained.update or {}).values())
+        if num_bytes >= _BUNCH_BYTES:
+            yield bunch
+            bunch, num_bytes = [], 0
+    yield bunch

@@ -204,10 +204,11 @@ def encode_with_feedback(
     """
     header = new_header(wire_bits, round_number, client, num_examples)
     if residual is None:
-        residual = {name: np.zeros(values.shape, np.float32) for name, values in update.items()}
-    _check_residual(update, residual)
-    left = {name: np.array(residual[name], np.float32, order="C") for name in update}
-    return _encode(update, residual, [*left.values()], header, rng), left
+        left = {name: np.zeros(values.shape, np.float32) for name, values in update.items()}
+    else:
+        _check_residual(update, residual)
+        left = {name: np.array(residual[name], np.float32, order="C") for name in update}
+    return _encode(update, residual or {}, [*left.values()], header, rng), left
 
 
 def decode_update(payload: bytes, template: Mapping[str, NDArray[Any]]) -> Update:

@@ -332,6 +332,28 @@ def test_the_state_does_not_grow_with_the_rounds() -> None:
     assert len(set(sizes[-5:])) == 1
 
 
+def test_some_clients_are_predicted_as_in_the_whole_fleet_whoever_was_seen() -> None:
+    fleet = Fleet(11)
+    model = TimeModel(MENU, fleet.table, CLASSES)
+    for _ in range(4):
+        seen = [o for o in fleet.round(fleet.any_columns(), noise=0.2) if o.client % 5]
+        model.observe(seen)
+    rows = np.array([7, 0, 5, 11])  # 0 and 5 were never seen
+    some, whole = model.predict(rows), model.predict()
+    for name in ("seconds", "log_spread", "log_error"):
+        assert getattr(some, name).tobytes() == getattr(whole, name)[rows].tobytes()
+    assert (whole.seconds[0, 1:] != fleet.table[0, 1:]).all()  # what its class has taught
+
+
+def test_a_state_does_not_grow_with_clients_that_nobody_saw() -> None:
+    states = []
+    for num_clients in (3, 3_000):
+        model = TimeModel(MENU, [[0, 1.0, 2.0, 1.0]] * num_clients)
+        model.observe([Outcome(2, MENU[3], 2.0, True)])
+        states.append(json.dumps(model.state_dict()))
+    assert len(states[1]) - len(states[0]) == len("3000") - len("3")
+
+
 def test_foreign_and_damaged_states_are_refused() -> None:
     model = TimeModel(MENU, [[0, 1.0, 2.0, 1.0]] * 3)
     model.observe([Outcome(2, MENU[3], 2.0, True)])

@@ -50,6 +50,7 @@ def test_every_answer_is_that_of_the_spans_written_out() -> None:
             following = [start for start, _ in spans if start > now]
             assert online[i] == fleet.is_available(i, now) == bool(current)
             assert fleet.until(i, now) == (current or [now])[0]
+            assert fleet.online_seconds([i], now).tolist() == [fleet.until(i, now) - now]
             nexts.append(now if current else min(following, default=math.inf))
             assert fleet.next_available(now, [i]) == nexts[-1]
         some = rng.choice(60, 5, replace=False)

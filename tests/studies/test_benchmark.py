@@ -13,6 +13,7 @@ from fedhq.allocator import Answer, Dual, Exact, Milp, Status, Sweep, solve
 from fedhq.models import build_model
 from fedhq.studies import benchmark
 from fedhq.studies.apart import run_apart
+from fedhq.studies.bench_rounds import round_rows
 from fedhq.studies.bench_steps import step_rows
 from fedhq.studies.bench_sweep import separable_problem
 from fedhq.studies.bench_whole import HARD_FAMILIES, whole_problem
@@ -30,6 +31,10 @@ TINY = Scale(
     fleet_clients=(9,),
     giant_clients=10,
     gap_clients=(4, 6),
+    stored_clients=(20, 30),
+    round_clients=6,
+    trained_clients=4,
+    rounds=1,
     seeds=2,
     highs_seconds=1.0,
     hard_seconds=0.5,
@@ -41,6 +46,10 @@ TINY = Scale(
     case_seconds=0.1,
     sample_seconds=1e-4,
 )
+PARTS = [
+    *("all but training and checkpoint", "availability", "plan", "broadcast", "engine", "encode"),
+    *("inbox", "learn", "records", "other", "checkpoint", "training"),
+]
 PROMISED = {
     "separable program x 8, 5 clients": ["Sweep", "sum of both tables"],
     "separable program x 8, 8 clients": ["Sweep", "sum of both tables"],
@@ -78,6 +87,10 @@ PROMISED = {
         *("qat-w4a8", "without shadow", "largest", "averaged", "learned", "bf16"),
         *("torch.ao", "Brevitas", "torchao", "float", "copies"),
     ],
+    "round of 6 of 20 stored clients": PARTS,
+    "round of 6 of 30 stored clients": PARTS * 2,
+    "round of 4 clients, cnn at 28x28, 2 epochs, times as predicted": PARTS,
+    "round of 4 clients, cnn at 28x28, 2 epochs, times scatter": PARTS,
 }
 
 OTHERS = {
@@ -128,10 +141,18 @@ def test_what_is_proven_says_so_and_what_is_asked_stands_at_the_head(text):
     assert "2 optimal; best objective; gap" in exact[-1]
     head = text.partition("## Separable")[0].partition("## Goals")[2]
     goals = [line for line in head.splitlines() if line.startswith("| ")][1:]
-    assert len(goals) == 20
+    assert len(goals) == 26
     assert sum("Sweep" in line for line in goals) == 4
     assert sum("learnable op" in line for line in goals) == 2
     assert all("reached" in line or "missed" in line for line in goals)
+
+
+def test_the_parts_of_a_round_are_all_of_it():
+    (whole, *parts) = list(round_rows(Bench(replace(TINY, stored_clients=()))))[: len(PARTS)]
+    counted = [row for row in parts if row.name not in ("checkpoint", "training")]
+    assert whole.best_seconds == pytest.approx(sum(row.best_seconds for row in counted))
+    assert parts[-1].best_seconds > 0
+    assert parts[-1].over_limit == 1
 
 
 class Untimed(Bench):
