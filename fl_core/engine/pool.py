@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ import torch.multiprocessing  # noqa: F401 - tensors go to workers through share
 
 from ...allocator.errors import FedHQError
 from ..weights import Weights, read_weights
+from .parcel import Parcel
 from .serial import SerialEngine
 from .shared import SharedWeights
 from .work import Setup, Trained, Work, make_groups
@@ -27,6 +29,7 @@ _FIRST_WORDS = (
     'Guard the start of your program with `if __name__ == "__main__":`, and define model and data '
     "at the top level of a module: workers import it."
 )
+_FEWER = "Take fewer workers, free memory, or allow more processes and open files."
 
 
 @dataclass(eq=False)
@@ -35,7 +38,7 @@ class _Seat:
 
     process: BaseProcess
     pipe: Connection
-    updates: tuple[SharedWeights, ...]
+    updates: SharedWeights
     is_ready: bool = False  # has it greeted?
     group: _Group | None = None
     since: float = 0.0
@@ -56,7 +59,8 @@ class WorkerPool:
     as many streams on it. That was never run on a GPU.
 
     Args:
-        setup: Model, data, settings; it is pickled once for every process.
+        setup: Model, data, settings; it is pickled once, and the tensors are in memory once for
+            all processes.
         workers: How many.
         patience_seconds: How long a worker that has started may take for one client by this
             machine's clock, until it is ended and the client has failed; without end where None. A
@@ -70,7 +74,7 @@ class WorkerPool:
     def __init__(self, setup: Setup, workers: int, patience_seconds: float | None = None) -> None:
         check_pool(workers, patience_seconds)
         SerialEngine(setup)  # checks model and settings here; opens no GPU
-        self._setup = setup
+        self._setup, self._parcel = setup, _pack(setup)
         self._patience = patience_seconds
         self._shapes = {name: w.shape for name, w in read_weights(setup.model).items()}
         self._weights = SharedWeights(self._shapes)
@@ -161,16 +165,17 @@ class WorkerPool:
     ) -> Iterator[Trained]:
         """A worker has died: its clients are trained again, but not for ever."""
         seat.process.join()
-        code = seat.process.exitcode
+        code = seat.process.exitcode or 0
         if seat.is_ready:
             tries[group] = tries.get(group, 0) + 1
         else:
             self._failed_starts += 1
         if self._failed_starts >= _TRIES:
             self.close()
+            mend = _FIRST_WORDS if code > 0 else _FEWER  # below 0 the system ended them
             raise FedHQError(
                 f"`workers start` must hold, but they end with exit code {code} before their "
-                f"first word; what they wrote stands above. {_FIRST_WORDS}"
+                f"first word; what they wrote stands above. {mend}"
             )
         if tries.get(group, 0) >= _TRIES:
             reason = f"its worker died {_TRIES} times (exit code {code})"
@@ -209,15 +214,14 @@ class WorkerPool:
             raise
 
     def _start(self) -> _Seat:
-        here, there = self._context.Pipe()
-        together = self._setup.training.clients_together
-        updates = tuple(SharedWeights(self._shapes) for _ in range(together))
-        desk = Desk(self._setup, self._weights, updates)
-        process = self._context.Process(target=work_until_told, args=(desk, there), daemon=True)
+        updates = SharedWeights(self._shapes, self._setup.training.clients_together)
+        desk = Desk(self._parcel, self._weights, updates)
         try:
+            here, there = self._context.Pipe()
+            process = self._context.Process(target=work_until_told, args=(desk, there), daemon=True)
             process.start()
-        except (AttributeError, TypeError, OSError, ValueError) as error:
-            raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
+        except (OSError, ValueError) as error:
+            raise FedHQError(f"`workers start` must hold, but: {error}. {_FEWER}") from error
         there.close()
         return _Seat(process, here, updates)
 
@@ -241,6 +245,13 @@ def check_pool(workers: int, patience_seconds: float | None) -> None:
             f"`patience_seconds > 0` must hold, but got {patience_seconds}. Raise it, or take None "
             "to wait without end."
         )
+
+
+def _pack(setup: Setup) -> Parcel:
+    try:
+        return Parcel(setup)
+    except (pickle.PicklingError, AttributeError, TypeError, OSError, ValueError) as error:
+        raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
 
 
 def _context() -> Any:

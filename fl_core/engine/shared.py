@@ -16,6 +16,7 @@ class SharedWeights:
 
     Args:
         shapes: Name to shape.
+        places: How many of each.
 
     Example:
         >>> block = SharedWeights({"w": (2,)})
@@ -24,22 +25,22 @@ class SharedWeights:
         {'w': array([1., 2.], dtype=float32)}
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], places: int = 1) -> None:
         self._shapes = dict(shapes)
         size = sum(prod(shape) for shape in self._shapes.values())
-        self._block = torch.zeros(size).share_memory_()  # type: ignore[no-untyped-call]
+        self._block = torch.zeros(places, size).share_memory_()  # type: ignore[no-untyped-call]
 
-    def write(self, weights: Weights) -> None:
+    def write(self, weights: Weights, place: int = 0) -> None:
         """Copies arrays in."""
-        for name, view in self._views().items():
+        for name, view in self._views(place).items():
             view[...] = weights[name]
 
-    def read(self) -> Weights:
+    def read(self, place: int = 0) -> Weights:
         """Copies the arrays out."""
-        return {name: view.copy() for name, view in self._views().items()}
+        return {name: view.copy() for name, view in self._views(place).items()}
 
-    def _views(self) -> Weights:
-        flat = self._block.numpy()
+    def _views(self, place: int) -> Weights:
+        flat = self._block[place].numpy()
         views: Weights = {}
         start = 0
         for name, shape in self._shapes.items():

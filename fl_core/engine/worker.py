@@ -15,6 +15,7 @@ from typing import Any
 
 from ...allocator.strategy import Strategy
 from ..runtime import set_up_worker
+from .parcel import Parcel
 from .serial import SerialEngine
 from .shared import SharedWeights
 from .work import Setup, Trained, Work
@@ -28,29 +29,30 @@ class Desk:
     """What a worker and its pool share.
 
     Args:
-        setup: Model, data, settings.
+        setup: A `Setup`: model, data, settings.
         weights: The server's weights of the round.
-        updates: What the worker trained last, of each client of a group.
+        updates: What the worker trained last, a place for each client of a group.
     """
 
-    setup: Setup
+    setup: Parcel
     weights: SharedWeights
-    updates: tuple[SharedWeights, ...]
+    updates: SharedWeights
 
 
 def work_until_told(desk: Desk, pipe: Connection) -> None:
     """The life of a worker: it ends with its pipe or with its parent, which sees to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up_worker(desk.setup.training.threads)
-    engine = SerialEngine(desk.setup)
+    setup: Setup = desk.setup.open()
+    set_up_worker(setup.training.threads)
+    engine = SerialEngine(setup)
     with suppress(EOFError, OSError):  # the pool is closed or gone
         pipe.send_bytes(b"")  # a greeting: it has started
         while True:
             order = read_order(pipe.recv_bytes(MOST_BYTES))
             group = engine.train_group(desk.weights.read(), order)
-            for trained, block in zip(group, desk.updates, strict=False):
+            for place, trained in enumerate(group):
                 if trained.update is not None:
-                    block.write(trained.update)
+                    desk.updates.write(trained.update, place)
             pipe.send_bytes(write_answer(group))
 
 
@@ -80,10 +82,10 @@ def write_answer(group: Sequence[Trained]) -> bytes:
     return json.dumps([[t.train_loss, t.wall_seconds, t.error] for t in group]).encode()
 
 
-def read_answer(
-    group: Sequence[Work], answer: bytes, updates: Sequence[SharedWeights]
-) -> Iterator[Trained]:
+def read_answer(group: Sequence[Work], answer: bytes, updates: SharedWeights) -> Iterator[Trained]:
     """What a worker answered, with the updates copied out of shared memory."""
     values: list[Any] = json.loads(answer)
-    for work, block, (train_loss, wall_seconds, error) in zip(group, updates, values, strict=False):
-        yield Trained(work, None if error else block.read(), train_loss, wall_seconds, error)
+    for place, (work, value) in enumerate(zip(group, values, strict=True)):
+        train_loss, wall_seconds, error = value
+        update = None if error else updates.read(place)
+        yield Trained(work, update, train_loss, wall_seconds, error)

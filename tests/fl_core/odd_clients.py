@@ -45,5 +45,8 @@ class Unreadable:
 
     num_examples = np.array([40])
 
+    def __init__(self, killed_by: int = 0) -> None:
+        self.killed_by = killed_by
+
     def __reduce__(self) -> tuple:
-        return os._exit, (5,)
+        return (signal.raise_signal, (self.killed_by,)) if self.killed_by else (os._exit, (5,))

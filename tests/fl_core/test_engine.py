@@ -16,6 +16,7 @@ from torch import nn
 
 from fedhq.allocator.errors import FedHQError
 from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.data.clients import ListedClients
 from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import LocalTrainer, batches, local_steps
 from fedhq.fl_core.engine.pool import WorkerPool
@@ -72,6 +73,24 @@ def test_workers_give_the_bytes_of_one_process_round_after_round() -> None:
         list(pool.train(weights, works()))
 
 
+def test_many_clients_of_a_model_of_many_tensors_that_train_together_fit_in_workers() -> None:
+    """A process cannot be sent more than about 250 blocks of shared memory."""
+    layers = [nn.Linear(4, 4) for _ in range(148)]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), *layers, nn.Linear(4, 10))
+    data = load_dataset("digits")
+    clients = ListedClients(tuple(data.take(np.arange(5 * k, 5 * k + 5)) for k in range(300)))
+    setup = replace(make_setup(1, model, clients_together=256, local_steps=1), clients=clients)
+    weights = read_weights(setup.model)
+    todo = [Work(1, k, FP32, 0.1) for k in range(300)]
+    expected = train_all(SerialEngine(setup), weights, todo)
+    pool = WorkerPool(setup, 2)
+    try:
+        assert train_all(pool, weights, todo) == expected
+    finally:
+        pool.close()
+    assert (len(weights), len(expected)) == (300, 300)
+
+
 def test_a_killed_worker_s_client_is_trained_again_to_the_same_bytes(tmp_path) -> None:
     setup = make_setup()
     weights = read_weights(setup.model)
@@ -108,9 +127,23 @@ def test_workers_that_cannot_start_say_what_to_do() -> None:
     with pytest.raises(FedHQError, match=r"workers start.*__main__"):
         WorkerPool(replace(setup, clients=lambda: None), 1)  # cannot be pickled
     pool = WorkerPool(replace(setup, clients=Unreadable()), 1)
-    with pytest.raises(FedHQError, match=r"exit code 5 before their first word"):
+    with pytest.raises(FedHQError, match=r"exit code 5 before their first word.*__main__"):
         list(pool.train(read_weights(setup.model), works()[:1]))
     assert pool.process_ids == ()
+
+
+def test_where_the_machine_has_no_room_for_workers_no_program_is_blamed(monkeypatch) -> None:
+    def refuse(self) -> None:
+        raise OSError("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(multiprocessing.context.ForkServerProcess, "start", refuse)
+        with pytest.raises(FedHQError, match=r"Too many open files\. Take fewer workers") as error:
+            WorkerPool(make_setup(), 1)
+    assert "__main__" not in str(error.value)
+    pool = WorkerPool(replace(make_setup(), clients=Unreadable(signal.SIGKILL)), 1)
+    with pytest.raises(FedHQError, match=r"exit code -9 before their first word.*Take fewer"):
+        list(pool.train(read_weights(make_setup().model), works()[:1]))
 
 
 def test_if_one_worker_cannot_start_none_is_left(monkeypatch) -> None:
