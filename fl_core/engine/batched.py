@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from ...allocator.strategy import Strategy
 from ..data.datasets import Dataset
+from ..runtime import seed_torch
 from ..settings import QuantizationSettings, TrainingSettings
 from ..weights import Weights, load_weights_
 from .local import (
@@ -102,7 +103,7 @@ class StackedTrainer:
         inputs = torch.cat([data.inputs for data in clients]).to(self._device)
         labels = torch.cat([data.labels for data in clients]).to(self._device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rngs[0].spawn(1)[0].integers(2**63)))
+            seed_torch(int(rngs[0].spawn(1)[0].integers(2**63)), self._device)
             orders = _orders(clients, self._settings, rngs)
             losses = torch.zeros(len(clients), device=self._device)
             pads = not self._mixes_examples and qat_bits(strategy) is None
