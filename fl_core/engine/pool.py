@@ -49,8 +49,10 @@ class WorkerPool:
 
     They start once and read weights from shared memory; what goes through a pipe is a line of JSON
     per client. A client whose worker dies is trained again by a new one; if that dies too, the
-    client has failed, with those that it trains together with. Results do not depend on the number
-    of workers, nor on who dies.
+    client has failed. Results do not depend on the number of workers, nor on who dies. Clients that
+    train together are each trained alone once that has failed, so that only the guilty fail: their
+    updates then differ from stacked ones in the last bits, and such a run need not repeat another
+    to the byte.
 
     Processes cost memory (about 250 MB each, most of it torch) and one or two seconds to start, and
     pay where training a round takes longer than a few tens of milliseconds. Take as many workers
@@ -63,8 +65,9 @@ class WorkerPool:
             all processes.
         workers: How many.
         patience_seconds: How long a worker that has started may take for one client by this
-            machine's clock, until it is ended and the client has failed; without end where None. A
-            run in which that happens cannot be repeated to the byte.
+            machine's clock, until it is ended and the client has failed; so many times as long for
+            several together; without end where None. A run in which that happens cannot be repeated
+            to the byte.
 
     Raises:
         ValueError: If a number is too small, or the model does not suit.
@@ -148,7 +151,7 @@ class WorkerPool:
         for seat in busy.values():
             if seat.pipe not in ready and self._seconds_left([seat]) == 0 and seat.group:
                 patience = self._patience_with(seat)
-                yield from self._give_up(seat, seat.group, f"no answer in {patience:g} s")
+                yield from self._give_up(seat, waiting, f"no answer in {patience:g} s")
 
     def _seconds_left(self, seats: Iterable[_Seat]) -> float | None:
         """Until the first of them has used up its patience; None without end."""
@@ -179,16 +182,20 @@ class WorkerPool:
             )
         if tries.get(group, 0) >= _TRIES:
             reason = f"its worker died {_TRIES} times (exit code {code})"
-            yield from self._give_up(seat, group, reason)
+            yield from self._give_up(seat, waiting, reason)
             return
         waiting.appendleft(group)
         self._replace(seat)
 
-    def _give_up(self, seat: _Seat, group: _Group, reason: str) -> Iterator[Trained]:
-        seconds = (time.monotonic() - seat.since) / len(group)
+    def _give_up(self, seat: _Seat, waiting: deque[_Group], reason: str) -> Iterator[Trained]:
+        """The client has failed; of several it is not known who: each is trained alone."""
+        group = seat.group or ()
+        seconds = time.monotonic() - seat.since
         self._replace(seat)
-        for work in group:
-            yield Trained(work, None, None, seconds, reason)
+        if len(group) > 1:
+            waiting.extendleft((work,) for work in reversed(group))
+        else:
+            yield from (Trained(work, None, None, seconds, reason) for work in group)
 
     def _replace(self, seat: _Seat) -> None:
         self._dismiss(seat)

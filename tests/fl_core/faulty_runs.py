@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from odd_clients import hang
 
 from fedhq.allocator import Random
 from fedhq.allocator.strategy import Strategy
@@ -47,12 +48,13 @@ class Faulty(PartitionedClients):
     raises: tuple[int, ...] = ()
     hangs: tuple[int, ...] = ()
     dies: tuple[int, ...] = ()
+    marker: str = ""
 
     def __getitem__(self, client: int) -> Dataset:
         if client in self.raises:
             raise OSError(f"the disk of client {client} is gone: {'ä' * 3000}\nfor good")
         if client in self.hangs:
-            time.sleep(60)
+            hang(self.marker)
         if client in self.dies:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(client)
@@ -64,7 +66,7 @@ def federation(settings: FederationSettings = CALM) -> Federation:
     return Federation.build(settings)
 
 
-def with_clients(built: Federation, **faults: tuple[int, ...]) -> Federation:
+def with_clients(built: Federation, **faults: tuple[int, ...] | str) -> Federation:
     """The same federation with faulty clients."""
     clients = built.clients
     assert isinstance(clients, PartitionedClients)
