@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from ..allocator.arrays import IntArray
 from ..allocator.controller import HybridAllocator
 from ..allocator.data import fitted_loss
 from ..allocator.goal import Goal
-from ..allocator.hardware import HardwareTables, StepProfile, analyse_hardware
+from ..allocator.hardware import HardwareTables, StepProfile
 from ..allocator.picks import FastestWithin
 from ..allocator.solution import Solver
 from ..allocator.solvers.pick import FrontierPick
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
+from .costs import analyse_costs
 from .data.clients import Clients, ListedClients
 from .data.convert import as_clients, as_dataset
 from .data.datasets import Dataset, split_dataset
@@ -28,10 +27,10 @@ from .data.held_out import hold_out
 from .data.registry import load_dataset
 from .data.spread import spread_dataset
 from .deployment import ship
-from .engine.local import check_trainable, local_steps
+from .digests import digests_of
+from .engine.local import check_trainable
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
-from .fleet.trace import csv_trace_lines
 from .profiling import find_profile, profile_kept_at
 from .runtime import threads
 from .seeds import Purpose, generator
@@ -44,7 +43,6 @@ from .settings import (
     TrainingSettings,
 )
 from .weights import Weights, load_weights_
-from .wire.codec import encoded_bytes
 
 _ANY_FLEET = FleetSettings(kind="lognormal")
 _TRAINING = TrainingSettings()
@@ -155,7 +153,7 @@ class Federation:
             fleet=fleet,
             menu=strategies,
             deployed=Strategy(Method.QAT, weight_bits, activation_bits, 4),
-            hardware=_analyse(model, own, fleet, strategies, profile, training),
+            hardware=analyse_costs(model, own, fleet, strategies, profile, training),
             client_tests=client_tests,
             training=training,
             participation=participation,
@@ -281,38 +279,6 @@ class Federation:
 
     def digests(self) -> dict[str, str]:
         """Short digests of all that settings name but do not hold: a resumed run needs the same."""
-        tables = self.hardware
-        arrays = (tables.seconds, tables.uplink_bytes, tables.energy_joules, tables.allowed)
-        found: dict[str, Iterable[bytes]] = {
-            "clients": [self.clients.fingerprint.encode()],
-            "test": [ListedClients((self.test, self.calibration)).fingerprint.encode()],
-            "costs": (np.ascontiguousarray(a).tobytes() for a in arrays if a is not None),
-            "fleet": (line.encode() for line in csv_trace_lines(self.fleet)),
-            "first_weights": (p.detach().numpy().tobytes() for p in self.model.parameters()),
-        }
-        return {name: _digest(pieces) for name, pieces in found.items()}
-
-
-def _digest(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()[:16]
-
-
-def _analyse(
-    model: nn.Module,
-    clients: Clients,
-    fleet: Fleet,
-    menu: Sequence[Strategy],
-    profile: StepProfile,
-    training: TrainingSettings,
-) -> HardwareTables:
-    shapes = [tuple(p.shape) for p in model.parameters()]
-    return analyse_hardware(
-        fleet.devices,
-        [local_steps(int(n), training) for n in clients.num_examples],
-        profile.select(menu),
-        [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) for s in menu],
-        encoded_bytes(shapes, training.downlink_bits),
-    )
+        return digests_of(
+            self.model, self.clients, (self.test, self.calibration), self.fleet, self.hardware
+        )
