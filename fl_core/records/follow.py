@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...allocator.errors import CheckpointError
-from .recorder import CLIENTS_FILE, ROUNDS_FILE, WALL_FILE, RecordT
+from .recorder import CLIENTS_FILE, ROUNDS_FILE, WALL_FILE, RecordT, round_of
 from .records import ClientRecord, RoundRecord, WallRecord
-
-_ROUND = re.compile(rb'\{"round":(\d+),')
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +171,11 @@ def _lines_of(round_number: int, file: BinaryIO, start: int) -> tuple[tuple[byte
     lines: list[bytes] = []
     end = start
     for line in _whole_lines(file):
-        found = _ROUND.match(line)
-        if found is None or int(found[1]) > round_number:
+        number = round_of(line)
+        if number is None or number > round_number:
             break
         end += len(line)
-        if int(found[1]) == round_number:
+        if number == round_number:
             lines.append(line)
     return tuple(lines), end
 

@@ -127,6 +127,17 @@ def read_clients(folder: Path) -> list[ClientRecord]:
     return _read(folder / CLIENTS_FILE, ClientRecord)
 
 
+def round_of(line: bytes) -> int | None:
+    """The round with which a line begins; None where it is no record's.
+
+    Example:
+        >>> round_of(b'{"round":12,"client":3,'), round_of(b'{"client":3')
+        (12, None)
+    """
+    found = _ROUND.match(line)
+    return None if found is None else int(found[1])
+
+
 def _to_line(record: Record) -> bytes:
     return _ENCODER.encode(vars(record)).encode("ascii") + b"\n"
 
@@ -161,10 +172,10 @@ def _end_of_round(path: Path, round_number: int) -> int:
         raise _failed(path, "read", error, again) from error
     end, last = 0, 0
     for line in lines:
-        found = _ROUND.match(line)
-        if found is None or int(found[1]) > round_number:
+        number = round_of(line)
+        if number is None or number > round_number:
             break
-        end, last = end + len(line) + 1, int(found[1])
+        end, last = end + len(line) + 1, number
     if last != round_number:
         raise CheckpointError(
             f"`{path} holds round {round_number}` must hold, but its whole lines end with round "
