@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from ..allocator.errors import CheckpointError, FedHQError
+from ..allocator.errors import CheckpointError
 from .callbacks.callback import Callback, RunInfo
 from .engine.pool import WorkerPool, check_pool
 from .engine.serial import SerialEngine
@@ -23,6 +23,7 @@ from .records.environment import append_environment
 from .records.lock import RunLock
 from .records.recorder import ROUNDS_FILE, RunRecorder, read_rounds
 from .records.records import ClientRecord, RoundRecord, WallRecord
+from .rounds.hope import Hope
 from .rounds.round import RoundResult, RoundRunner
 from .rounds.uplink import Channel, Uplink, clear_channel
 from .runtime import keep_freed_memory, threads
@@ -31,7 +32,6 @@ from .server.server import Server
 from .weights import Weights, read_weights
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-_HOPELESS_ROUNDS = 3
 
 
 class Trainer:
@@ -92,6 +92,7 @@ class Trainer:
         self._federation = federation
         self._planner = planner
         self._folder = folder
+        self._path = folder / CHECKPOINT_FILE
         self._config = {**(config or {}), "digests": federation.digests()}
         self._workers = workers
         self._patience = patience_seconds
@@ -100,11 +101,12 @@ class Trainer:
         self._server = Server(
             read_weights(federation.model), federation.server, federation.num_examples.tolist()
         )
-        self._uplink = Uplink(federation.seed)
+        self._uplink = Uplink(federation.seed, federation.training.error_feedback)
         self._runner = RoundRunner(federation, planner, self._server, self._uplink, channel)
         self._round_number = 0
         self._simulated_seconds = 0.0
-        self._barren_rounds = 0
+        self._hope = Hope(int((federation.num_examples > 0).sum()))
+        self._save_seconds = 0.0
         self._last_accuracy: float | None = None
         self._start = copy.deepcopy(self._checkpoint())  # a planner may go on writing to its state
         with RunLock(folder):
@@ -137,6 +139,8 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(RunLock(self._folder))
             self._resume()  # an interrupted `run`, or another process, may have left another state
+            if not self._path.exists():
+                self._save()  # from now on, records without a checkpoint have lost it
             for callback in self._callbacks:
                 stack.callback(callback.close)
             stack.enter_context(threads(training.threads))
@@ -174,7 +178,7 @@ class Trainer:
         training = self._federation.training
         rate = learning_rate(training.learning_rate, number, training.rounds)
         result = self._runner.run(number, self._simulated_seconds, rate, engine)
-        self._check_hope(number, result, rate)
+        self._hope.check(number, result, rate)
         self._round_number = number
         self._simulated_seconds += result.waiting_seconds + result.seconds
         start = time.perf_counter()
@@ -188,11 +192,14 @@ class Trainer:
             train_seconds=training_seconds,
             server_seconds=serving,
             evaluate_seconds=seconds,
+            save_seconds=self._save_seconds,
             client_seconds=result.client_wall_seconds,
         )
+        start = time.perf_counter()
         self._recorder.append(record, result.clients, wall)
         if number % training.checkpoint_every == 0 or self._is_done():
             self._save()
+        self._save_seconds = time.perf_counter() - start
         return record, result.clients, wall
 
     def _evaluate(self, number: int) -> Evaluation:
@@ -228,23 +235,10 @@ class Trainer:
     def _is_done(self) -> bool:
         return is_finished(self._federation.training, self._round_number, self._last_accuracy)
 
-    def _check_hope(self, number: int, result: RoundResult, rate: float) -> None:
-        """Ends a run in which training fails everywhere, round after round."""
-        reasons = [c.reason for c in result.clients if c.status in ("failed", "refused")]
-        is_barren = bool(reasons) and not result.usable
-        self._barren_rounds = self._barren_rounds + 1 if is_barren else 0
-        if self._barren_rounds >= _HOPELESS_ROUNDS:
-            raise FedHQError(
-                f"no client gave a usable update in {_HOPELESS_ROUNDS} rounds, the last of them "
-                f"round {number}; the first reason in it: {reasons[0]} Lower `learning_rate` "
-                f"({rate:.4g} in this round) if training diverged."
-            )
-
     def _resume(self) -> None:
         """Takes up what stands in the folder, whatever this object has done since."""
-        path = self._folder / CHECKPOINT_FILE
-        if path.exists():
-            saved = load_checkpoint(path)
+        if self._path.exists():
+            saved = load_checkpoint(self._path)
             check_same_config(saved.config, self._config)
         else:
             saved = self._start
@@ -256,15 +250,16 @@ class Trainer:
         self._runner.pending = list(saved.pending)
         self._round_number = saved.round_number
         self._simulated_seconds = saved.simulated_seconds
-        self._barren_rounds = 0
+        self._hope.load_state_dict(saved.trainer_state)
+        self._save_seconds = 0.0
         rounds = read_rounds(self._folder)
         self._last_accuracy = rounds[-1].deployed_accuracy if rounds else None
 
     def _check_records(self) -> None:
-        """Those of a run that ended before its first checkpoint are dropped, but no others."""
+        """A run has a checkpoint before its first record: without one, nothing may be dropped."""
         records = self._folder / ROUNDS_FILE
         done = len(read_rounds(self._folder)) if records.exists() else 0
-        if done > self._federation.training.checkpoint_every:
+        if done:
             raise CheckpointError(
                 f"{self._folder} must hold {CHECKPOINT_FILE}, since it has the records of {done} "
                 "rounds, but there is none. Restore it, or start the run anew in another folder."
@@ -279,10 +274,11 @@ class Trainer:
             server_state=server_state,
             residuals=self._uplink.residuals,
             pending=tuple(self._runner.pending),
+            trainer_state=self._hope.state_dict(),
             controller_state=self._planner.state_dict(),
             config=self._config,
         )
 
     def _save(self) -> None:
         self._recorder.flush()
-        save_checkpoint(self._folder / CHECKPOINT_FILE, self._checkpoint())
+        save_checkpoint(self._path, self._checkpoint())

@@ -170,7 +170,11 @@ class WatchedRun:
         """Wall seconds of a round, as the mean over the latest."""
         walls = [followed.wall for followed in self._latest]
         seconds = [
-            w.plan_seconds + w.train_seconds + w.server_seconds + w.evaluate_seconds
+            w.plan_seconds
+            + w.train_seconds
+            + w.server_seconds
+            + w.evaluate_seconds
+            + w.save_seconds
             for w in walls
             if w is not None
         ]

@@ -53,6 +53,7 @@ def wall_record(number: int, train_seconds: float = 1.5) -> WallRecord:
         train_seconds=train_seconds,
         server_seconds=0.125,
         evaluate_seconds=0.125,
+        save_seconds=0.0625,
         client_seconds=(0.5, 0.25, 0.0),
     )
 

@@ -1,31 +1,22 @@
-"""Checkpoints: one safetensors file, written whole or not at all, and checked to the last bit.
+"""Checkpoints: all that a run needs to go on, in one file that is checked to the last bit.
 
     tensors    weights/<name>              float32, and what else the server keeps of each weight
-               residuals/<client>/<name>   float32
+               residuals                   (clients, values) float32: what error feedback owes, of
+                                           all weights in the server's order
                pending/<place>             uint8, the bytes of an update on its way
-               sha256                      32 bytes (uint8), always last in the file: the digest of
-                                           every byte before it, header and state included
-    metadata   fedhq_checkpoint            JSON text with
-                 format_version            2
-                 round_number, simulated_seconds, server_state, controller_state, config
-                 server                    names of the server's tensors in order
-                 residuals                 [client, names in order] pairs, by client
-                 pending                   [client, sent_round, strategy, arrives_at, seconds] rows
+    state      round_number, simulated_seconds, server_state, trainer_state, controller_state,
+               config
+               server                      names of the server's tensors in order
+               residuals                   clients of the rows of `residuals`, rising
+               pending                     [client, sent_round, strategy, arrives_at, seconds] rows
 
-Any safetensors reader can look at the weights; nothing is unpickled. Equal content gives equal
-bytes: JSON keys are sorted, tensors lie as safetensors sorts them. A file is replaced in one step
-(written beside it, flushed to the disk, renamed), so that a killed process or a full disk leaves
-the previous checkpoint. What a killed process left beside it is overwritten by the next save.
+`checkpoint_file` says how that becomes a file. Equal content gives equal bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import ne
 from pathlib import Path
@@ -33,21 +24,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from ...allocator.errors import CheckpointError
-from ..disk import flush_folder
 from ..weights import Weights
 from ..wire.pending import Pending
+from .checkpoint_file import read_file, unreadable, write_file
 
-_VERSION = 2
-_KEY, _DIGEST = "fedhq_checkpoint", "sha256"
-_DIGEST_BYTES = 32
 _WEIGHTS = "weights/"
 _PLAIN_TYPES = frozenset({int, float, str})
 _MISSING = "nothing"
-_DAMAGED = "Restore the file from a copy, or start the run anew in another folder."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,8 +46,10 @@ class Checkpoint:
         simulated_seconds: Simulated time since the start.
         server: The server's float32 tensors by name, `weights/...` among them; the order is kept.
         server_state: What else the server keeps: JSON values.
-        residuals: Per client, what error feedback still owes, float32 by name.
+        residuals: Per client `(values,)` what error feedback still owes, float32: all weights, one
+            after the other.
         pending: Updates that are on their way.
+        trainer_state: What the trainer keeps besides: JSON values.
         controller_state: The controller's own state: JSON values, infinities allowed.
         config: The resolved configuration: JSON values, infinities allowed.
 
@@ -79,8 +66,9 @@ class Checkpoint:
     simulated_seconds: float
     server: Weights
     server_state: Mapping[str, Any] = field(default_factory=dict)
-    residuals: Mapping[int, Weights] = field(default_factory=dict)
+    residuals: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     pending: tuple[Pending, ...] = ()
+    trainer_state: Mapping[str, Any] = field(default_factory=dict)
     controller_state: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +78,11 @@ class Checkpoint:
         start = len(_WEIGHTS)
         return {n[start:]: values for n, values in self.server.items() if n.startswith(_WEIGHTS)}
 
+    @property
+    def num_values(self) -> int:
+        """Values of all weights together."""
+        return sum(np.size(values) for values in self.weights.values())
+
     def __post_init__(self) -> None:
         counts = {"round_number": self.round_number, **{f"client {k}": k for k in self.residuals}}
         for name, value in counts.items():
@@ -97,13 +90,24 @@ class Checkpoint:
                 raise ValueError(f"`{name}` must be an int >= 0, but got {value!r}.")
         if not 0 <= self.simulated_seconds < math.inf:
             raise ValueError(f"`0 <= simulated_seconds < inf`, but got {self.simulated_seconds}.")
-        for name, values in _flatten(self).items():
+        for name, values in self.server.items():
             dtype = np.asarray(values).dtype
             if dtype != np.float32:
                 raise ValueError(f"`{name}` must be a float32 array, but got {dtype}.")
-        for name in ("server_state", "controller_state", "config"):
+        self._check_residuals()
+        for name in ("server_state", "trainer_state", "controller_state", "config"):
             if not isinstance(_plain(getattr(self, name), name), dict):
                 raise ValueError(f"`{name}` must be a mapping, but got {getattr(self, name)!r}.")
+
+    def _check_residuals(self) -> None:
+        shape = (self.num_values,)
+        for client, values in self.residuals.items():
+            got = np.asarray(values)
+            if got.dtype != np.float32 or got.shape != shape:
+                raise ValueError(
+                    f"`residuals[{client}]` must be a float32 array of shape {shape}, as many as "
+                    f"the weights have values, but got {got.dtype} of {got.shape}."
+                )
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -116,7 +120,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         checkpoint: What to keep.
 
     Raises:
-        CheckpointError: If the system cannot write it; the previous checkpoint stays.
+        CheckpointError: If the system cannot write it, or the format cannot hold it; the previous
+            checkpoint stays.
 
     Example:
         >>> import tempfile
@@ -127,23 +132,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         ...     load_checkpoint(Path(folder, "checkpoint.safetensors")).weights
         {'w': array([1., 1.], dtype=float32)}
     """
-    content = memoryview(_serialize(checkpoint))[:-_DIGEST_BYTES]
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        flush_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise CheckpointError(
-            f"`{path} can be written` must hold, but: {error}. A previous checkpoint stays as it "
-            "is. Check that the folder exists and is writable, and free space on its disk."
-        ) from error
+    # By client: who was heard first depends on how many workers there were.
+    clients = sorted(checkpoint.residuals)
+    tensors: dict[str, NDArray[Any]] = {
+        name: np.asarray(values, order="C") for name, values in checkpoint.server.items()
+    }
+    rows = np.array([checkpoint.residuals[client] for client in clients], np.float32)
+    tensors["residuals"] = rows.reshape(len(clients), checkpoint.num_values)
+    for place, pending in enumerate(checkpoint.pending):
+        tensors[f"pending/{place}"] = np.frombuffer(pending.payload, np.uint8)
+    write_file(path, {**_state(checkpoint), "residuals": clients}, tensors)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -158,19 +156,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If the file is missing, foreign, damaged, or of a newer version.
     """
+    state, tensors = read_file(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"`{path} can be read` must hold, but: {error}. Check the path, or start the run anew."
-        ) from error
-    state = _read_state(path, data)
-    if hashlib.sha256(memoryview(data)[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
-        raise _unreadable(path, "its sha256 fits its content", "it differs")
-    try:
-        return _assemble(state, load(data))
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _unreadable(path, "state and tensors fit together", repr(error)) from error
+        return _assemble(state, tensors)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise unreadable(path, "state and tensors fit together", repr(error)) from error
 
 
 def check_same_config(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
@@ -198,64 +188,17 @@ def check_same_config(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
         )
 
 
-def _flatten(checkpoint: Checkpoint) -> Weights:
-    """Every float tensor under its name in the file."""
-    tensors = dict(checkpoint.server)
-    for client, residual in checkpoint.residuals.items():
-        tensors |= {f"residuals/{client}/{name}": values for name, values in residual.items()}
-    return tensors
-
-
-def _serialize(checkpoint: Checkpoint) -> bytes:
-    """The file, with zeros in place of the digest."""
-    rows = [
-        [p.client, p.sent_round, p.strategy, p.arrives_at, p.seconds] for p in checkpoint.pending
-    ]
-    state = {
-        "format_version": _VERSION,
+def _state(checkpoint: Checkpoint) -> dict[str, Any]:
+    names = ("server_state", "trainer_state", "controller_state", "config")
+    return {name: _plain(getattr(checkpoint, name), name) for name in names} | {
         "round_number": checkpoint.round_number,
         "simulated_seconds": float(checkpoint.simulated_seconds),
-        "server_state": _plain(checkpoint.server_state, "server_state"),
-        "controller_state": _plain(checkpoint.controller_state, "controller_state"),
-        "config": _plain(checkpoint.config, "config"),
         "server": list(checkpoint.server),
-        # By client: who was heard first depends on how many workers there were.
-        "residuals": [[client, list(names)] for client, names in sorted(_residuals(checkpoint))],
-        "pending": rows,
+        "pending": [
+            [p.client, p.sent_round, p.strategy, p.arrives_at, p.seconds]
+            for p in checkpoint.pending
+        ],
     }
-    tensors: dict[str, NDArray[Any]] = {
-        name: np.asarray(values, order="C") for name, values in _flatten(checkpoint).items()
-    }
-    for place, pending in enumerate(checkpoint.pending):
-        tensors[f"pending/{place}"] = np.frombuffer(pending.payload, np.uint8)
-    tensors[_DIGEST] = np.zeros(_DIGEST_BYTES, np.uint8)
-    data = save(tensors, {_KEY: json.dumps(state, sort_keys=True)})
-    assert data.endswith(bytes(_DIGEST_BYTES)), "safetensors puts the smallest type last"
-    return data
-
-
-def _residuals(checkpoint: Checkpoint) -> list[tuple[int, tuple[str, ...]]]:
-    return [(client, tuple(residual)) for client, residual in checkpoint.residuals.items()]
-
-
-def _read_state(path: Path, data: bytes) -> dict[str, Any]:
-    """The state in the file's header, checked only as far as its version."""
-    size = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + size]) if size <= len(data) else None
-        state = json.loads(header["__metadata__"][_KEY]) if isinstance(header, dict) else None
-        version = state["format_version"] if isinstance(state, dict) else None
-    except (ValueError, TypeError, LookupError, RecursionError):
-        version = None
-    if type(version) is not int or not isinstance(state, dict):
-        raise _unreadable(path, "it is a fedhq checkpoint", f"{len(data)} bytes that are not")
-    if version != _VERSION:
-        update = "Update fedhq, or use" if version > _VERSION else "Use"
-        raise CheckpointError(
-            f"`format_version = {_VERSION}` must hold for {path}, but it is {version}. "
-            f"{update} the version that wrote it."
-        )
-    return state
 
 
 def _assemble(state: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Checkpoint:
@@ -270,18 +213,16 @@ def _assemble(state: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Checkp
         simulated_seconds=state["simulated_seconds"],
         server={name: tensors[name] for name in state["server"]},
         server_state=state["server_state"],
+        # Rows of their own: each is let go when its client is heard again.
         residuals={
-            client: {name: tensors[f"residuals/{client}/{name}"] for name in names}
-            for client, names in state["residuals"]
+            client: row.copy()
+            for client, row in zip(state["residuals"], tensors["residuals"], strict=True)
         },
         pending=tuple(pending),
+        trainer_state=state["trainer_state"],
         controller_state=state["controller_state"],
         config=state["config"],
     )
-
-
-def _unreadable(path: Path, rule: str, got: str) -> CheckpointError:
-    return CheckpointError(f"`{rule}` must hold for {path}, but it has {got}. {_DAMAGED}")
 
 
 def _plain(value: object, key: str) -> Any:

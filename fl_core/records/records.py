@@ -133,6 +133,8 @@ class WallRecord:
         train_seconds: Training.
         server_seconds: Rounding, packing, sending, checks, aggregation.
         evaluate_seconds: Evaluation.
+        save_seconds: Recording and saving of the round before; 0 in the first after each start,
+            and not told of the last.
         client_seconds: Training of each client of the cohort, in its order; 0 if it did not.
     """
 
@@ -141,6 +143,7 @@ class WallRecord:
     train_seconds: float
     server_seconds: float
     evaluate_seconds: float
+    save_seconds: float
     client_seconds: tuple[float, ...]
 
     def __post_init__(self) -> None:

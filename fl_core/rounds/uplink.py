@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..seeds import Purpose, generator
 from ..weights import Weights
-from ..wire.codec import encode_with_feedback
+from ..wire.codec import encode_update, encode_with_feedback
 from ..wire.rounding import RAW_BITS
 
 MIN_FEEDBACK_BITS = 3
@@ -24,14 +27,20 @@ def clear_channel(round_number: int, client: int, payload: bytes) -> Sequence[by
 class Uplink:
     """The clients' side of the wire.
 
+    What error feedback owes stays here for every client that was heard: 4 bytes per parameter of
+    the model and client.
+
     Args:
         seed: Root of the federation's randomness.
+        error_feedback: Whether a client's next update makes up for the rounding of its last.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, error_feedback: bool = True) -> None:
         self._seed = seed
-        self.residuals: dict[int, Weights] = {}
-        """Per client, what error feedback still owes."""
+        self._error_feedback = error_feedback
+        self.residuals: dict[int, NDArray[np.float32]] = {}
+        """Per client `(values,)` what error feedback still owes: all parameters, one after the
+        other in the order of its updates."""
 
     def send(
         self, round_number: int, client: int, wire_bits: int, update: Weights, num_examples: int
@@ -41,16 +50,34 @@ class Uplink:
         Raises:
             WireError: If a value is not finite; the residual stays as it was.
         """
-        feeds_back = MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS
+        rng = generator(self._seed, Purpose.WIRE, round_number, client)
+        if not (self._error_feedback and MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS):
+            return encode_update(
+                update,
+                wire_bits=wire_bits,
+                round_number=round_number,
+                client=client,
+                num_examples=num_examples,
+                rng=rng,
+            )
+        owed = self.residuals.get(client)
         payload, left = encode_with_feedback(
             update,
-            self.residuals.get(client) if feeds_back else None,
+            None if owed is None else _split(owed, update),
             wire_bits=wire_bits,
             round_number=round_number,
             client=client,
             num_examples=num_examples,
-            rng=generator(self._seed, Purpose.WIRE, round_number, client),
+            rng=rng,
         )
-        if feeds_back:
-            self.residuals[client] = left
+        self.residuals[client] = np.concatenate([values.ravel() for values in left.values()])
         return payload
+
+
+def _split(owed: NDArray[np.float32], update: Weights) -> Weights:
+    """One vector as tensors like those of an update; views."""
+    tensors, start = {}, 0
+    for name, values in update.items():
+        tensors[name] = owed[start : start + values.size].reshape(values.shape)
+        start += values.size
+    return tensors

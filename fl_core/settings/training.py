@@ -37,6 +37,10 @@ class TrainingSettings:
         downlink_bits: Bits per weight of the model that clients receive: 4 to 8, rounded at random
             per row, or 32. Fewer do harm (digits, half the clients on qat-w2a2, three seeds: float
             accuracy .87 at 32 and from 8 to 4 bits, but .82 at 3 and .59 at 2).
+        error_feedback: Whether a client's next upload makes up for what rounding took from its
+            last, from 3 wire bits on. It costs 4 bytes per parameter and client heard so far, in
+            memory and in every checkpoint. Off: nothing is kept of a client from round to round,
+            for fleets too large to remember.
     """
 
     rounds: Count = 30
@@ -54,3 +58,4 @@ class TrainingSettings:
     stop_at_accuracy: Share | None = None
     checkpoint_every: Count = 1
     downlink_bits: Literal[4, 5, 6, 7, 8, 32] = 32
+    error_feedback: Annotated[bool, Field(strict=True)] = True

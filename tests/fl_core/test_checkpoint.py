@@ -33,7 +33,7 @@ def checkpoint(**changes):
         "scalar": np.array(np.nan, np.float32),
         "empty": np.zeros((0, 3), np.float32),
     }
-    residuals = {7: {k: v + 1 for k, v in weights.items()}, 2: {"w/b": np.ones(2, np.float32)}}
+    residuals = {7: rng.normal(size=30).astype(np.float32), 2: np.full(30, np.nan, np.float32)}
     values = {
         "round_number": 12,
         "simulated_seconds": 0.1 + 0.2,
@@ -44,7 +44,8 @@ def checkpoint(**changes):
             Pending(4, 11, "qat-w2a2", 0.5, 0.25, b"\x00\x01\x02"),
             Pending(4, 11, "qat-w2a2", 0.5, 0.25, b""),
         ),
-        "residuals": {c: {k: np.asarray(v) for k, v in r.items()} for c, r in residuals.items()},
+        "residuals": residuals,
+        "trainer_state": {"barren_rounds": 2, "failed_clients": [3, 5]},
         "controller_state": {"prices": [0.25, None], "seen": {"3": True}, "text": "ä\u2028\\"},
         "config": {"seed": 1, "memory_bytes": math.inf},
     }
@@ -57,14 +58,15 @@ def assert_same(got, expected):
         "simulated_seconds",
         "server_state",
         "pending",
+        "trainer_state",
         "controller_state",
         "config",
     ):
         assert getattr(got, name) == getattr(expected, name)
-    groups = [(got.server, expected.server), (got.weights, expected.weights)]
     assert list(got.residuals) == sorted(expected.residuals)
-    groups += [(got.residuals[client], expected.residuals[client]) for client in got.residuals]
-    for mine, theirs in groups:
+    residuals = {client: expected.residuals[client] for client in got.residuals}
+    groups = [(got.server, expected.server), (got.weights, expected.weights)]
+    for mine, theirs in [*groups, (got.residuals, residuals)]:
         assert list(mine) == list(theirs)
         for name, values in mine.items():
             assert values.shape == theirs[name].shape
@@ -97,6 +99,9 @@ def test_equal_content_gives_equal_bytes(path):
     shuffled = checkpoint(config={"memory_bytes": math.inf, "seed": 1})
     save_checkpoint(path, shuffled)
     assert path.read_bytes() == first
+    residuals = dict(reversed(shuffled.residuals.items()))
+    save_checkpoint(path, checkpoint(residuals=residuals))
+    assert path.read_bytes() == first
     server = {k: np.asfortranarray(v) if v.ndim > 1 else v for k, v in shuffled.server.items()}
     save_checkpoint(path, checkpoint(server=server))
     assert path.read_bytes() == first
@@ -107,7 +112,25 @@ def test_any_safetensors_reader_sees_the_weights_and_the_digest_is_of_the_rest(p
     data = path.read_bytes()
     tensors = safetensors.numpy.load_file(path)
     assert (tensors["weights/z.weight"] == checkpoint().weights["z.weight"]).all()
+    assert tensors["residuals"].shape == (2, 30)
+    assert (tensors["residuals"][1] == checkpoint().residuals[7]).all()
     assert tensors["sha256"].tobytes() == hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def test_a_client_that_is_heard_again_lets_its_row_go(path):
+    save_checkpoint(path, checkpoint())
+    assert all(row.base is None for row in load_checkpoint(path).residuals.values())
+
+
+def test_the_header_does_not_grow_with_what_each_client_is_owed(path):
+    """One name a tensor and client made it too large at a hundred thousand clients."""
+    server = {f"weights/{k}": np.zeros(1, np.float32) for k in range(8)}
+    residuals = {client: np.full(8, client, np.float32) for client in range(20_000)}
+    several = checkpoint(server=server, residuals=residuals)
+    save_checkpoint(path, several)
+    assert path.stat().st_size < 20_000 * (4 * 8 + 8)
+    loaded = load_checkpoint(path)
+    assert all((loaded.residuals[client] == client).all() for client in (0, 777, 19_999))
 
 
 def test_tuples_come_back_as_lists(path):
@@ -125,10 +148,12 @@ def test_tuples_come_back_as_lists(path):
             {"server": {"weights/w": np.zeros(3)}},
             "`weights/w` must be a float32 array, but got float64",
         ),
-        ({"residuals": {3: {"w": [0.0]}}}, "`residuals/3/w`"),
-        ({"residuals": {"3": {}}}, "`client 3`"),
+        ({"residuals": {3: [0.0] * 30}}, r"`residuals\[3\]` must be a float32.*got float64"),
+        ({"residuals": {3: np.zeros(29, np.float32)}}, r"shape \(30,\), as many.*\(29,\)"),
+        ({"residuals": {"3": np.zeros(30, np.float32)}}, "`client 3`"),
         ({"config": {"a": {"b": [1, math.nan]}}}, r"`config\.a\.b\.1` must be a JSON value"),
         ({"server_state": {"a": math.nan}}, r"`server_state\.a`"),
+        ({"trainer_state": [1]}, "`trainer_state` must be a mapping"),
         ({"config": []}, "`config` must be a mapping"),
         ({"config": {"a": Path("x")}}, r"`config\.a`"),
         ({"controller_state": {"a": {3: 4}}}, r"`controller_state\.a` must have text keys"),
@@ -252,22 +277,29 @@ def test_a_state_that_does_not_fit_its_tensors_is_damage(path):
         "round_number": 1,
         "simulated_seconds": 1.0,
         "server_state": {},
+        "trainer_state": {},
         "controller_state": {},
         "config": {},
         "server": [],
         "residuals": [],
         "pending": [],
     }
-    write_by_hand(path, whole)
+    none = {"residuals": np.zeros((0, 0), np.float32)}
+    write_by_hand(path, whole, none)
     assert load_checkpoint(path).weights == {}
     for name in list(whole)[1:]:
         for wrong in ({k: v for k, v in whole.items() if k != name}, {**whole, name: "x"}):
-            write_by_hand(path, wrong)
+            write_by_hand(path, wrong, none)
             with pytest.raises(CheckpointError, match="fit together"):
                 load_checkpoint(path)
-    write_by_hand(path, {**whole, "server": ["weights/w"]}, {"weights/w": np.zeros(1)})
+    write_by_hand(path, {**whole, "server": ["weights/w"]}, {"weights/w": np.zeros(1), **none})
     with pytest.raises(CheckpointError, match="float32"):
         load_checkpoint(path)
+    for rows in (None, np.zeros((1, 0), np.float32), np.zeros((2, 3), np.float32)):
+        tensors = {} if rows is None else {"residuals": rows}
+        write_by_hand(path, {**whole, "residuals": [4, 7]}, tensors)
+        with pytest.raises(CheckpointError, match="fit together"):
+            load_checkpoint(path)
 
 
 # --- Writing that fails ---
@@ -295,6 +327,14 @@ def test_an_error_of_any_step_is_wrapped_and_leaves_the_previous_checkpoint(
         save_checkpoint(path, checkpoint(round_number=13))
     assert load_checkpoint(path).round_number == 12
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_state_too_large_for_the_format_leaves_the_previous_checkpoint(path):
+    save_checkpoint(path, checkpoint())
+    large = checkpoint(round_number=13, controller_state={"text": "x" * 100_000_000})
+    with pytest.raises(CheckpointError, match=r"fit a safetensors header.*previous checkpoint"):
+        save_checkpoint(path, large)
+    assert load_checkpoint(path).round_number == 12
 
 
 def test_a_folder_that_is_missing_a_file_or_read_only_is_reported(tmp_path):

@@ -282,22 +282,21 @@ def files_up_to(num_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("checkpoint_every", "full", "name", "left"),
-    [(1, "checkpoint", CHECKPOINT, 1), (4, "records", "clients.jsonl", 0)],
+    ("checkpoint_every", "name", "left"), [(1, CHECKPOINT, 1), (4, "clients.jsonl", 0)]
 )
 def test_a_full_disk_is_named_and_the_run_resumes_when_there_is_room(
-    tmp_path, checkpoint_every, full, name, left
+    tmp_path, checkpoint_every, name, left
 ) -> None:
     training = replace(runs.CALM.training, checkpoint_every=checkpoint_every)
     federation = runs.federation(replace(runs.CALM, training=training))
     runs.make(tmp_path / "whole", federation).run()
     sizes = {p.name: p.stat().st_size for p in (tmp_path / "whole").iterdir()}
     folder = tmp_path / "full"
-    limit = sizes["clients.jsonl"] // 2  # of two rounds, and less than a checkpoint
-    if full == "checkpoint":
-        with pytest.raises(KeyboardInterrupt):
-            runs.make(folder, federation, callbacks=[Stop(1)]).run()
-        limit = sizes["clients.jsonl"]
+    with pytest.raises(KeyboardInterrupt):
+        runs.make(folder, federation, callbacks=[Stop(1)]).run()
+    limit = sizes["clients.jsonl"]  # less than a checkpoint
+    if name != CHECKPOINT:
+        limit //= 2  # of two rounds; a checkpoint would come after the fourth
     with files_up_to(limit), pytest.raises(CheckpointError, match=rf"{name} can be written.*space"):
         runs.make(folder, federation).run()
     resumed = runs.make(folder, federation)
@@ -478,3 +477,24 @@ def test_a_run_in_which_nobody_can_train_ends_with_the_reason(tmp_path) -> None:
     federation = runs.with_clients(runs.federation(), raises=tuple(range(6)))
     with pytest.raises(FedHQError, match=r"in 3 rounds.*the disk of client"):
         runs.make(tmp_path, federation).run()
+
+
+def test_a_hopeless_run_that_is_resumed_ends_in_the_same_round(tmp_path) -> None:
+    federation = runs.with_clients(runs.federation(), raises=tuple(range(6)))
+    with pytest.raises(KeyboardInterrupt):
+        runs.make(tmp_path, federation, callbacks=[Stop(2)]).run()
+    for _ in range(2):
+        with pytest.raises(FedHQError, match=r"in 3 rounds, the last of them round 3;"):
+            runs.make(tmp_path, federation).run()
+
+
+def test_broken_clients_that_are_drawn_again_and_again_end_no_healthy_run(tmp_path) -> None:
+    settings = replace(
+        runs.CALM,
+        participation=ParticipationSettings(cohort=1),
+        training=replace(runs.CALM.training, rounds=7),
+        seed=4,
+    )
+    runs.make(tmp_path, runs.with_clients(runs.federation(settings), raises=(0, 1))).run()
+    statuses = [c.status for c in read_clients(tmp_path)]
+    assert statuses == ["ok"] * 2 + ["failed"] * 4 + ["ok"]

@@ -72,6 +72,7 @@ def wall(number):
         train_seconds=1.5,
         server_seconds=0.1,
         evaluate_seconds=0.2,
+        save_seconds=0.3,
         client_seconds=(0.5, 1, np.float32(0)),
     )
 

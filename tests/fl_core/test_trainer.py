@@ -1,6 +1,7 @@
 """The loop: what it trains, what it records, and that nothing of it is lost or left to chance."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.callbacks import Callback
 from fedhq.fl_core.engine.local import LocalTrainer
 from fedhq.fl_core.federation import Federation
+from fedhq.fl_core.records.checkpoint import load_checkpoint
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.fl_core.settings import (
     DataSettings,
@@ -306,13 +308,48 @@ def test_resuming_takes_up_what_the_planner_has_learned(tmp_path) -> None:
     assert fingerprint(tmp_path / "broken") == fingerprint(tmp_path / "whole")
 
 
-def test_records_without_their_checkpoint_are_not_thrown_away(tmp_path) -> None:
-    make_trainer(tmp_path).run()
+@pytest.mark.parametrize(("rounds", "checkpoint_every"), [(1, 1), (4, 10)])
+def test_records_without_their_checkpoint_are_not_thrown_away(
+    tmp_path, rounds, checkpoint_every
+) -> None:
+    settings = with_training(rounds=rounds, checkpoint_every=checkpoint_every)
+    make_trainer(tmp_path, settings).run()
     before = (tmp_path / "rounds.jsonl").read_bytes()
     (tmp_path / "checkpoint.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"records of 4 rounds.*another folder"):
-        make_trainer(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"records of {rounds} rounds.*another folder"):
+        make_trainer(tmp_path, settings)
     assert (tmp_path / "rounds.jsonl").read_bytes() == before
+
+
+def test_without_error_feedback_nothing_is_kept_of_a_client(tmp_path) -> None:
+    kept = {}
+    for feeds_back in (True, False):
+        folder = tmp_path / str(feeds_back)
+        settings = with_training(rounds=2, error_feedback=feeds_back)
+        federation = Federation.build(settings)
+        texts = ["fp32", "fp32", "ptq-w2a2", "qat-w2a2", "skip"]
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(federation, Fixed(federation, texts), folder, callbacks=[Stop(1)]).run()
+        first = load_checkpoint(folder / "checkpoint.safetensors")
+        Trainer(federation, Fixed(federation, texts), folder).run()
+        kept[feeds_back] = first, load_checkpoint(folder / "checkpoint.safetensors")
+    assert list(kept[True][0].residuals) == list(kept[True][1].residuals) == [2, 3]
+    assert all(np.abs(owed).max() > 0 for owed in kept[True][1].residuals.values())
+    assert not kept[False][0].residuals
+    assert not kept[False][1].residuals
+    same = [
+        all((a.weights[k] == b.weights[k]).all() for k in a.weights)
+        for a, b in zip(kept[True], kept[False], strict=True)
+    ]
+    assert same == [True, False]  # a first upload owes nothing
+
+
+def test_saving_is_told_by_the_next_round_of_the_same_start(tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, callbacks=[Stop(2)]).run()
+    make_trainer(tmp_path).run()
+    walls = [json.loads(line) for line in (tmp_path / "wall.jsonl").read_text().splitlines()]
+    assert [wall["save_seconds"] > 0 for wall in walls] == [False, True, False, True]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
