@@ -31,7 +31,7 @@ from .digests import digests_of
 from .engine.local import check_trainable
 from .fleet.fleet import Fleet
 from .fleet.generate import make_fleet
-from .profiling import find_profile, profile_kept_at
+from .profiling import find_profile, own_label, profile_kept_at
 from .runtime import threads
 from .seeds import Purpose, generator
 from .settings import (
@@ -140,7 +140,7 @@ class Federation:
         if isinstance(fleet, FleetSettings):
             fleet = make_fleet(fleet, own.label_counts, generator(seed, Purpose.FLEET))
         if not isinstance(profile, StepProfile):
-            label, examples = type(model).__name__, own[int(own.num_examples.argmax())]
+            label, examples = own_label(model, own.input_shape), own[int(own.num_examples.argmax())]
             with threads(training.threads):
                 profile = profile_kept_at(
                     Path(profile), model, examples, strategies, training.batch_size, label

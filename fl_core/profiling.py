@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import platform
 import statistics
 import time
@@ -151,6 +152,19 @@ def model_label(model: str, input_shape: tuple[int, ...]) -> str:
         'cnn 1x28x28'
     """
     return f"{model} {'x'.join(map(str, input_shape))}"
+
+
+def own_label(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """How a step profile names a network of one's own: by its class and all of its layers.
+
+    Example:
+        >>> own_label(nn.Linear(4, 2), (4,))
+        'Linear 4 73784f3f'
+    """
+    layers = [(name, type(module).__name__) for name, module in model.named_modules()]
+    shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    digest = hashlib.sha256(repr((layers, shapes)).encode()).hexdigest()[:8]
+    return f"{model_label(type(model).__name__, input_shape)} {digest}"
 
 
 def _kind(strategy: Strategy) -> tuple[int, int] | None:

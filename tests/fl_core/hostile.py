@@ -52,6 +52,12 @@ def with_value(update: Update, tensors: Weights, value: float) -> bytes:
     return signed(encoded(update, tensors), [(slice(-4, None), struct.pack("<f", value))])
 
 
+def huge(update: Update, tensors: Weights) -> bytes:
+    """All values far beyond what training gives, at the width that was told."""
+    far = {name: np.full_like(values, 1e5) for name, values in tensors.items()}
+    return encoded(update, far, update.wire_bits)
+
+
 def misshapen(update: Update, tensors: Weights) -> bytes:
     """Every tensor transposed."""
     return encoded(update, {name: np.ascontiguousarray(t.T) for name, t in tensors.items()})
@@ -114,7 +120,8 @@ class Attack:
         made: dict[str, Callable[[], bytes]] = {
             "NaN": lambda: with_value(update, tensors, np.nan),
             "Inf": lambda: with_value(update, tensors, np.inf),
-            "huge": lambda: with_value(update, tensors, 1e30),
+            "huge": lambda: huge(update, tensors),
+            "another width": lambda: encoded(update, tensors, 8),
             "another shape": lambda: misshapen(update, tensors),
             "another dtype": lambda: in_float64(update, tensors),
             "of the round before": lambda: last,
@@ -136,6 +143,7 @@ EXPECTED = {
     "NaN": "malformed",
     "Inf": "malformed",
     "huge": "too_large",
+    "another width": "wrong_bits",
     "another shape": "malformed",
     "another dtype": "malformed",
     "twice": "",

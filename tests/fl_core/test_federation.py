@@ -11,6 +11,7 @@ import torch
 
 from fedhq.allocator.hardware import StepProfile
 from fedhq.allocator.strategy import parse_menu
+from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import local_steps
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.profiling import find_profile
@@ -213,3 +214,18 @@ def test_a_run_leaves_the_federation_as_it_was(tmp_path: Path) -> None:
     deployed = read_rounds(tmp_path / "first")[-1].deployed_accuracy
     right = shipped(inputs).argmax(dim=1) == federation.test.labels
     assert right.float().mean().item() == pytest.approx(deployed)
+
+
+def test_a_kept_profile_of_another_network_of_the_same_class_is_refused(tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    parts = [data.take(np.arange(k, 200, 4)) for k in range(4)]
+    path = tmp_path / "profile.json"
+
+    def federation(*layers: torch.nn.Module) -> Federation:
+        network = torch.nn.Sequential(torch.nn.Flatten(), *layers)
+        return Federation.of(network, parts, parts[0], parts[1], path)
+
+    first = federation(torch.nn.Linear(64, 10))
+    assert (federation(torch.nn.Linear(64, 10)).hardware.seconds == first.hardware.seconds).all()
+    with pytest.raises(ValueError, match=r"`profile` must be measured on 'Sequential 1x8x8"):
+        federation(torch.nn.Linear(64, 32), torch.nn.Linear(32, 10))
