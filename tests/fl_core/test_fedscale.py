@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import tracemalloc
 
 import pytest
 
@@ -92,6 +93,27 @@ def test_other_ways_to_name_or_break_things_are_refused(tmp_path, content) -> No
     path.write_bytes(content)
     with pytest.raises(ValueError, match="bad must be a pickled dictionary"):
         read_fedscale(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r" + (2**26).to_bytes(4, "little") + b".",  # a place in the memo
+        b"\x80\x02}p67108864\n.",
+        b"\x80\x04\x96" + (2**28).to_bytes(8, "little") + b".",  # an array of bytes
+    ],
+)
+def test_a_few_bytes_get_no_gigabyte(tmp_path, content) -> None:
+    """The first takes one where it is not looked at before."""
+    path = tmp_path / "bad"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="bad must be a pickled dictionary"):
+            read_fedscale(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_cut_off_pickles_are_refused(tmp_path) -> None:
