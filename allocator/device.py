@@ -11,6 +11,7 @@ from .strategy import Strategy
 
 _FORMAT = "fedhq device profile"
 _VERSION = 1
+_MOST_BYTES = 2**20
 _POSITIVE = ("slowdown", "uplink_bytes_per_second", "downlink_bytes_per_second", "memory_bytes")
 
 
@@ -85,10 +86,11 @@ class DeviceProfile:
         """Reads a profile.
 
         Raises:
-            ValueError: If the file is missing, no such profile, or of a newer version.
+            ValueError: If the file is missing, larger than 1 MiB, no such profile, or of a newer
+                version.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(_read_text(path))
             if (content["format"], content["version"]) != (_FORMAT, _VERSION):
                 found = f"{content['format']!r}, version {content['version']}"
                 raise ValueError(f"it says {found} instead of {_FORMAT!r}, version {_VERSION}")
@@ -109,3 +111,11 @@ class DeviceProfile:
                 f"{path} must be a device profile, but {type(error).__name__}: {error}. "
                 "Write one with `fedhq profile --device`."
             ) from None
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError("`size <= 1 MiB` must hold, but it is larger")
+    return content.decode("utf-8")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -12,6 +13,11 @@ from numpy.typing import NDArray
 
 from .convert import as_dataset, natural_ids
 from .datasets import Dataset
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_array_file(path: Path) -> Dataset:
@@ -63,9 +69,26 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, NpzFile):
                 raise ValueError("it is a single array")
+            _check_sizes(stream)
             return dict(file.items())
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
         raise ValueError(
             f"{path} must be a readable .npz file of plain arrays, but: {error}. Write it with "
             "numpy.savez(path, name=array, ...)."
         ) from None
+
+
+def _check_sizes(stream: BinaryIO) -> None:
+    """Refuses an array whose header tells another size than it has: NumPy makes room by that."""
+    with ZipFile(stream) as file:
+        for member in file.infolist():
+            with file.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                if version not in _HEADERS:
+                    raise ValueError(f"{member.filename} has version {version} of its format")
+                shape, _, dtype = _HEADERS[version](array)
+                told, found = math.prod(shape) * dtype.itemsize, member.file_size - array.tell()
+            if told != found and not dtype.hasobject:
+                raise ValueError(
+                    f"{member.filename} should have {told} bytes by its header, but has {found}"
+                )

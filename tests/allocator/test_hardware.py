@@ -147,6 +147,9 @@ def test_foreign_device_files_are_refused_by_name(tmp_path, change, part) -> Non
         path.write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=r"d.json must be .*`fedhq profile --device`"):
             DeviceProfile.load(path)
+    path.write_bytes(b" " * (2**20 + 1))
+    with pytest.raises(ValueError, match=r"d.json must be .*`size <= 1 MiB` must hold"):
+        DeviceProfile.load(path)
     with pytest.raises(ValueError, match=r"gone.json must be a device profile"):
         DeviceProfile.load(tmp_path / "gone.json")
 

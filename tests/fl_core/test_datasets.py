@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -215,6 +216,20 @@ def test_wrong_arrays_are_refused_by_file_and_rule(tmp_path, arrays, rule) -> No
     path = tmp_path / "own.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=rf"own.npz.*{rule}"):
+        load_dataset(f"arrays:{path}")
+
+
+@pytest.mark.parametrize("shape", [(2**50,), (2**20, 2**20), (5,), (7,), (-6,)])
+def test_an_array_whose_header_lies_about_its_size_is_refused_unread(tmp_path, shape) -> None:
+    """The first is more than any machine has; NumPy raises MemoryError there."""
+    path = tmp_path / "own.npz"
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    with ZipFile(path, "w") as file:
+        with file.open("inputs.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            member.write(np.zeros(6).tobytes())
+    told = int(np.prod(np.array(shape, dtype=object))) * 8
+    with pytest.raises(ValueError, match=rf"inputs.npy should have {told} bytes .* but has 48"):
         load_dataset(f"arrays:{path}")
 
 

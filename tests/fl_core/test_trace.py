@@ -117,5 +117,9 @@ def test_device_profiles_are_read_as_a_folder_a_pattern_or_one_file(tmp_path) ->
     assert read_trace(str(tmp_path)).devices == wanted
     assert read_trace(str(tmp_path / "*.json")).devices == wanted
     assert read_trace(str(tmp_path / "b.json")).devices == wanted[1:2]
+    (tmp_path / "d.json").write_bytes((tmp_path / "a.json").read_bytes() + b" " * 2**20)
+    for path in (tmp_path, tmp_path / "*.json", tmp_path / "d.json"):
+        with pytest.raises(ValueError, match=r"d\.json must be .*`size <= 1 MiB`"):
+            read_trace(str(path))
     with pytest.raises(ValueError, match=r"none. Write one .*fedhq profile --device"):
         read_trace(str(tmp_path / "x*.json"))
