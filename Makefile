@@ -22,7 +22,7 @@ test: .venv/.run  ## the fast tests
 	$(BIN)/pytest -q
 
 test-all: .venv/.dev  ## all tests, the slow ones too
-	$(BIN)/pytest -q -m 'slow or not slow'
+	$(BIN)/pytest -q -m 'slow or not slow' -n 2 --dist worksteal
 
 lint: .venv/.dev  ## style and types
 	$(BIN)/ruff check .
