@@ -1,7 +1,8 @@
 """Speed against the alternatives and the physical limits: `python -m fedhq.studies.benchmark`.
 
 Every number is taken in one run, candidates in turn, the best of many samples. `--quick` takes
-fewer and smaller ones; `--out FILE.md` writes the table instead of printing it.
+fewer and smaller ones; `--only Rounds` measures that section alone; `--out FILE.md` writes the
+table instead of printing it.
 """
 
 from __future__ import annotations
@@ -56,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m fedhq.studies.benchmark", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller measurements")
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION",
+        help=f"of {', '.join(map(repr, SECTIONS))} (default: all)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the table to a file")
     options = parser.parse_args(arguments)
     set_up_process(1)
-    text = run(QUICK if options.quick else FULL)
+    text = run(QUICK if options.quick else FULL, options.only)
     if options.out is None:
         print(text, end="")
     else:
@@ -67,18 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out.write_text(text, "utf-8")
 
 
-def run(scale: Scale) -> str:
-    """Runs all benchmarks, tells on the error stream how far it is, and returns Markdown.
+def run(scale: Scale, only: Iterable[str] = SECTIONS) -> str:
+    """Runs benchmarks, tells on the error stream how far it is, and returns Markdown.
 
     Args:
         scale: How large and how long to measure.
+        only: Titles of sections.
     """
+    sections = {title: rows for title, rows in SECTIONS.items() if title in set(only)}
     console = Console(stderr=True)
     head = f"# Benchmarks\n\n{machine_line()}\n\n{_HOW_TO_READ}\n"
     parts, measured = [], list[Row]()
     with console.status("") as status:
-        for number, (title, rows) in enumerate(SECTIONS.items(), start=1):
-            place = f"{number} of {len(SECTIONS)}, {title}"
+        for number, (title, rows) in enumerate(sections.items(), start=1):
+            place = f"{number} of {len(sections)}, {title}"
             bench = Bench(scale, partial(_show, status, place))
             found = list(rows(bench))
             measured += found
