@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import scipy  # loads `scipy.special`, which takes 150 ms, when it is first used
 from numpy.typing import ArrayLike
-from scipy.special import log_ndtr, ndtri
 
 from ..arrays import BoolArray, FloatArray, IntArray, freeze
 from ..goal import Outcome
@@ -80,7 +80,7 @@ def quantile_seconds(
         )
     typical = freeze("seconds", seconds, np.shape(seconds))
     spread = freeze("log_spread", log_spread, typical.shape)
-    deviations = -ndtri((1 - holds_with) / num_clients)
+    deviations = -scipy.special.ndtri((1 - holds_with) / num_clients)
     return np.asarray(typical * np.exp(np.minimum(deviations * spread, _LONGEST)))
 
 
@@ -312,7 +312,7 @@ def _beyond(waited: FloatArray, expected: FloatArray, spread: FloatArray) -> Flo
     """Mean of a normal value known to be beyond what was waited; -inf where that is no news."""
     width = np.maximum(spread, _LEAST_SPREAD)
     z = (waited - expected) / width
-    hazard = np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - log_ndtr(-z))
+    hazard = np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - scipy.special.log_ndtr(-z))
     return np.where(z > 0, expected + width * hazard, -np.inf)
 
 
