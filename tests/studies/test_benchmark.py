@@ -275,9 +275,18 @@ def test_a_candidate_that_is_missing_says_why():
     assert (rows[1].best_seconds, rows[1].note) == (None, "not available: x")
 
 
-@pytest.mark.parametrize(("arguments", "scale"), [([], FULL), (["--quick"], QUICK)])
-def test_the_options_choose_the_scale_and_the_file(arguments, scale, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "run", lambda chosen: f"{chosen == scale}\n")
+@pytest.mark.parametrize(
+    ("arguments", "scale", "sections"),
+    [
+        ([], FULL, list(benchmark.SECTIONS)),
+        (["--quick", "--only", "Rounds"], QUICK, ["Rounds"]),
+    ],
+)
+def test_the_options_choose_scale_sections_and_file(
+    arguments, scale, sections, monkeypatch, tmp_path, capsys
+):
+    asked = (scale, sections)
+    monkeypatch.setattr(benchmark, "run", lambda chosen, only: f"{(chosen, list(only)) == asked}\n")
     monkeypatch.setattr(benchmark, "set_up_process", lambda threads: None)
     benchmark.main(arguments)
     assert capsys.readouterr().out == "True\n"
