@@ -19,7 +19,7 @@ demo: .venv/.run  ## the main job: six arms, two scenarios, real data; a table a
 	$(BIN)/fedhq compare demo --out runs/demo
 
 test: .venv/.run  ## the fast tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 test-all: .venv/.dev  ## all tests, the slow ones too
 	$(BIN)/pytest -q -m 'slow or not slow' -n 2 --dist worksteal
