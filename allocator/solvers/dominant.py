@@ -82,6 +82,7 @@ class _Switches:
 
     @classmethod
     def of(cls, problem: AllocationProblem) -> _Switches | None:
+        """Those of a problem; None where some client must choose between own loss and coverage."""
         assert problem.coverage is not None
         allowed = within_deadline(problem)
         times = np.where(allowed, problem.seconds, np.inf)

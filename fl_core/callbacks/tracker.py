@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -19,7 +20,7 @@ TRACKERS_FILE = "trackers.json"
 _LONGEST_TEXT = 500  # of a parameter: older MLflow servers take no more
 
 
-class Tracker(Callback):
+class Tracker(Callback, ABC):
     """Logs every round's scalars with its number as step; a subclass says where.
 
     Args:
@@ -49,9 +50,9 @@ class Tracker(Callback):
         """Notes that the run is complete: it is closed so."""
         self._is_complete = True
 
+    @abstractmethod
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Hands the scalars of a step over."""
-        raise NotImplementedError
 
 
 class KeptRun:
