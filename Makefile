@@ -36,7 +36,10 @@ lint: .venv/.dev  ## style and types
 bench: .venv/.bench  ## speed of solvers, operators and training steps, against alternatives
 	$(BIN)/python -m fedhq.studies.benchmark
 
+simulators: .venv/.run  ## speed of a round against Flower, pfl-research and BlazeFL; installs them apart
+	$(BIN)/python -m fedhq.studies.bench_simulators --out runs/simulators/simulators.md
+
 clean:  ## removes the environment and all results
 	rm -rf .venv build dist *.egg-info runs
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint bench simulators clean
