@@ -40,6 +40,7 @@ from .plan import HELP, add_arguments
 from .profile import measure_profile
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
+from .study import HELP as STUDY_HELP
 from .tables import read_config
 from .watch import HELP as WATCH_HELP
 from .watch import add_arguments as add_watch_arguments
@@ -54,6 +55,7 @@ _EXAMPLES = """examples:
   fedhq fleet show demo                     its devices, by class
   fedhq export runs/mine                    its model as ONNX, checked in onnxruntime
   fedhq plan demo                           your own tables of clients: `fedhq plan --help`
+  fedhq study search demo                   policies, with Optuna: `fedhq study --help`
 """
 
 
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_arguments(commands.add_parser("export", help=EXPORT_HELP))
     add_fleet_arguments(commands.add_parser("fleet", help=FLEET_HELP))
     add_arguments(commands.add_parser("plan", help=HELP))
+    commands.add_parser("study", help=STUDY_HELP)  # `entry` runs it, and loads only its part
     add_watch_arguments(commands.add_parser("watch", help=WATCH_HELP))
     return parser
 

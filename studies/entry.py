@@ -1,6 +1,7 @@
 """Where the command `fedhq` enters; it says what to install where packages are missing.
 
-Heavy imports come late: `fedhq plan` and `fedhq watch` never load what only training needs.
+Heavy imports come late: `fedhq plan`, `fedhq watch` and `fedhq study` never load what only training
+needs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] in (["plan"], ["watch"]):
             return _run_alone(given[0], given[1:])
+        if given[:1] == ["study"]:
+            from .study import main as study
+
+            return study(given[1:])
         from .cli import main as run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

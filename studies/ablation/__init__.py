@@ -1,0 +1,1 @@
+"""Solver ablations: instance families x solvers x limits, measured, recorded, reported."""

@@ -1,0 +1,1 @@
+"""Solvers that only an ablation needs: other libraries, baselines, a known-bad control."""
