@@ -1,0 +1,141 @@
+"""What a search writes into its Optuna study: one record for the study, one for every trial.
+
+Every figure that a report or a dashboard shows is read from these, and they name the seeds, the
+versions and the commit that it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STUDY_KEY = "fedhq"
+"""The study's user attribute that holds its `StudyRecord`."""
+TRIAL_KEY = "fedhq"
+"""A trial's user attribute that holds its `TrialRecord`."""
+SOURCE_KEY = "source"
+"""A trial's user attribute: who proposed it, one of `SOURCES`."""
+RETRY_KEY = "retry_of"
+"""A trial's user attribute: the number of the dead trial that it repeats."""
+REASON_KEY = "reason"
+"""A failed trial's user attribute: why it failed."""
+SOURCES = ("sampler", "frontier", "uniform", "screen")
+FORMAT = 1
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study is.
+
+    Args:
+        config: The resolved configuration, as JSON values; `parse_search` reads it.
+        digest: Of the configuration; another one is another study.
+        objectives: Names of what is minimised, in order.
+        limits: Names of the constraints with their upper limits.
+        menu: The strategies on offer where the policy does not change it.
+        clients: How many the fleet has.
+        frontier: The exact frontier of the base configuration in the analytic model, as
+            `(round_seconds, accuracy_loss)` points, at most 400; empty where it was not computed.
+        frontier_gap: What is not proven of it; see `pareto_frontier`.
+        command: What made the study.
+        provenance: By short digest, each of the `Provenance` that workers ran on.
+        format: Of this record.
+    """
+
+    config: Mapping[str, Any]
+    digest: str
+    objectives: tuple[str, ...]
+    limits: Mapping[str, float]
+    menu: tuple[str, ...]
+    clients: int
+    frontier: tuple[tuple[float, float], ...]
+    frontier_gap: float
+    command: str
+    provenance: Mapping[str, Mapping[str, Any]]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What came of a trial.
+
+    Args:
+        evaluated: `model` (the program's predictions) or `training` (a federation was trained).
+        seeds: Of the federations, in the order of `per_seed`.
+        measures: By name, means over the seeds: `round_seconds`, `accuracy_loss`, and what else is
+            known of `seconds_to_target`, `uplink_bytes`, `energy_joules` (a round's).
+        per_seed: The same of every seed.
+        menu: The strategies that were on offer.
+        choice: What each client did in the first seed's first round, a digit (base 36) a client,
+            into `menu`.
+        bottleneck: The slowest client there; None if nobody took part.
+        solver: Who decided.
+        status: Of its solution.
+        gap: Of its solution; None where nothing is proven.
+        wall_seconds: What the evaluation took on its machine.
+        digest: Of the trial's own configuration: the name of its folder under `trials/`.
+        provenance: Key into the study's `provenance`.
+    """
+
+    evaluated: str
+    seeds: tuple[int, ...]
+    measures: Mapping[str, float]
+    per_seed: tuple[Mapping[str, float], ...]
+    menu: tuple[str, ...]
+    choice: str
+    bottleneck: int | None
+    solver: str
+    status: str
+    gap: float | None
+    wall_seconds: float
+    digest: str
+    provenance: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many clients do each strategy of the menu.
+
+        Example:
+            >>> menu = ("skip", "qat-w2a2")
+            >>> TrialRecord("model", (0,), {}, ({},), menu, "0111", 3, "Dual()", "feasible", 0.0,
+            ...             0.1, "", "").counts
+            {'skip': 1, 'qat-w2a2': 3}
+        """
+        return {name: self.choice.count(_DIGITS[k]) for k, name in enumerate(self.menu)}
+
+
+def digits(choice: list[int]) -> str:
+    """A choice as text, a digit a client.
+
+    Example:
+        >>> digits([0, 2, 10])
+        '02a'
+    """
+    return "".join(_DIGITS[k] for k in choice)
+
+
+def to_json(record: StudyRecord | TrialRecord) -> dict[str, Any]:
+    """The record as JSON values."""
+    return asdict(record)
+
+
+def study_record(attributes: Mapping[str, Any]) -> StudyRecord | None:
+    """The record of a study's user attributes; None if the study is not one of fedhq's."""
+    table = attributes.get(STUDY_KEY)
+    if not isinstance(table, Mapping) or table.get("format") != FORMAT:
+        return None
+    lists = {"objectives": tuple(table["objectives"]), "menu": tuple(table["menu"])}
+    frontier = tuple((float(t), float(loss)) for t, loss in table["frontier"])
+    return StudyRecord(**{**table, **lists, "frontier": frontier})
+
+
+def trial_record(attributes: Mapping[str, Any]) -> TrialRecord | None:
+    """The record of a trial's user attributes; None where it has none, as while it runs."""
+    table = attributes.get(TRIAL_KEY)
+    if not isinstance(table, Mapping):
+        return None
+    lists = {key: tuple(table[key]) for key in ("seeds", "per_seed", "menu")}
+    return TrialRecord(**{**table, **lists})
