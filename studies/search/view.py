@@ -246,3 +246,15 @@ def _point(trial: TrialView, axes: Sequence[str]) -> tuple[float, float]:
     measures = trial.record.measures if trial.record is not None else {}
     time, loss = (float(measures.get(axis, np.nan)) for axis in axes)
     return time, loss
+
+
+def choice_of(record: TrialRecord) -> list[int]:
+    """What each client did: an index into the record's menu.
+
+    Example:
+        >>> menu = ("skip", "qat-w2a2")
+        >>> choice_of(TrialRecord("model", (0,), {}, ({},), menu, "011", 2, "Dual()", "feasible",
+        ...                       0.0, 0.1, "", ""))
+        [0, 1, 1]
+    """
+    return [int(digit, 36) for digit in record.choice]
