@@ -47,10 +47,12 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
     """
     figure = go.Figure()
     said = []
+    shared = len({(v.record.frontier, *v.record.limits.items()) for v in views}) == 1
     for k, view in enumerate(views):
         colour = STUDY_COLOURS[k % len(STUDY_COLOURS)]
         prefix = f"{plain(view.name)}: " if len(views) > 1 else ""
-        _add_exact(figure, view, prefix, colour if prefix else INK)
+        if not (shared and k):
+            _add_exact(figure, view, "" if shared else prefix, INK if shared else colour)
         _add_front(figure, view, prefix, colour)
         said.append(_add_trials(figure, view, prefix, colour))
     axes = views[0].axes
@@ -155,18 +157,18 @@ def _add_limits(figure: go.Figure, views: Sequence[StudyView]) -> None:
 
 
 def _frame(figure: go.Figure, views: Sequence[StudyView]) -> None:
-    """Shows from the best to a bit beyond the feasible; far points are reached by zooming out."""
+    """Where trials lie far off, shows the feasible ones and the limits first."""
     feasible = np.concatenate([view.points[view.feasible] for view in views])
     if not len(feasible):
         return
     measured = np.concatenate([view.points for view in views])
     measured = measured[np.isfinite(measured).all(axis=1)]
     for axis, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
-        inside, every = feasible[:, axis], measured[:, axis]
-        extent = max(float(np.ptp(inside)), 0.25 * float(inside.max()), 1e-9)
-        if every.max() > inside.max() + 2 * extent:
-            low = min(float(every.min()), float(inside.min()))
-            update(range=[low - 0.06 * extent, float(inside.max()) + 1.5 * extent])
+        limits = [v.record.limits.get(v.axes[axis], -np.inf) for v in views]
+        low, high = float(measured[:, axis].min()), max(float(feasible[:, axis].max()), *limits)
+        extent = max(high - low, 0.25 * high, 1e-9)
+        if measured[:, axis].max() > high + extent:
+            update(range=[low - 0.06 * extent, high + 0.4 * extent])
 
 
 def drawn_trials(view: StudyView) -> IntArray:

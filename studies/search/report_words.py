@@ -12,7 +12,7 @@ from .regret import EXCESS, MISSING, Unclaimed, find_regret
 from .view import ACCURACY_LOSS, State, StudyView, TrialView
 
 STYLE = """
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:16px;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr));gap:16px;
 margin:0 0 20px}
 .pick{display:flex;flex-direction:column;padding:16px 18px;border:1px solid var(--line);
 border-radius:12px;background:var(--card)}
@@ -42,7 +42,7 @@ HOW = {
 }
 READ_FRONTIER = """<b>How to read.</b> Further left and lower is better. Filled marks keep every
 limit, hollow ones do not; the symbol says who proposed the trial. The line joins the front.{exact}
-Click a name to hide it; drag to zoom, double-click to zoom out."""
+Click a name to hide it; drag to zoom, double-click to see all."""
 READ_EXACT = """ Dotted: what is provably best at each round time, for the fleet and menu of the
 configuration{thinned}; a trial can lie below it only with another menu or other bits."""
 THINNED = ", some of its points"
@@ -63,8 +63,8 @@ DIFFER = """ Planned again by the installed version; in trials {trials} some cli
 was recorded, as another version or a tie may have it."""
 READ_MIX = """<b>How to read.</b> Who does what when a unit of loss is worth more and more seconds:
 the program of trial {trial}, solved anew at {count} trade-offs."""
-READ_PRICES = """<b>How to read.</b> By how many seconds the objective (round time +
-trade-off * loss) would fall if a limit were a bit wider: 1 % more of a budget, or one more point of a class's
+READ_PRICES = """<b>How to read.</b> By how many seconds the objective (round time + trade-off *
+loss) would fall if a limit were a bit wider: 1 % more of a budget, or one more point of a class's
 examples with clients that teach the deployed precision. The same solutions as above."""
 READ_IMPORTANCE = """<b>How to read.</b> Which parameters decide whether a trial is among the best
 tenth, by objective (PED-ANOVA). Near 0: its range hardly matters, or is too narrow to."""
