@@ -80,9 +80,9 @@ class Worker:
         return cls(_host(), os.getpid(), _started(os.getpid()))
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Worker | None:
-        """Who signed a trial, by its user attributes; None if nobody did yet."""
-        table = attributes.get(WORKER_KEY)
+    def of(cls, attributes: Mapping[str, Any], key: str = WORKER_KEY) -> Worker | None:
+        """Who signed a trial or a study, by its user attributes; None if nobody did yet."""
+        table = attributes.get(key)
         return cls(**table) if isinstance(table, Mapping) else None
 
     @property

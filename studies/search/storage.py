@@ -107,8 +107,10 @@ def address_of(place: str) -> str:
     """
     if is_journal(place):
         return place
-    url = _parse(place).set(password=None).difference_update_query(_SECRETS)
-    return url.render_as_string(hide_password=False)
+    url = _parse(place).difference_update_query(_SECRETS)
+    return sa.URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database, url.query
+    ).render_as_string()
 
 
 def with_secret(address: str) -> str:
