@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...allocator import FedHQError, Solution
+from ...allocator import FedHQError, Knee, Solution
 from .importance import find_importances
 from .plans import Planner, TrialPlan, along_tradeoff, plan_trials
 from .preferences import Preference, usual_preferences
@@ -67,7 +67,8 @@ class Details:
             return cls(place=place, importances=importances, missing=missing)
         if not plans:
             return cls(place=place, importances=importances)
-        base = plans[len(plans) // 2]
+        knee = view.best(Knee())
+        base = next((plan for plan in plans if plan.trial is knee), plans[len(plans) // 2])
         points = np.array(view.record.frontier, dtype=float).reshape(-1, 2)
         tradeoffs = along_tradeoff(base.problem, points)
         return cls(place, plans, tradeoffs, base.trial.number, importances)
