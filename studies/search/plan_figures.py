@@ -29,8 +29,9 @@ def colours_of(view: StudyView) -> dict[str, str]:
     return strategy_colours({*view.record.menu, *(name for menu in menus for name in menu)})
 
 
-def _used(colours: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    return {name: colour for name, colour in colours.items() if name in names}
+def _used(colours: Mapping[str, str] | None, names: Collection[str]) -> dict[str, str]:
+    """The colours of some strategies, from skip to qat."""
+    return {n: hue for n, hue in (colours or strategy_colours(names)).items() if n in names}
 
 
 def speed_order(problem: AllocationProblem) -> IntArray:
@@ -40,7 +41,7 @@ def speed_order(problem: AllocationProblem) -> IntArray:
 
 
 def allocation_figure(
-    trials: Sequence[TrialView], order: IntArray, colours: Mapping[str, str]
+    trials: Sequence[TrialView], order: IntArray, colours: Mapping[str, str] | None = None
 ) -> go.Figure:
     """What each client did in some trials, as they recorded it for their first seed's first round.
 
@@ -48,7 +49,7 @@ def allocation_figure(
         trials: Those with a record, in the order of the columns; more than `MOST_COLUMNS` are
             thinned evenly, and so are more than `MOST_CLIENTS` clients.
         order: `(clients,)` indices from the top row down.
-        colours: Of the strategies; see `colours_of`.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     shown = [trials[k] for k in _spread(len(trials), MOST_COLUMNS)]
     clients = order[_spread(len(order), MOST_CLIENTS)]
@@ -77,12 +78,12 @@ def allocation_figure(
     return figure
 
 
-def waterfall_figure(plan: TrialPlan, colours: Mapping[str, str]) -> go.Figure:
+def waterfall_figure(plan: TrialPlan, colours: Mapping[str, str] | None = None) -> go.Figure:
     """The seconds of every client in a trial's plan, slowest first, and the round time.
 
     Args:
         plan: The trial's.
-        colours: Of the strategies; see `colours_of`.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     allocation, names = plan.solution.allocation, plan.problem.clients
     choice = allocation.choice
@@ -91,10 +92,11 @@ def waterfall_figure(plan: TrialPlan, colours: Mapping[str, str]) -> go.Figure:
     shown = order[_spread(len(order), MOST_CLIENTS)]
     menu = list(map(str, allocation.strategies))
     done = [menu[choice[c]] for c in shown.tolist()]
+    shades = _used(colours, set(done))
     figure = go.Figure()
     figure.add_bar(
         x=[plain(names[c]) for c in shown.tolist()], y=_short(seconds[shown]), text=done,
-        marker={"color": [colours[name] for name in done], "line_width": 0}, showlegend=False,
+        marker={"color": [shades[name] for name in done], "line_width": 0}, showlegend=False,
         textposition="none", hovertemplate="client %{x}<br>%{text}, %{y:.3g} s<extra></extra>",
     )  # fmt: skip
     says = f"round time {allocation.round_seconds:.3g} s"
@@ -109,19 +111,21 @@ def waterfall_figure(plan: TrialPlan, colours: Mapping[str, str]) -> go.Figure:
         f"{plan.trial.number}; {says}."
     )
     lay_out(figure, "client, slowest first", "predicted time, s", 400, alt)
-    add_strategies(figure, _used(colours, set(done)))
+    add_strategies(figure, shades)
     figure.update_layout(bargap=0.18 if len(shown) <= 100 else 0)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(range=[0, 1.2 * max(allocation.round_seconds, 1e-9)])
     return figure
 
 
-def mix_figure(solutions: Sequence[Solution], colours: Mapping[str, str]) -> go.Figure:
+def mix_figure(
+    solutions: Sequence[Solution], colours: Mapping[str, str] | None = None
+) -> go.Figure:
     """The share of the clients that do each strategy, along the trade-off.
 
     Args:
         solutions: Of one problem at rising trade-offs, as `along_tradeoff` finds them.
-        colours: Of the strategies; see `colours_of`.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     menu = list(map(str, solutions[0].problem.strategies))
     counts = np.array([s.allocation.counts() for s in solutions])

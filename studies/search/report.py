@@ -16,11 +16,13 @@ from ..writing import write_at_once
 from . import report_parts as parts
 from . import report_words as words
 from .details import Details
+from .plans import LatePlanner
 from .preferences import Preference, usual_preferences
 from .regret import Course, Unclaimed, exact_points, find_regret
 from .view import StudyView
 
 if TYPE_CHECKING:
+    import optuna
     from plotly import graph_objects as go
 
 _MOST_RECORDED = 400  # points of a study's exact frontier; see `StudyRecord`
@@ -50,6 +52,35 @@ def write_report(
     _check_plotly()
     shown = list(details) or [Details() for _ in views]
     write_at_once(path, _Page(views, shown, command, preferences).render())
+
+
+def report_studies(
+    path: Path,
+    studies: Sequence[optuna.Study],
+    places: Sequence[str],
+    command: str,
+    preferences: Sequence[Preference] = (),
+) -> None:
+    """Reads studies, plans what they tried again, and writes their report.
+
+    Args:
+        path: The file.
+        studies: Of `fedhq study search`.
+        places: Where each stands, as commands name it.
+        command: What makes the file again.
+        preferences: See `write_report`.
+
+    Raises:
+        ValueError: If a study is not one of fedhq's, or they trade different measures.
+        FedHQError: If plotly is not installed.
+    """
+    views = [StudyView.of(study) for study in studies]
+    check_comparable(views)  # before anything takes time
+    details = [
+        Details.of(study, view, place, LatePlanner(view.record.config), preferences)
+        for study, view, place in zip(studies, views, places, strict=True)
+    ]
+    write_report(path, views, details, command, preferences)
 
 
 def check_comparable(views: Sequence[StudyView]) -> None:
