@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -55,25 +54,16 @@ class _Page:
         self._comparison = comparison
         self._figures = _figures()
         self._palette = Palette.of(comparison)
-        self._plots: list[list[Any]] = []
+        self._plots: list[Sequence[Any]] = []
 
     def render(self) -> str:
         """The whole page as HTML."""
-        from plotly.offline import get_plotlyjs
-
-        name = html.escape(self._comparison.name)
         sections = "".join(map(self._section, range(len(self._comparison.scenarios))))
-        plots = json.dumps(self._plots, separators=(",", ":")).replace("<", "\\u003c")
-        return (
-            f'<!doctype html>\n<html lang="en">\n<head>\n{page.HEAD}\n'
-            f"<title>{name} · fedhq</title>\n<style>{page.STYLE}</style>\n</head>\n"
-            f"<body>\n<header>\n<p class=kicker>fedhq report</p>\n<h1>{name}</h1>\n"
-            f"{page.INTRODUCTION}{self._navigation()}</header>\n<main>\n"
-            f"<noscript><p>The figures need JavaScript; the tables do not.</p></noscript>{sections}"
-            f"</main>\n{self._footer()}\n"
-            f'<script type="application/json" id="plots">{plots}</script>\n'
-            f"<script>{get_plotlyjs()}</script>\n<script>{page.SCRIPT}</script>\n</body>\n</html>\n"
-        )
+        introduction = page.INTRODUCTION + self._navigation()
+        return page.document(
+            "fedhq report", self._comparison.name, introduction, sections, self._footer(),
+            self._plots,
+        )  # fmt: skip
 
     def _navigation(self) -> str:
         scenarios = self._comparison.scenarios
@@ -112,12 +102,10 @@ class _Page:
 
     def _figure(self, title: str, read: str, figures: Sequence[Any], choice: str = "") -> str:
         """A figure with its title; of several, the chosen one is drawn."""
-        self._plots.append([figure.to_plotly_json() for figure in figures])
-        shown = figures[-1].layout
+        self._plots.append(figures)
         return (
             f"<figure><div class=bar><h3>{title}</h3>{choice}</div>"
-            f'<div class=plot role=img data-plot={len(self._plots) - 1} style="height:'
-            f'{shown.height}px" aria-label="{html.escape(shown.meta)}"></div>'
+            f"{page.plot(len(self._plots) - 1, figures[-1])}"
             f"<figcaption>{read}</figcaption></figure>\n"
         )
 
@@ -156,11 +144,10 @@ class _Page:
         if command:
             how = f"in the same place:</p><pre><code>{html.escape(command)}</code></pre><p>"
         return (
-            f"<footer><p>Written by fedhq {version}. To reproduce it, run the same version {how} "
+            f"<p>Written by fedhq {version}. To reproduce it, run the same version {how} "
             "The simulated clock does not depend on the machine; on one machine and number of "
             "threads the same command gives the same records, byte for byte. They stand in the "
             "folder of this page, beside the whole configuration (<code>config.json</code>).</p>"
-            "</footer>"
         )
 
 
