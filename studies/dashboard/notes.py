@@ -113,7 +113,15 @@ def _best_table(view: StudyView, study_id: int) -> str:
         loss, loss_head = loss_text(view, trial)
         page = f"/dashboard/studies/{study_id}/trials?numbers={trial.number}"
         time = _measured(trial.record, view.axes[0])
-        rows.append((words, f"{trial.number} ([open]({page}))", time, loss, counts_text(trial.record.counts)))
+        rows.append(
+            (
+                words,
+                f"{trial.number} ([open]({page}))",
+                time,
+                loss,
+                counts_text(trial.record.counts),
+            )
+        )
     head = ("if you want", "trial", view.axes[0].replace("_", " "), loss_head, "clients")
     return _table(head, rows)
 
@@ -153,7 +161,9 @@ def _ran_on(machine: Mapping[str, object]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in r) + " |" for r in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in r) + " |" for r in lines
+    )
 
 
 def _code(text: str) -> str:

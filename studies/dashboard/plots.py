@@ -48,9 +48,7 @@ def framed(figure: go.Figure, title: str) -> str:
     return str(figure.to_json())
 
 
-def _drawn(
-    view: StudyView, details: Details
-) -> Iterator[tuple[str, str, Callable[[], go.Figure]]]:
+def _drawn(view: StudyView, details: Details) -> Iterator[tuple[str, str, Callable[[], go.Figure]]]:
     """Id, title and drawing of every figure that the search has data for."""
     import numpy as np
 

@@ -14,6 +14,7 @@ from .additions import Additions
 from .shown import ShownStorage
 
 _REST = 10.0  # times what the last making took: how long it rests at least
+_PATIENCE_SECONDS = 2.0
 _FINISHED = tuple(state for state in TrialState if state.is_finished())
 
 
@@ -67,6 +68,6 @@ class Refresher(threading.Thread):
             rest = max(self._every, _REST * took)
 
     def end(self) -> None:
-        """Ends it, and waits until it has ended."""
+        """Ends it; waits a moment for what it is making."""
         self._ended.set()
-        self.join()
+        self.join(_PATIENCE_SECONDS)

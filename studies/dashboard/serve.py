@@ -6,17 +6,19 @@ import errno
 import json
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _PORTS_TRIED = 100
+_NO_CONTENT = str(HTTPStatus.NO_CONTENT.value)
 _RENAME = re.compile(r"/api/studies/\d+/rename/?")
 
 
@@ -47,11 +49,45 @@ def guarded(app: WSGIApplication, host: str, read_only: bool) -> WSGIApplication
         reason = _refusal(environ, host, read_only)
         if reason is None:
             return app(environ, start_response)
-        status = HTTPStatus.FORBIDDEN
-        start_response(f"{status.value} {status.phrase}", [("Content-Type", "application/json")])
-        return [json.dumps({"reason": reason}).encode()]
+        return _reply(start_response, HTTPStatus.FORBIDDEN, {"reason": reason})
 
     return answer
+
+
+def with_bodies(app: WSGIApplication) -> WSGIApplication:
+    """Gives replies without a body an empty object.
+
+    The page of optuna-dashboard 0.21 reads every reply as JSON: a note that it saved looks lost,
+    and its editor never closes.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begun: list[str] = []
+
+        def start(
+            status: str,
+            headers: list[tuple[str, str]],
+            exc_info: OptExcInfo | None = None,
+            /,
+        ) -> Callable[[bytes], object]:
+            begun.append(status)
+            if status.startswith(_NO_CONTENT):
+                return lambda data: None
+            return start_response(status, headers, exc_info)
+
+        body = app(environ, start)
+        if begun and begun[-1].startswith(_NO_CONTENT):
+            return _reply(start_response, HTTPStatus.OK, {})
+        return body
+
+    return answer
+
+
+def _reply(
+    start_response: StartResponse, status: HTTPStatus, content: Mapping[str, str]
+) -> list[bytes]:
+    start_response(f"{status.value} {status.phrase}", [("Content-Type", "application/json")])
+    return [json.dumps(content).encode()]
 
 
 def _refusal(environ: WSGIEnvironment, host: str, read_only: bool) -> str | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...allocator.errors import FedHQError
-from .serve import guarded, is_loopback, listen
+from .serve import guarded, is_loopback, listen, with_bodies
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
 
     from ..search.plans import Planner
 
-_NEEDS = "the dashboard needs optuna-dashboard, which is not installed: pip install 'fedhq[dashboard]'"
+_NEEDS = (
+    "the dashboard needs optuna-dashboard, which is not installed: pip install 'fedhq[dashboard]'"
+)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def dashboard(
     shown = ShownStorage(storage, key, files)
     shown.show(composer.first())
     app = wsgi(shown, artifact_store=OfferedFiles(files, artifacts))
-    server = listen(guarded(app, host, read_only), host, port)
+    server = listen(guarded(with_bodies(app), host, read_only), host, port)
     refresher = Refresher(storage, key, shown, composer.all, every)
     refresher.start()
     try:

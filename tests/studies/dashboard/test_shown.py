@@ -9,7 +9,6 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from optuna_dashboard import save_note
-from search_studies import search_study
 
 from fedhq.studies.dashboard.additions import Additions
 from fedhq.studies.dashboard.files import File, Files
@@ -21,11 +20,6 @@ NO_FILES = Files()
 
 def shown(study: optuna.Study, files: Files = NO_FILES) -> ShownStorage:
     return ShownStorage(study._storage, study._study_id, files)
-
-
-@pytest.fixture
-def study() -> optuna.Study:
-    return search_study(trials=30)
 
 
 def test_every_trial_lists_the_constraints_that_optuna_knows_by_name(study):
@@ -60,9 +54,9 @@ def test_a_record_is_spelled_out_and_all_other_attributes_stay(study):
     assert sum(map(int, told.values())) == len(record.choice)
 
 
-def test_looking_changes_nothing_in_the_storage(tmp_path):
+def test_looking_changes_nothing_in_the_storage(make, tmp_path):
     journal = tmp_path / "journal.log"
-    study = search_study(trials=12, storage=JournalStorage(JournalFileBackend(str(journal))))
+    study = make(trials=12, storage=JournalStorage(JournalFileBackend(str(journal))))
     before = journal.read_bytes()
     storage = shown(study, Files([File("a.csv", bytes)], lambda k: [File("b.csv", bytes)]))
     storage.show(Additions("note", {0: "of a trial"}, {"f": "{}"}))
@@ -72,8 +66,8 @@ def test_looking_changes_nothing_in_the_storage(tmp_path):
     assert journal.read_bytes() == before
 
 
-def test_a_trial_that_runs_is_shown_as_it_grows():
-    study = search_study(trials=5)
+def test_a_trial_that_runs_is_shown_as_it_grows(make):
+    study = make(trials=5)
     storage = shown(study)
     trial = study.ask()
     assert storage.get_trial(trial._trial_id).state is TrialState.RUNNING
@@ -99,9 +93,9 @@ def test_our_note_stands_until_somebody_writes_one_and_again_when_it_is_emptied(
     assert text == "ours " * 1000
 
 
-def test_only_the_study_that_was_asked_for_gets_additions():
+def test_only_the_study_that_was_asked_for_gets_additions(make):
     storage = InMemoryStorage()
-    study, other = (search_study(trials=8, storage=storage, name=name) for name in ("a", "b"))
+    study, other = (make(trials=8, storage=storage, name=name) for name in ("a", "b"))
     seen = shown(study)
     seen.show(Additions("note"))
     notes = [s.study_name for s in seen.get_all_studies() if "dashboard:note_ver" in s.system_attrs]
