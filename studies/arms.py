@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from ..allocator import (
     CoarseRule,
@@ -67,8 +68,15 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return Cvx()
 
 
-def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator:
+def make_allocator(
+    config: RunConfig, federation: Federation, solver: Solver | None = None
+) -> HybridAllocator:
     """The allocator of a run.
+
+    Args:
+        config: Of the run.
+        federation: That it was built from.
+        solver: Who decides, in place of the one that the configuration names.
 
     Raises:
         ValueError: If the configuration names a strategy that cannot be read.
@@ -78,7 +86,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
         federation.menu,
         federation.hardware,
         federation.deployed,
-        make_solver(settings, config.federation.seed),
+        solver or make_solver(settings, config.federation.seed),
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
         goal=Goal(
@@ -100,6 +108,7 @@ def make_trainer(
     workers: int = 1,
     patience_seconds: float | None = None,
     callbacks: Iterable[Callback] = (),
+    solver: Solver | None = None,
 ) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
@@ -109,15 +118,18 @@ def make_trainer(
         workers: Processes that train clients.
         patience_seconds: How long a worker may take for one client; see `WorkerPool`.
         callbacks: Told of every round.
+        solver: Who decides, in place of the one that the configuration names.
 
     Raises:
         ValueError: If the configuration does not fit its data, menu or profile.
         CheckpointError: If the folder holds a run of another configuration, profile or loss model.
     """
     federation = Federation.build(config.federation)
-    allocator = make_allocator(config, federation)
-    # An input that the configuration does not name: the fitted loss.
-    inputs = {"fitted": asdict(allocator.fitted)}
+    allocator = make_allocator(config, federation, solver)
+    # Inputs that the configuration does not name: the fitted loss, and who decides.
+    inputs: dict[str, Any] = {"fitted": asdict(allocator.fitted)}
+    if solver is not None:
+        inputs["solver"] = repr(solver)
     return Trainer(
         federation,
         allocator,

@@ -22,7 +22,8 @@ _NAME = re.compile(r"[\w-][\w .-]*")
 COMPARISON_KEYS = ("compare", "arms", "scenarios")
 
 
-def _check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+def check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds, if no two are the same; for settings."""
     if len(set(seeds)) < len(seeds):
         raise ValueError("seeds must differ: each has a folder of its own")
     return seeds
@@ -96,7 +97,7 @@ class CompareSettings:
         workers: Runs at a time, each in a process of one thread.
     """
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_check_distinct)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(check_distinct)] = (0,)
     target_accuracy: Share = 0.8
     workers: Count = 2
 
