@@ -13,7 +13,6 @@ from optuna.trial import TrialState, create_trial
 
 from fedhq.allocator import (
     FastestWithin,
-    FrontierPick,
     HardwareOnly,
     Random,
     Strategy,
@@ -87,11 +86,12 @@ class _Fixed:
 def study_record(policies, evaluate="model", tradeoff=None, limits=None, **changes):
     frontier = policies.frontier
     points = zip(frontier.round_seconds.tolist(), frontier.loss.tolist(), strict=True)
-    search = {"evaluate": evaluate, "trials": 40, "sampler": "tpe", "tradeoff": tradeoff}
+    objectives = changes.pop("objectives", ("round_seconds", "accuracy_loss"))
+    search = {"evaluate": evaluate, "objectives": objectives, "tradeoff": tradeoff}
     base = StudyRecord(
         config={"problem": {"path": "fleet.json"}, "search": search},
         digest="0123456789abcdef",
-        objectives=("round_seconds", "accuracy_loss"),
+        objectives=objectives if tradeoff is None else ("objective",),
         limits=limits or {},
         menu=tuple(map(str, policies.free.strategies)),
         clients=policies.free.num_clients,
@@ -135,10 +135,8 @@ def make_study(
     """A study of so many finished trials; the first three were given, the rest drawn at random."""
     policies = policies or Policies()
     record = study_record(policies, evaluate, tradeoff, limits, **changes)
-    one = tradeoff is not None or len(record.objectives) == 1
-    study = optuna.create_study(
-        study_name=name, storage=storage, directions=["minimize"] * (1 if one else 2)
-    )
+    directions = ["minimize"] * len(record.objectives)
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr(STUDY_KEY, to_json(record))
     rng = np.random.default_rng(seed)
     made = []
@@ -172,13 +170,14 @@ def _params(k, rng):
 
 
 def _trial(done, params, source, record, tradeoff):
-    names = ("round_seconds", "accuracy_loss")
-    time, loss = (done.measures[name] for name in names)
-    values = [done.measures[name] for name in record.objectives]
+    measures = dict(done.measures)
+    if tradeoff is not None:
+        measures["objective"] = measures["round_seconds"] + tradeoff * measures["accuracy_loss"]
+        done = replace(done, measures=measures)
     return create_trial(
-        values=[time + tradeoff * loss] if tradeoff is not None else values,
+        values=[measures[name] for name in record.objectives],
         params=params,
         distributions=SPACE,
         user_attrs={TRIAL_KEY: to_json(done), SOURCE_KEY: source},
-        constraints={key: done.measures[key] - limit for key, limit in record.limits.items()},
+        constraints={key: done.measures[key] / limit - 1 for key, limit in record.limits.items()},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Details:
         study: optuna.Study,
         view: StudyView,
         place: str,
-        planner: Planner,
+        make_planner: Callable[[], Planner],
         preferences: Sequence[Preference] = (),
     ) -> Details:
         """Works out all of it; what cannot be planned again is said in `missing`.
@@ -55,13 +55,13 @@ class Details:
             study: The study.
             view: What was read of it.
             place: Where it stands.
-            planner: Plans its policies.
+            make_planner: Makes what plans its policies; its errors are told in `missing`.
             preferences: Whose picks are planned; the usual ones where empty.
         """
         importances = find_importances(study, view)
         shown = notable_trials(view, preferences or usual_preferences(view))
         try:
-            plans = plan_trials(planner, shown)
+            plans = plan_trials(make_planner(), shown) if shown else ()
         except (FedHQError, ValueError, OSError) as error:
             missing = f"The policies could not be planned again, so only records are shown: {error}"
             return cls(place=place, importances=importances, missing=missing)

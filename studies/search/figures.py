@@ -16,8 +16,8 @@ from ...allocator.arrays import IntArray
 from ..figures import INK, NAME, add_level, lay_out, plain
 from ..palette import HYBRIDS, LAST_ARM
 from .record import SOURCES
-from .regret import EXCESS, Course, Unclaimed, exact_points, find_progress, find_regret
-from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView
+from .regret import EXCESS, REACHED, Course, Unclaimed, exact_points, find_progress, find_regret
+from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView, TrialView
 
 MOST_DRAWN = 400
 STUDY_COLOURS = (LAST_ARM, *HYBRIDS)
@@ -27,8 +27,7 @@ _LEAST_EXCESS = 1e-6  # a logarithm has no place for zero
 _SYMBOLS = dict(zip(SOURCES, ("circle", "diamond", "square", "triangle-up"), strict=True))
 _SOURCE_COLOURS = dict(zip(SOURCES, ("#3f9fdc", "#d55e00", "#8a6fd1", "#8c7a3d"), strict=True))
 _PROPOSED = dict(
-    zip(SOURCES, ("sampler", "given: exact frontier", "given: uniform", "given: screened"),
-        strict=True)
+    zip(SOURCES, ("sampler", "given: frontier", "given: uniform", "given: screened"), strict=True)
 )  # fmt: skip
 _TITLES = {
     ROUND_SECONDS: "round time, s",
@@ -48,16 +47,19 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
     """
     figure = go.Figure()
     said = []
+    shared = len({(v.record.frontier, *v.record.limits.items()) for v in views}) == 1
     for k, view in enumerate(views):
         colour = STUDY_COLOURS[k % len(STUDY_COLOURS)]
         prefix = f"{plain(view.name)}: " if len(views) > 1 else ""
-        _add_exact(figure, view, prefix, colour if prefix else INK)
+        if not (shared and k):
+            _add_exact(figure, view, "" if shared else prefix, INK if shared else colour)
         _add_front(figure, view, prefix, colour)
         said.append(_add_trials(figure, view, prefix, colour))
     axes = views[0].axes
     alt = f"Scatter chart: {' against '.join(axes)} of trials. {' '.join(said)}"
     lay_out(figure, title_of(axes[0]), loss_title(views), 480, alt)
     figure.update_yaxes(rangemode="tozero")
+    _add_limits(figure, views)
     _frame(figure, views)
     return figure
 
@@ -109,7 +111,7 @@ def _add_trials(figure: go.Figure, view: StudyView, prefix: str, colour: str) ->
                 continue
             shown = drawn[group[drawn]]
             size = f"{len(shown)} of {group.sum()}" if len(shown) < group.sum() else f"{len(shown)}"
-            kind = "" if feasible else ", limits broken or pruned"
+            kind = "" if feasible else ", not feasible"
             _add_group(
                 figure, view, shown, f"{prefix}{_PROPOSED[source]}{kind} ({size})",
                 _SYMBOLS[source] + ("" if feasible else "-open"), hue, feasible,
@@ -128,8 +130,7 @@ def _add_group(
 ) -> None:  # fmt: skip
     x, y = view.points[places].T
     trials = [view.trials[k] for k in places]
-    notes = [_note(t.state, t.constraints) for t in trials]
-    data = [[t.number, note] for t, note in zip(trials, notes, strict=True)]
+    data = [[t.number, _note(t)] for t in trials]
     figure.add_scatter(
         x=_short(x), y=_short(y), name=name, mode="markers", customdata=data,
         marker={"symbol": symbol, "color": colour, "size": 8 if feasible else 6,
@@ -138,25 +139,36 @@ def _add_group(
     )  # fmt: skip
 
 
-def _note(state: State, constraints: Mapping[str, float]) -> str:
-    broken = [name for name, value in constraints.items() if value > 0]
-    pruned = ", pruned" if state is State.PRUNED else ""
-    return pruned + (f", breaks {plain(', '.join(broken))}" if broken else "")
+def _note(trial: TrialView) -> str:
+    pruned = ", given up early" if trial.state is State.PRUNED and not trial.broken else ""
+    return pruned + (f", breaks {plain(', '.join(trial.broken))}" if trial.broken else "")
+
+
+def _add_limits(figure: go.Figure, views: Sequence[StudyView]) -> None:
+    """Dashed lines at the limits of both measures."""
+    for axis in (0, 1):
+        own = (v.record.limits.get(v.axes[axis]) for v in views)
+        for limit in {limit for limit in own if limit is not None}:
+            if axis:
+                add_level(figure, limit, f"limit {limit:g}", "right")
+            else:
+                line = {"dash": "dash", "width": 1.5, "color": INK}
+                figure.add_vline(x=limit, line=line, annotation_text=f"limit {limit:g} s")
 
 
 def _frame(figure: go.Figure, views: Sequence[StudyView]) -> None:
-    """Shows from the best to a bit beyond the feasible; far points are reached by zooming out."""
+    """Where trials lie far off, shows the feasible ones and the limits first."""
     feasible = np.concatenate([view.points[view.feasible] for view in views])
     if not len(feasible):
         return
     measured = np.concatenate([view.points for view in views])
     measured = measured[np.isfinite(measured).all(axis=1)]
     for axis, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
-        inside, every = feasible[:, axis], measured[:, axis]
-        extent = max(float(np.ptp(inside)), 0.05 * float(inside.max()), 1e-9)
-        if every.max() > inside.max() + 2 * extent:
-            low = min(float(every.min()), float(inside.min()))
-            update(range=[low - 0.06 * extent, float(inside.max()) + 0.5 * extent])
+        limits = [v.record.limits.get(v.axes[axis], -np.inf) for v in views]
+        low, high = float(measured[:, axis].min()), max(float(feasible[:, axis].max()), *limits)
+        extent = max(high - low, 0.25 * high, 1e-9)
+        if measured[:, axis].max() > high + extent:
+            update(range=[low - 0.06 * extent, high + 0.4 * extent])
 
 
 def drawn_trials(view: StudyView) -> IntArray:
@@ -195,11 +207,11 @@ def regret_figure(views: Sequence[StudyView]) -> go.Figure:
         if not isinstance(course, Course) or np.isnan(course.last):
             continue
         colour = STUDY_COLOURS[k % len(STUDY_COLOURS)]
-        name = plain(view.name) if len(views) > 1 else "all trials"
-        _add_course(figure, course, name, colour, "solid")
+        own = f"{plain(view.name)}: " if len(views) > 1 else ""
+        _add_course(figure, course, f"{own}all trials", colour, "solid")
         alone = find_regret(view, SOURCES[:1])
         if claimed and isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
-            _add_course(figure, alone, f"{name}, the sampler's alone", colour, "dash")
+            _add_course(figure, alone, f"{own}the sampler's alone", colour, "dash")
         said.append(f"{view.name}: {course.last:.3g} after trial {course.trials[-1]}")
         measures.append(course.measure)
     if not measures:
@@ -208,8 +220,8 @@ def regret_figure(views: Sequence[StudyView]) -> go.Figure:
     lay_out(figure, "trial", measures[0], 380, alt)
     if measures[0] == EXCESS:
         figure.update_yaxes(type="log", tickformat=".0%", dtick=1)
-    elif claimed:
-        figure.update_yaxes(rangemode="tozero")
+    elif claimed or measures[0] == REACHED:
+        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return figure
 
 
@@ -243,7 +255,7 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
     said = "; ".join(f"{o}: {p} {importances[o][p]:.0%}" for o, p in best.items())
     alt = f"Bar chart: importance of the parameters in {view.name}. The largest: {said}."
     height = 130 + (14 + 16 * len(importances)) * len(order)
-    lay_out(figure, "share of importance (PED-ANOVA)", "", height, alt)
+    lay_out(figure, "importance", "", height, alt)
     figure.update_layout(barmode="group", bargap=0.3, legend_traceorder="reversed")
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     figure.update_yaxes(showgrid=False, title=None)

@@ -35,10 +35,11 @@ def find_importances(study: optuna.Study, view: StudyView) -> dict[str, dict[str
     complete = [t for t in view.trials if t.state == "complete" and np.isfinite(t.values).all()]
     if len(complete) < _LEAST_TRIALS or len(set().union(*(t.params for t in complete))) < 2:
         return {}
-    names = [view.objective] if view.has_one_objective else list(view.record.objectives)
+    names = [view.objective] if view.has_one_objective else list(view.objectives)
+
+    def share(k: int) -> dict[str, float]:
+        return get_param_importances(study, target=lambda trial: float(trial.values[k]))
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes", UserWarning)
-        return {
-            name: get_param_importances(study, target=lambda trial, k=k: float(trial.values[k]))
-            for k, name in enumerate(names)
-        }
+        return {name: share(k) for k, name in enumerate(names)}

@@ -116,7 +116,7 @@ def mix_figure(solutions: Sequence[Solution]) -> go.Figure:
         if own.any():
             figure.add_scatter(
                 x=x, y=_short(own), name=plain(name), mode="lines", stackgroup="all",
-                line={"width": 0, "color": colour}, fillcolor=colour,
+                line={"width": 0, "color": colour, "shape": "hvh"}, fillcolor=colour,
                 customdata=[[*_short(np.array(d)), n] for d, n in
                             zip(data, counts[:, menu.index(name)].tolist(), strict=True)],
                 hovertemplate=NAME + "%{y:.0%} of the clients (%{customdata[2]})"
@@ -176,10 +176,10 @@ def has_prices(solutions: Sequence[Solution]) -> bool:
 def _worth(solutions: Sequence[Solution]) -> tuple[list[str], FloatArray]:
     """Names of the limits, and `(solutions, limits)` seconds that a bit more of each is worth."""
     problem = solutions[0].problem
-    budgets = [f"1 % more {b.resource.replace('_', ' ')}" for b in problem.budgets]
+    budgets = [b.resource.replace("_", " ") for b in problem.budgets]
     limits = np.array([b.limit for b in problem.budgets])
     classes = 0 if problem.coverage is None else len(problem.coverage.population)
-    names = [*budgets, *(f"1 point more coverage of class {c}" for c in range(classes))]
+    names = [*budgets, *(f"coverage of class {c}" for c in range(classes))]
     rows = np.zeros((len(solutions), len(names)))
     for row, solution in zip(rows, solutions, strict=True):
         if solution.prices is not None:

@@ -59,7 +59,7 @@ class TrialPlan:
         menu = tuple(map(str, self.problem.strategies))
         if record is None or record.menu != menu:
             return False
-        return choice_of(record) == self.solution.allocation.choice.tolist()
+        return bool(choice_of(record) == self.solution.allocation.choice.tolist())
 
 
 def plan_trials(planner: Planner, trials: Sequence[TrialView]) -> tuple[TrialPlan, ...]:

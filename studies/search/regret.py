@@ -16,9 +16,9 @@ from ...allocator.arrays import BoolArray, FloatArray, IntArray
 from .record import SOURCES
 from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView
 
-EXCESS = "relative excess over the exact optimum"
-MISSING = "share of the exact frontier's hypervolume that is missing"
-REACHED = "share of the final front's hypervolume"
+EXCESS = "above the exact optimum"
+MISSING = "hypervolume missing"
+REACHED = "hypervolume of the final front"
 _LEAST_OBJECTIVE = 1e-9  # below it an excess would be relative to nothing
 _MARGIN = 0.1  # of the exact frontier's extent: how far beyond its ends hypervolumes reach
 
@@ -79,7 +79,7 @@ def find_regret(view: StudyView, sources: Collection[str] = SOURCES) -> Course |
         return exact
     if view.has_one_objective:
         z = view.tradeoff
-        axis = 0 if z is not None else view.axes.index(view.record.objectives[0])
+        axis = 0 if z is not None else view.axes.index(view.objectives[0])
         values = exact[:, axis] if z is None else exact[:, 0] + z * exact[:, 1]
         course = _least_so_far(view, sources)
         least = float(values.min())
@@ -115,7 +115,7 @@ def exact_points(view: StudyView) -> FloatArray | Unclaimed:
     if not view.record.frontier:
         return Unclaimed("The study holds no exact frontier, so no regret is claimed.")
     known = {ROUND_SECONDS, ACCURACY_LOSS}
-    if unknown := sorted(set(view.record.objectives) - known) if view.tradeoff is None else []:
+    if unknown := sorted(set(view.objectives) - known):
         return Unclaimed(
             f"The exact frontier is of {ROUND_SECONDS} and {ACCURACY_LOSS}, not of "
             f"{' and '.join(unknown)}, so no regret is claimed."

@@ -17,7 +17,7 @@ from . import report_parts as parts
 from . import report_words as words
 from .details import Details
 from .preferences import Preference, usual_preferences
-from .regret import Unclaimed, exact_points, find_regret
+from .regret import Course, Unclaimed, exact_points, find_regret
 from .view import StudyView
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class _Page:
 
     def _section(self, k: int) -> str:
         view, details = self._views[k], self._details[k]
-        body = [f"<h2>{html.escape(view.name)}</h2>"]
+        title = html.escape(view.name) if len(self._views) > 1 else "What came of it"
+        body = [f"<h2>{title}</h2>"]
         body.append(f"<p class=verdict>{html.escape(words.verdict(view))}</p>\n")
         if len(view.front):
             preferences = self._preferences or usual_preferences(view)
@@ -138,8 +139,9 @@ class _Page:
             return trials
         regrets = [find_regret(view) for view in views]
         why = dict.fromkeys(r.reason for r in regrets if isinstance(r, Unclaimed))
-        title, read = "Regret", words.READ_REGRET
-        if all(isinstance(regret, Unclaimed) for regret in regrets):
+        what = next((words.REGRETS[r.measure] for r in regrets if isinstance(r, Course)), None)
+        title, read = "Regret", words.READ_REGRET.format(what=what)
+        if what is None:
             title, read = "Progress", words.READ_PROGRESS.format(why=html.escape(" ".join(why)))
         return trials + self._figure(title, read, [regret_figure(views)])
 

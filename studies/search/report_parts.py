@@ -1,4 +1,4 @@
-"""The parts of a search's report that need no figure: cards, the front's table, where it is from."""
+"""The parts of a search's report without figures: cards, the front's table, where it is from."""
 
 from __future__ import annotations
 
@@ -69,12 +69,11 @@ def _card(view: StudyView, trial: TrialView, heads: Sequence[str], place: str) -
     if record.bottleneck is not None:
         facts["slowest client"] = str(record.bottleneck)
     facts |= {key: words.value_text(value) for key, value in trial.params.items()}
-    facts |= {
-        f"limit {name}": f"kept by {number(-value)}" for name, value in trial.constraints.items()
-    }
+    for name, limit in view.record.limits.items():
+        facts[name] = f"{number(record.measures[name])}, at most {number(limit)}"
     return (
         f"<article class=pick><h4>{html.escape('; '.join(heads))}</h4><p>trial {trial.number}</p>"
-        f"<p class=big>{_time(view, record)} <small>s {_axis(view)}</small><br>{loss} "
+        f"<p class=big>{words.first_text(view, trial)} <small>{_axis(view)}</small><br>{loss} "
         f"<small>{of}</small></p>{_facts(facts)}"
         f"<pre><code>{html.escape(trial_command(place, trial))}</code></pre></article>"
     )
@@ -97,12 +96,12 @@ def _table(view: StudyView, trials: Sequence[TrialView]) -> str:
     menu = list(dict.fromkeys(name for t in trials for name in measured(t).menu))
     params = list(dict.fromkeys(key for t in trials for key in t.params))
     loss = words.loss_text(view, trials[0])[1]
-    names = ("trial", f"{_axis(view)}, s", loss, *menu, *params, "proposed by")
+    names = ("trial", _axis(view), loss, *menu, *params, "proposed by")
     head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in names)
     body = ""
     for trial in trials:
         record = measured(trial)
-        cells = [_time(view, record), words.loss_text(view, trial)[0]]
+        cells = [words.first_text(view, trial), words.loss_text(view, trial)[0]]
         cells += [str(record.counts.get(name, "")) for name in menu]
         cells += [words.value_text(trial.params.get(key, "")) for key in params]
         row = "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, _proposed(trial)))
@@ -140,9 +139,9 @@ def origin(view: StudyView) -> str:
 
 def _failures(view: StudyView) -> dict[str, str]:
     """The most frequent reasons of failed trials, with how many each has."""
-    failed = [t for t in view.trials if t.state is State.FAIL]
-    often = Counter(t.reason or "no reason was recorded" for t in failed).most_common(_MOST_REASONS)
-    return {f"failed, reason {k}": f"{n} × {why}" for k, (why, n) in enumerate(often, start=1)}
+    reasons = (t.reason or "no reason was recorded" for t in view.trials if t.state is State.FAIL)
+    often = Counter(reasons).most_common(_MOST_REASONS)
+    return {f"failed, reason {k}": f"{n} trials: {why}" for k, (why, n) in enumerate(often, 1)}
 
 
 def _machine(provenance: Mapping[str, object]) -> str:
@@ -187,11 +186,6 @@ def place_text(place: str, name: str = "") -> str:
 
 def _axis(view: StudyView) -> str:
     return {"round_seconds": "round time"}.get(view.axes[0], view.axes[0].replace("_", " "))
-
-
-def _time(view: StudyView, record: TrialRecord) -> str:
-    name = view.axes[0]
-    return words.with_spread(number(record.measures[name]), words.spread(record, name))
 
 
 def _who(record: TrialRecord) -> str:

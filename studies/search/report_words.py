@@ -6,13 +6,13 @@ from collections import Counter
 
 import numpy as np
 
-from ...allocator.explain.quantities import POINTS, SECONDS, number
+from ...allocator.explain.quantities import POINTS, Unit, number
 from .record import SOURCES, TrialRecord
-from .regret import EXCESS, Unclaimed, find_regret
+from .regret import EXCESS, MISSING, Unclaimed, find_regret
 from .view import ACCURACY_LOSS, State, StudyView, TrialView
 
 STYLE = """
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:16px;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr));gap:16px;
 margin:0 0 20px}
 .pick{display:flex;flex-direction:column;padding:16px 18px;border:1px solid var(--line);
 border-radius:12px;background:var(--card)}
@@ -42,12 +42,16 @@ HOW = {
 }
 READ_FRONTIER = """<b>How to read.</b> Further left and lower is better. Filled marks keep every
 limit, hollow ones do not; the symbol says who proposed the trial. The line joins the front.{exact}
-Click a name to hide it; drag to zoom, double-click to zoom out."""
+Click a name to hide it; drag to zoom, double-click to see all."""
 READ_EXACT = """ Dotted: what is provably best at each round time, for the fleet and menu of the
 configuration{thinned}; a trial can lie below it only with another menu or other bits."""
 THINNED = ", some of its points"
-READ_REGRET = """<b>How to read.</b> Lower is nearer to what is provably best; 0 reaches it. The
+READ_REGRET = """<b>How to read.</b> {what} after each trial: 0 reaches what is provably best. The
 dashed line counts only what the sampler found itself, without the trials that it was given."""
+REGRETS = {
+    EXCESS: "How far the best objective lay above the exact optimum",
+    MISSING: "Which share of the exact frontier's hypervolume no trial had reached",
+}
 READ_PROGRESS = """<b>How to read.</b> How the search came to its own best. {why}"""
 READ_ALLOCATION = """<b>How to read.</b> One column a trial of the front, the fastest round on the
 left; one row a client, {order}. What they did in the first round of the trial's first seed, as it
@@ -59,7 +63,7 @@ DIFFER = """ Planned again by the installed version; in trials {trials} some cli
 was recorded, as another version or a tie may have it."""
 READ_MIX = """<b>How to read.</b> Who does what when a unit of loss is worth more and more seconds:
 the program of trial {trial}, solved anew at {count} trade-offs."""
-READ_PRICES = """<b>How to read.</b> By how many seconds the objective (round time + trade-off ×
+READ_PRICES = """<b>How to read.</b> By how many seconds the objective (round time + trade-off *
 loss) would fall if a limit were a bit wider: 1 % more of a budget, or one more point of a class's
 examples with clients that teach the deployed precision. The same solutions as above."""
 READ_IMPORTANCE = """<b>How to read.</b> Which parameters decide whether a trial is among the best
@@ -68,24 +72,35 @@ TRACE = """<p>Every number comes from a trial's record in the study, which names
 versions and its commit; <code>--trial</code> prints one and plans it again.</p>"""
 
 
+_NO_SPREAD = 1e-6  # relative: rounding
+
+
 def verdict(view: StudyView) -> str:
     """What came of a study, in some sentences."""
     if not view.trials:
         return "No trial has been started yet."
-    ended = len(view.trials) - view.count(State.RUNNING) - view.count(State.WAITING)
     feasible = int(view.feasible.sum())
-    kept = f"{feasible} of {ended} finished trials keep every limit. "
+    broke = sum(bool(t.broken) for t in view.trials)
+    pruned = sum(t.state is State.PRUNED and not t.broken for t in view.trials)
+    others = {
+        "broke a limit": broke,
+        "were given up early": pruned,
+        "failed": view.count(State.FAIL),
+        "are not finished": view.count(State.RUNNING) + view.count(State.WAITING),
+    }
+    rest = "".join(f", {n} {what}" for what, n in others.items() if n)
+    counted = f"Of {len(view.trials)} trials {feasible} are feasible{rest}. "
     if not feasible:
-        return kept + broken(view)
-    return kept + _front(view) + _regret(view) + _seeds(view)
+        return counted + broken(view)
+    return counted + _front(view) + _regret(view) + _seeds(view)
 
 
 def broken(view: StudyView) -> str:
     """Which limits are broken how often."""
-    names = Counter(name for t in view.trials for name, value in t.constraints.items() if value > 0)
+    names = Counter(name for t in view.trials for name in t.broken)
     if not names:
         return "No trial was measured to its end."
-    often = ", ".join(f"{name} ({n} trials)" for name, n in names.most_common())
+    often = ", ".join(f"{name} (in {n} trials)" for name, n in names.most_common())
     return f"Broken limits: {often}. Widen a limit, or let the search vary more."
 
 
@@ -101,14 +116,15 @@ def _front(view: StudyView) -> str:
 
 def said(view: StudyView, point: np.ndarray) -> str:
     """A point in words."""
-    return f"{SECONDS.text(float(point[0]))} with {_loss_words(view, float(point[1]))}"
+    time, loss = map(float, point)
+    return f"{Unit.of(view.axes[0]).text(time)} with {_loss_words(view, loss)}"
 
 
 def _loss_words(view: StudyView, loss: float) -> str:
     if view.axes[1] != ACCURACY_LOSS:
         return f"{view.axes[1].replace('_', ' ')} {number(loss)}"
     if view.evaluated == "model":
-        return f"{POINTS.text(loss)} predicted loss"
+        return f"{POINTS.text(loss)} of predicted loss"
     return f"{100 * (1 - loss):.1f} % deployed accuracy"
 
 
@@ -146,9 +162,16 @@ def spread(record: TrialRecord, measure: str) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def with_spread(value: str, deviation: float | None) -> str:
-    """A value with its deviation behind it."""
-    return value if deviation is None else f"{value} ± {number(deviation)}"
+def first_text(view: StudyView, trial: TrialView) -> str:
+    """A trial's first measure with its unit."""
+    record = trial.record
+    assert record is not None, "a feasible trial has measured"
+    name = view.axes[0]
+    value, deviation = record.measures[name], spread(record, name)
+    text = Unit.of(name).text(value)
+    if deviation is None or deviation < _NO_SPREAD * abs(value):
+        return text
+    return f"{text} ± {Unit.of(name).text(float(f'{deviation:.2g}'))}"
 
 
 def loss_text(view: StudyView, trial: TrialView) -> tuple[str, str]:
@@ -158,11 +181,11 @@ def loss_text(view: StudyView, trial: TrialView) -> tuple[str, str]:
     name = view.axes[1]
     value, deviation = record.measures[name], spread(record, name)
     if name != ACCURACY_LOSS:
-        return with_spread(number(value), deviation), name.replace("_", " ")
+        return Unit.of(name).text(value), name.replace("_", " ")
     if record.evaluated == "model":
         return f"{100 * value:.2f}", "points of predicted loss"
-    points = None if deviation is None else round(100 * deviation, 1)
-    return f"{with_spread(f'{100 * (1 - value):.1f}', points)} %", "deployed accuracy"
+    spread_text = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * (1 - value):.1f}{spread_text} %", "deployed accuracy"
 
 
 def value_text(value: object) -> str:

@@ -1,7 +1,7 @@
 """A study as its reports need it: every trial read once, and what is feasible and best among them.
 
-The points of a study are trades of time against accuracy: its two objectives, or, where it weighs
-them into one, the round time and the accuracy loss that its trials measured.
+The points of a study are trades of time against accuracy: two of its objectives, or, where it has
+only one, the round time and the accuracy loss that its trials measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import optuna
 
 ROUND_SECONDS, ACCURACY_LOSS = "round_seconds", "accuracy_loss"
-_MOST_OBJECTIVES = 2
 
 
 class State(StrEnum):
@@ -91,9 +90,14 @@ class TrialView:
         )
 
     @property
+    def broken(self) -> tuple[str, ...]:
+        """Names of the limits that it does not keep."""
+        return tuple(name for name, value in self.constraints.items() if value > 0)
+
+    @property
     def is_feasible(self) -> bool:
         """Whether it is complete and keeps every limit."""
-        return self.state is State.COMPLETE and all(v <= 0 for v in self.constraints.values())
+        return self.state is State.COMPLETE and not self.broken
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +128,6 @@ class StudyView:
                 "no record of fedhq's in its attributes. Name such a study, or open this one with "
                 "Optuna's own tools."
             )
-        number = len(study.directions)
-        if number > _MOST_OBJECTIVES or any(d.name != "MINIMIZE" for d in study.directions):
-            raise ValueError(
-                f"the study {study.study_name!r} must minimise one or two objectives, but its "
-                f"directions are {', '.join(d.name.lower() for d in study.directions)}: it was "
-                "changed after `fedhq study search` had made it."
-            )
         trials = tuple(map(TrialView.of, study.get_trials(deepcopy=False)))
         return cls(study.study_name, record, trials)
 
@@ -146,26 +143,34 @@ class StudyView:
         return None if value is None else float(value)
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the measures that are minimised, also where a trade-off weighs them into one."""
+        return tuple(self._search.get("objectives", self.record.objectives))
+
+    @property
     def axes(self) -> tuple[str, str]:
-        """Names of the two measures that are traded: time first, then loss."""
-        names = self.record.objectives
-        return (ROUND_SECONDS, ACCURACY_LOSS) if self.has_one_objective else (names[0], names[1])
+        """Names of the two measures that are traded: what it takes first, then the loss."""
+        names = self.objectives
+        if len(names) == 1:
+            return ROUND_SECONDS, ACCURACY_LOSS
+        loss = ACCURACY_LOSS if ACCURACY_LOSS in names else names[1]
+        return next(name for name in names if name != loss), loss
 
     @property
     def has_one_objective(self) -> bool:
         """Whether it has a best trial instead of a front."""
-        return self.tradeoff is not None or len(self.record.objectives) == 1
+        return self.tradeoff is not None or len(self.objectives) == 1
 
     @property
     def objective(self) -> str:
-        """The single objective in words; those of two, joined."""
+        """The single objective in words; several, joined."""
         if self.tradeoff is not None:
-            return f"{ROUND_SECONDS} + {self.tradeoff:g} * {ACCURACY_LOSS}"
-        return " and ".join(self.record.objectives)
+            return f"{self.axes[0]} + {self.tradeoff:g} * {self.axes[1]}"
+        return " and ".join(self.objectives)
 
     @cached_property
     def values(self) -> FloatArray:
-        """`(trials,)` of the single objective, NaN without; the first of two."""
+        """`(trials,)` of the single objective, or the first; NaN where there is none."""
         return np.array([t.values[0] if t.values else np.nan for t in self.trials], dtype=float)
 
     @cached_property
@@ -232,7 +237,8 @@ def non_dominated(points: FloatArray) -> IntArray:
     order = np.lexsort((points[:, 1], points[:, 0]))
     falling = points[order, 1]
     before = np.minimum.accumulate(np.concatenate([[np.inf], falling[:-1]]))
-    return order[falling < before]
+    kept: IntArray = order[falling < before]
+    return kept
 
 
 def _named(constraints: Mapping[str, float]) -> dict[str, float]:
