@@ -6,6 +6,12 @@ import argparse
 import math
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ..search.plans import Planner
 
 _EXAMPLES = """examples:
   fedhq study dashboard runs/search
@@ -77,26 +83,43 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--refresh {options.refresh:g}: must be above 0 and finite.")
     from ..search.opening import read_search
     from ..search.report_parts import place_text
-    from ..search.view import StudyView
-    from .compose import LatePlanner
+    from ..search.storage import address_of, close_storage
     from .session import address, dashboard, greeting
 
     study = read_search(options.place, options.name)
-    place = place_text(options.place, options.name or "")
-    with dashboard(
-        study,
-        LatePlanner(StudyView.of(study).record.config),
-        place,
-        options.artifacts or _artifacts(options.place),
-        options.host,
-        options.port,
-        options.refresh,
-        options.read_only,
-    ) as server:
-        print(greeting(server, study, place, options.read_only), flush=True)
-        if options.browse:
-            webbrowser.open(address(server, study))
-        server.serve_forever()
+    try:
+        place = place_text(address_of(options.place), options.name or "")
+        with dashboard(
+            study,
+            _planner(study),
+            place,
+            options.artifacts or _artifacts(options.place),
+            options.host,
+            options.port,
+            options.refresh,
+            options.read_only,
+        ) as server:
+            print(greeting(server, study, place, options.read_only), flush=True)
+            if options.browse:
+                webbrowser.open(address(server, study))
+            server.serve_forever()
+    finally:
+        close_storage(study._storage)
+
+
+def _planner(study: optuna.Study) -> Planner:
+    from ..search.view import StudyView
+    from .compose import LatePlanner
+
+    config = StudyView.of(study).record.config
+
+    def make() -> Planner:
+        from ..search.policy import Policies
+        from ..search.settings import parse_search
+
+        return Policies(parse_search(config))
+
+    return LatePlanner(make)
 
 
 def _artifacts(place: str) -> Path:

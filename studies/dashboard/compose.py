@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,9 @@ from ..search.details import Details, notable_trials
 from ..search.plans import Planned, Planner
 from ..search.preferences import usual_preferences
 from ..search.report import write_report
+from ..search.trial_text import trial_config, trial_of
 from ..search.view import StudyView, TrialView
+from ..toml_text import toml_text
 from .additions import Additions
 from .allocation_table import allocation_csv
 from .files import File, Files
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
 
 
 class LatePlanner:
-    """Plans the policies of a search; what that needs is loaded when the first one is planned.
+    """Plans policies; what that needs is loaded when the first one is planned.
 
     Several threads may plan.
 
     Args:
-        config: The search's, as its record holds it.
+        make: Makes who plans them.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
+    def __init__(self, make: Callable[[], Planner]) -> None:
+        self._make = make
         self._planner: Planner | None = None
         self._lock = threading.Lock()
 
@@ -48,10 +49,7 @@ class LatePlanner:
         """
         with self._lock:
             if self._planner is None:
-                from ..search.policy import Policies
-                from ..search.settings import parse_search
-
-                self._planner = Policies(parse_search(self._config))
+                self._planner = self._make()
             return self._planner.plan(params, seed)
 
 
@@ -79,6 +77,7 @@ class Composer:
         self._extra = extra or {}
         self._details = Details(place=place)
         self._planned: tuple[int, ...] = ()
+        self._is_trainable = "problem" not in StudyView.of(study).record.config
 
     def first(self) -> Additions:
         """What the records tell at once; nothing is planned again."""
@@ -89,13 +88,13 @@ class Composer:
         view = StudyView.of(self._study)
         notable = tuple(t.number for t in notable_trials(view, usual_preferences(view)))
         if notable != self._planned:  # the same trials are planned the same
-            self._details = Details.of(self._study, view, self._place, self._planner)
+            self._details = Details.of(self._study, view, self._place, lambda: self._planner)
             self._planned = notable
         return self._additions(view)
 
     def files(self) -> Files:
-        """The report and the configuration of the search, the allocation of every trial."""
-        of_study = (File("report.html", self._report), File("search.json", self._config))
+        """The search's report and configuration; of every trial its allocation and its run."""
+        of_study = (File("report.html", self._report), File("search.toml", self._config))
         return Files(of_study, self._of_trial)
 
     def _additions(self, view: StudyView) -> Additions:
@@ -110,13 +109,20 @@ class Composer:
         return Additions(note, notes, {**figures(view, self._details), **self._extra})
 
     def _of_trial(self, number: int) -> Sequence[File]:
-        return (File("allocation.csv", lambda: self._allocation(number)),)
+        allocation = File("allocation.csv", lambda: self._allocation(number))
+        if not self._is_trainable:
+            return (allocation,)
+        return allocation, File("run.toml", lambda: self._run(number))
 
     def _allocation(self, number: int) -> bytes:
         trial = TrialView.of(self._study.get_trials(deepcopy=False)[number])
         if trial.record is None:
             return b""
         return allocation_csv(trial.record, self._problem(trial))
+
+    def _run(self, number: int) -> bytes:
+        view = StudyView.of(self._study)
+        return trial_config(view, trial_of(view, number)).encode()
 
     def _problem(self, trial: TrialView) -> AllocationProblem | None:
         """What the trial's policy solves; None where it cannot be planned again."""
@@ -136,4 +142,4 @@ class Composer:
             return path.read_bytes()
 
     def _config(self) -> bytes:
-        return json.dumps(StudyView.of(self._study).record.config, indent=2).encode()
+        return toml_text(StudyView.of(self._study).record.config).encode()

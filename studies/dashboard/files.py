@@ -12,6 +12,8 @@ from typing import BinaryIO
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from ...allocator.errors import FedHQError
+
 _OWN_ID = "fed-"  # hexadecimal, as the dashboard's routes ask for, and no UUID
 
 
@@ -83,13 +85,18 @@ class OfferedFiles:
         self._store = FileSystemArtifactStore(folder)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """The content of an artifact.
+        """The content of an artifact; why it could not be made, where that is so.
 
         Raises:
             ArtifactNotFound: If there is none of that id.
         """
         file = self._files.find(artifact_id)
-        return self._store.open_reader(artifact_id) if file is None else io.BytesIO(file.make())
+        if file is None:
+            return self._store.open_reader(artifact_id)
+        try:
+            return io.BytesIO(file.make())
+        except (FedHQError, ValueError, OSError) as error:
+            return io.BytesIO(f"{file.name} could not be made: {error}\n".encode())
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Keeps an artifact that somebody uploads."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...allocator.explain.quantities import number
+from ...allocator.explain.quantities import Unit, number
 from ..search.preferences import usual_preferences
 from ..search.record import TrialRecord
 from ..search.report_parts import trial_command
-from ..search.report_words import loss_text, spread, value_text, verdict, with_spread
+from ..search.report_words import loss_text, spread, value_text, verdict
 from ..search.view import StudyView, TrialView
 from .attributes import counts_text, limits_text
 
@@ -47,7 +47,7 @@ def study_note(view: StudyView, study_id: int, best_is_feasible: bool) -> str:
         "" if best_is_feasible else _TRUST,
         _SHOWS,
         f"## How to make it again\n\n{_code(record.command)}",
-        f"Configuration {record.digest}, whole in `search.json` among the study's artifacts. "
+        f"Configuration {record.digest}, whole in `search.toml` among the study's artifacts. "
         + "; ".join(_ran_on(machine) for machine in record.provenance.values()),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -140,7 +140,10 @@ def _picks(view: StudyView) -> list[tuple[str, TrialView | None]]:
 
 
 def _measured(record: TrialRecord, name: str) -> str:
-    return with_spread(number(record.measures[name]), spread(record, name))
+    """The mean over the seeds, and what they differ by."""
+    deviation = spread(record, name)
+    text = Unit.of(name).text(record.measures[name])
+    return text if not deviation else f"{text} ± {number(deviation)}"
 
 
 def _kept(value: float) -> str:

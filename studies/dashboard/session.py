@@ -83,8 +83,8 @@ def dashboard(
 def address(server: WSGIServer, study: optuna.Study) -> str:
     """Where one opens a study in a dashboard."""
     host, port = server.server_address[:2]
-    named = str(host)
-    return f"http://{f'[{named}]' if ':' in named else named}:{port}/dashboard/studies/{study._study_id}"
+    named = f"[{host!s}]" if ":" in str(host) else str(host)
+    return f"http://{named}:{port}/dashboard/studies/{study._study_id}"
 
 
 def greeting(server: WSGIServer, study: optuna.Study, place: str, read_only: bool) -> str:

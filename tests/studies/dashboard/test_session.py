@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -97,8 +98,9 @@ def test_notes_figures_and_files_are_there_and_the_files_open(study, policies, t
         report = get(f"{place}/{files['report.html']['artifact_id']}").decode()
         assert report.startswith("<!doctype html>")
         assert "fedhq study report runs/search" in report
-        config = json.loads(get(f"{place}/{files['search.json']['artifact_id']}"))
-        assert config == study.user_attrs["fedhq"]["config"]
+        config = tomllib.loads(get(f"{place}/{files['search.toml']['artifact_id']}").decode())
+        wanted = json.loads(json.dumps(study.user_attrs["fedhq"]["config"]))
+        assert config["search"] == {k: v for k, v in wanted["search"].items() if v is not None}
         (table,) = told["trials"][4]["artifacts"]
         trial_id = told["trials"][4]["trial_id"]
         lines = get(f"{place}/{trial_id}/{table['artifact_id']}").decode().splitlines()
@@ -112,11 +114,11 @@ def test_a_search_that_runs_is_followed_and_its_journal_is_left_alone(make, unpl
     with opened(study, unplannable, tmp_path) as root:
         wait_until(lambda: len(detail(root, study)["plotly_graph_objects"]) == 3)
         before = path.read_bytes()
-        assert "of 12 finished trials" in detail(root, study)["note"]["body"]
+        assert "Of 12 trials" in detail(root, study)["note"]["body"]
         study.add_trial(study.trials[0])
         grown = path.read_bytes()
         assert grown.startswith(before)
-        wait_until(lambda: "of 13 finished trials" in detail(root, study)["note"]["body"])
+        wait_until(lambda: "Of 13 trials" in detail(root, study)["note"]["body"])
         assert path.read_bytes() == grown
 
 
