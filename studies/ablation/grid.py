@@ -46,7 +46,7 @@ class Grid:
         """A grid, with its recorded tables read.
 
         Raises:
-            ValueError: If a table cannot be read, or a solver of one's own has a name that is taken.
+            ValueError: If a table cannot be read, or two solvers have one name.
         """
         names = [*settings.solvers, *(c.name for c in own)]
         if len(set(names)) < len(names):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from ...allocator.errors import DataError
 from ...fl_core.records.lock import RunLock
@@ -63,7 +62,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.provenance: dict[str, Mapping[str, Any]] = {}
+        self.provenance: dict[str, Provenance] = {}
         self._cells: dict[Identity, Cell] = {}
         self._lock = RunLock(folder)
 
@@ -94,19 +93,22 @@ class Ledger:
     def __getitem__(self, identity: Identity) -> Cell:
         return self._cells[identity]
 
+    def describe(self, settings: str) -> None:
+        """Writes down what is asked for, as JSON."""
+        write_at_once(self.folder / SETTINGS_FILE, settings)
+
     def sign(self, here: Provenance) -> str:
         """Notes where cells come from that are measured from now on.
 
         Returns:
             The key that they name.
         """
-        table = asdict(here)
-        lasting = {key: value for key, value in table.items() if key != "started"}
-        text = json.dumps(lasting, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:8]
+        lasting = json.dumps(asdict(replace(here, started="")), sort_keys=True)
+        key = hashlib.sha256(lasting.encode()).hexdigest()[:8]
         if key not in self.provenance:
-            self.provenance[key] = table
-            write_at_once(self.folder / PROVENANCE_FILE, json.dumps(self.provenance, indent=2) + "\n")
+            self.provenance[key] = here
+            tables = {name: asdict(one) for name, one in self.provenance.items()}
+            write_at_once(self.folder / PROVENANCE_FILE, json.dumps(tables, indent=2) + "\n")
         return key
 
     def add(self, cell: Cell) -> None:
@@ -121,13 +123,13 @@ class Ledger:
         self._cells[self._identity(cell)] = cell
 
     def _identity(self, cell: Cell) -> Identity:
-        source = self.provenance.get(cell.provenance, {})
+        source = self.provenance.get(cell.provenance)
         return Identity(
             cell.problem,
             cell.solver,
             cell.settings,
             cell.solver_version,
-            str(source.get("fedhq", "")),
+            "" if source is None else source.fedhq,
             cell.time_limit_seconds,
         )
 
@@ -180,13 +182,14 @@ def _take_off_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _read_provenance(path: Path) -> dict[str, Mapping[str, Any]]:
+def _read_provenance(path: Path) -> dict[str, Provenance]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: must be JSON, but {error}. Take another folder.") from None
-    if not isinstance(table, dict):
-        raise DataError(f"{path}: must be a JSON object, but is not. Take another folder.")
-    return table
+        tables = json.loads(path.read_text("utf-8"))
+        return {key: Provenance(**table) for key, table in tables.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: must say where an ablation's figures come from, but {error}. Take another "
+            "folder."
+        ) from None

@@ -135,7 +135,7 @@ def call(problem: AllocationProblem, solver: Solver) -> Measured:
         except Exception as error:
             found = error
         total = time.perf_counter() - start
-    seconds = {**phases, "total": total}
+    seconds: dict[str, float] = {**phases, "total": total}
     if isinstance(found, Solution):
         dropped = watched.answer is not None and watched.answer.choice is not None
         broke = dropped and not found.status.has_allocation

@@ -83,10 +83,17 @@ class AblationSettings:
     Args:
         grid: Solvers against problems.
         end_to_end: What some of the solvers make of a short federation; nothing where None.
+
+    Raises:
+        ValueError: If a federation is to be decided by a solver that there is none of.
     """
 
     grid: GridSettings
     end_to_end: EndToEndSettings | None = None
+
+    def __post_init__(self) -> None:
+        for name in () if self.end_to_end is None else self.end_to_end.solvers:
+            check_name(name)
 
 
 def read_ablation(place: str, overrides: Sequence[str] = ()) -> AblationSettings:
