@@ -67,8 +67,15 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return Cvx()
 
 
-def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator:
+def make_allocator(
+    config: RunConfig, federation: Federation, solver: Solver | None = None
+) -> HybridAllocator:
     """The allocator of a run.
+
+    Args:
+        config: Of the run.
+        federation: That it is for.
+        solver: Who decides; whom the configuration names where None.
 
     Raises:
         ValueError: If the configuration names a strategy that cannot be read.
@@ -78,7 +85,7 @@ def make_allocator(config: RunConfig, federation: Federation) -> HybridAllocator
         federation.menu,
         federation.hardware,
         federation.deployed,
-        make_solver(settings, config.federation.seed),
+        solver or make_solver(settings, config.federation.seed),
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
         goal=Goal(
@@ -100,6 +107,7 @@ def make_trainer(
     workers: int = 1,
     patience_seconds: float | None = None,
     callbacks: Iterable[Callback] = (),
+    solver: Solver | None = None,
 ) -> Trainer:
     """A trainer for a run's folder, resumed from what stands there.
 
@@ -109,15 +117,18 @@ def make_trainer(
         workers: Processes that train clients.
         patience_seconds: How long a worker may take for one client; see `WorkerPool`.
         callbacks: Told of every round.
+        solver: Who decides; whom the configuration names where None.
 
     Raises:
         ValueError: If the configuration does not fit its data, menu or profile.
         CheckpointError: If the folder holds a run of another configuration, profile or loss model.
     """
     federation = Federation.build(config.federation)
-    allocator = make_allocator(config, federation)
-    # An input that the configuration does not name: the fitted loss.
-    inputs = {"fitted": asdict(allocator.fitted)}
+    allocator = make_allocator(config, federation, solver)
+    # Inputs that the configuration does not name.
+    inputs: dict[str, object] = {"fitted": asdict(allocator.fitted)}
+    if solver is not None:
+        inputs["solver"] = repr(solver)
     return Trainer(
         federation,
         allocator,
