@@ -162,9 +162,11 @@ def _finish(
     summary = summarise(cells)
     for limit in summary.limits:
         _print_table(console, summary, limit)
+    used = {cell.provenance for cell in cells}
+    provenance = {key: here for key, here in ledger.provenance.items() if key in used}
     write_csv(folder / "cells.csv", cells)
-    write_latex(folder / "table.tex", cells)
-    write_report(folder / "report.html", cells, federations, ledger.provenance, command)
+    write_latex(folder / "table.tex", cells, provenance)
+    write_report(folder / "report.html", cells, federations, provenance, command)
     for name in ("report.html", "cells.csv", "table.tex"):
         console.print(f"{Path(name).stem}: {folder / name}", soft_wrap=True, highlight=False)
 

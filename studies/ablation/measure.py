@@ -135,7 +135,8 @@ def call(problem: AllocationProblem, solver: Solver) -> Measured:
         except Exception as error:
             found = error
         total = time.perf_counter() - start
-    seconds: dict[str, float] = {**phases, "total": total}
+    seconds: dict[str, float] = {name: spent for name, spent in phases.items()}
+    seconds["total"] = total
     if isinstance(found, Solution):
         dropped = watched.answer is not None and watched.answer.choice is not None
         broke = dropped and not found.status.has_allocation

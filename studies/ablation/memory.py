@@ -21,7 +21,7 @@ class MemoryMark:
 
     Args:
         start_bytes: Resident then; None where the system does not tell peaks.
-        others_seconds: Processor time of the processes that this one had started, if they had ended.
+        others_seconds: Processor time of processes that this one had started and that had ended.
     """
 
     start_bytes: int | None

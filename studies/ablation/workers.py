@@ -18,7 +18,7 @@ from ...allocator.errors import FedHQError
 from .measure import Task, measure, unmeasured, warm_up
 from .record import Cell
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 10.0
 """What a solver may take beyond one and a half times its limit before it is ended."""
 SETUP_SECONDS = 60.0
 """What building the problem, imports and a tiny warm-up problem may take beyond that."""

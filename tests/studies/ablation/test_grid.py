@@ -21,11 +21,11 @@ from fedhq.studies.ablation.ledger import Ledger, read_cells
 from fedhq.studies.ablation.record import CELLS_FILE, Cell
 from fedhq.studies.ablation.settings import GridSettings
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # other processes import it by this name
+sys.path.insert(0, str(Path(__file__).parent))  # other processes import it by this name
 import unruly
 from unruly import entered
 
+HERE = Path(__file__).parent
 SLEEP = f"sleep\0{unruly.ODD_SECONDS}\0".encode()
 TWO = GridSettings(
     ("dual", "exact", "highs", "uniform-qat", "random"),
