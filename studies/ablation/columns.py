@@ -134,12 +134,12 @@ COLUMNS = (
         _memory,
     ),
     Column(
-        "same objective",
+        "agrees",
         "share of its allocations whose objective is the best known, within 1e-6",
         lambda row: _share(row.same_objective),
     ),
     Column(
-        "same clients",
+        "alike",
         "share of clients that do the same as in other solvers' allocations that are as good: what "
         "differs are ties",
         lambda row: _share(row.same_clients),

@@ -6,7 +6,6 @@ Each figure says in `layout.meta` in words what it shows. Needs plotly: `fedhq[r
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +72,7 @@ def _profile_figure(summary: Summary, race: Race, says: str, relative: bool) -> 
             hovertemplate=f"{NAME}%{{y:.0%}} of problems within %{{x:.3g}} {unit}",
         )  # fmt: skip
     ends = "; ".join(f"{solver} {profile.share[-1]:.0%}" for solver, profile in lines)
-    title = "time as a multiple of the fastest solver's" if relative else "time, s"
+    title = "time as a multiple of the fastest solver's" if relative else "time"
     given = f"{len(race.seconds)} problems"
     alt = f"Step lines: share of {given} solved ({says}) against {title}. {ends}."
     lay_out_lines(figure, title, "share of problems", alt)
@@ -130,7 +129,7 @@ def _against_clients(
     measure: Callable[[Judged], float | None],
     text: Callable[[float], str],
 ) -> list[Choice]:
-    """A figure for all families and for each: medians over problems of a size, and their range."""
+    """A figure for all families and for each: medians over problems of a size, and quartiles."""
     return [
         Choice("", family or ALL, _lines_figure(summary, limit, family, title, measure, text))
         for family in choices_of_families(summary)
@@ -147,7 +146,7 @@ def _lines_figure(
 ) -> go.Figure:
     cells, marks, figure = summary.cells(limit, family), marks_of(summary), go.Figure()
     sizes = sorted({j.cell.clients for j in cells})
-    ends = []
+    ends, drawn = [], []
     for k, solver in enumerate(summary.solvers):
         own = [j for j in cells if j.cell.solver == solver]
         points = [_Point.of(n, [measure(j) for j in own if j.cell.clients == n]) for n in sizes]
@@ -155,11 +154,12 @@ def _lines_figure(
         if known:
             aside = _ASIDE ** (k - (len(summary.solvers) - 1) / 2)
             _add_points(figure, solver, known, marks[solver], text, aside)
+            drawn += [value for point in known for value in (point.low, point.high)]
             ends.append(f"{solver} {text(known[-1].median)} at {known[-1].clients}")
     alt = f"Lines: {title} against clients, {family or ALL}. {'; '.join(ends)} clients."
     lay_out_lines(figure, "clients", title, alt)
     figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes])
-    figure.update_yaxes(**powers_of_ten((y for line in figure.data for y in line.y), text))
+    figure.update_yaxes(**powers_of_ten(drawn, text))
     return figure
 
 
@@ -177,8 +177,8 @@ class _Point:
         known = [value for value in values if value is not None]
         if not known:
             return None
-        middle = statistics.median(known)
-        return cls(clients, middle, min(known), max(known), len(known), len(values))
+        low, median, high = np.quantile(known, [0.25, 0.5, 0.75]).tolist()
+        return cls(clients, median, low, high, len(known), len(values))
 
 
 def _add_points(
@@ -189,9 +189,9 @@ def _add_points(
     text: Callable[[float], str],
     aside: float,
 ) -> None:
-    """A line with ranges, all a factor aside; hollow where not all problems of a size count."""
+    """A line with quartiles, all a factor aside; hollow where not all problems of a size count."""
     hover = [
-        f"{p.clients:,} clients: {text(p.median)}<br>{text(p.low)} to {text(p.high)}, "
+        f"{p.clients:,} clients: {text(p.median)}<br>quartiles {text(p.low)} and {text(p.high)}, "
         f"{p.known} of {p.given} problems"
         for p in points
     ]

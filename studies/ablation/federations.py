@@ -46,16 +46,18 @@ def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list
                 _mean([r.deployed_accuracy for r in own], lambda v: f"{v:.3f}"),
                 _mean([r.round_seconds for r in own], seconds_text),
                 _mean([r.predicted_loss for r in own], lambda v: f"{v:.4f}"),
-                _mean([r.plan_seconds for r in own], seconds_text),
+                _mean([r.plan_seconds for r in own], seconds_text, with_range=False),
             ]
         )
     return _HEADINGS, rows
 
 
-def _mean(values: Sequence[float | None], text: Callable[[float], str]) -> str:
-    """A mean, and the range where there are several."""
+def _mean(
+    values: Sequence[float | None], text: Callable[[float], str], with_range: bool = True
+) -> str:
+    """A mean, and the range where there is one."""
     known = [value for value in values if value is not None]
     if not known:
         return NONE
     mean, low, high = (text(v) for v in (statistics.fmean(known), min(known), max(known)))
-    return mean if low == high else f"{mean} ({low} to {high})"
+    return mean if low == high or not with_range else f"{mean} ({low} to {high})"

@@ -201,7 +201,7 @@ class _Page:
         note = f"Means over the seeds {', '.join(map(str, seeds))}, with their range. {words.ALIKE}"
         failed = {f"{r.solver}: {r.message}": None for r in self._end_to_end if r.message}
         note += "".join(f"<br>Failed: {html.escape(says)}" for says in failed)
-        parts = [table("Federations", heads, lines, note)]
+        parts = [table("Federations", heads, lines, note, "wide")]
         if any(not record.message for record in self._end_to_end):
             drawn = figures.federations_figure(self._end_to_end, self._marks)
             parts.append(

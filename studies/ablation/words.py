@@ -14,8 +14,9 @@ verified allocation. Click a name to hide a solver, twice to see it alone."""
 READ_BUDGET = """<b>How to read.</b> Further left and higher is better: the share of the problems
 that a solver solves within a time."""
 READ_SCALING = """<b>How to read.</b> Lower is better, flatter grows better. Each point is the
-median over the problems of a size that came within 1e-4 of the best known, the bars their range; a
-hollow point says that not all did, and a line ends where none does. Both axes are logarithmic."""
+median over the problems of a size that came within 1e-4 of the best known, the bar the middle half
+of them; a hollow point says that not all came near, and a line ends where none did. Both axes are
+logarithmic."""
 READ_QUALITY = """<b>How to read.</b> Further left and lower is better. Each point is the median
 over the seeds of a family and size: how far the objective is above the best that anybody found, or
 how much of it is left unproven. What is within solvers' own tolerances (1e-6) lies at the foot."""
@@ -26,7 +27,7 @@ READ_PHASES = """<b>How to read.</b> Mean shares of whole calls: building the li
 turning it into canonical form, solving, and all else; to the right the median time of a call that
 came within 1e-4. fedhq's own solvers have no model to build."""
 READ_MEMORY = """<b>How to read.</b> Lower is better: by how much the process's memory rose during
-the call, median and range over the problems of a size; what is below 0.1 MB is shown there."""
+the call, median and middle half of the problems of a size; what is below 0.1 MB is shown there."""
 READ_FEDERATIONS = """<b>How to read.</b> Further left and higher is better. Each line is a
 federation that trained with the solver's allocations: the mean over its seeds, and their range.
 Solvers that decided alike in every seed share a line, because their federations are the same."""
