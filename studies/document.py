@@ -110,7 +110,13 @@ def choice_list(
     return f"<label>{label} {select}</label>"
 
 
-def table(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
+def table(
+    name: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    note: str = "",
+    kind: str = "",
+) -> str:
     """A table whose first column heads its rows.
 
     Args:
@@ -118,6 +124,7 @@ def table(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]], not
         headings: As text.
         rows: Cells as HTML.
         note: Below it, as HTML.
+        kind: A class of tables that the page's style knows.
     """
     head = "".join(f"<th scope=col>{html.escape(heading)}</th>" for heading in headings)
     body = "".join(
@@ -125,7 +132,7 @@ def table(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]], not
         for first, *cells in rows
     )
     return (
-        f'<div class=table role=region tabindex=0 aria-label="{html.escape(name)}">'
+        f'<div class="table {kind}" role=region tabindex=0 aria-label="{html.escape(name)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         + (f"<p class=note>{note}</p>\n" if note else "\n")
     )

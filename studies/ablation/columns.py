@@ -34,12 +34,16 @@ def seconds_text(seconds: float) -> str:
     """A time with the unit that suits it, in three digits.
 
     Example:
-        >>> seconds_text(0.00123), seconds_text(12.345), seconds_text(0.0)
-        ('1.23 ms', '12.3 s', '0 s')
+        >>> seconds_text(0.00123), seconds_text(12.345), seconds_text(4e-5), seconds_text(0.0)
+        ('1.23 ms', '12.3 s', '40 µs', '0 s')
     """
-    if 0 < seconds < 1.0:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s"
+    if 0 < seconds < 1e-3:
+        return f"{_digits(seconds * 1e6)} µs"
+    return f"{_digits(seconds * 1e3)} ms" if 0 < seconds < 1.0 else f"{_digits(seconds)} s"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def relative_text(value: float) -> str:
@@ -53,7 +57,7 @@ def relative_text(value: float) -> str:
         return "0"
     if value < 0.01:
         digits, _, power = f"{value:.1e}".partition("e")
-        return f"{digits}e{int(power)}"
+        return f"{digits.removesuffix('.0')}e{int(power)}"
     return f"{number(float(f'{100 * value:.2g}'))} %"
 
 
@@ -130,12 +134,12 @@ COLUMNS = (
         _memory,
     ),
     Column(
-        "same objective",
+        "agrees",
         "share of its allocations whose objective is the best known, within 1e-6",
         lambda row: _share(row.same_objective),
     ),
     Column(
-        "same clients",
+        "alike",
         "share of clients that do the same as in other solvers' allocations that are as good: what "
         "differs are ties",
         lambda row: _share(row.same_clients),

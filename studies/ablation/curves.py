@@ -5,22 +5,25 @@ Each figure says in `layout.meta` in words what it shows. Needs plotly: `fedhq[r
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from plotly import graph_objects as go
 
-from ..figures import NAME, add_level, plain
+from ..figures import INK, NAME, plain
 from .columns import seconds_text
-from .drawing import ALL, Choice, choices_of_families, lay_out_lines, short
+from .drawing import ALL, Choice, choices_of_families, lay_out_lines, powers_of_ten, short
 from .judged import Criterion, Judged
 from .marks import Mark, marks_of
 from .profiles import Profile, Race
 from .summary import Summary
 
 _MOST_STEPS = 160  # of a profile's line: more cannot be told apart
+_LEAST_MB = 0.1  # what is less is not told apart
+_ASIDE = 1.015  # by which factor the points of a solver lie beside those of the one before
+_FAINT = 0.45
 
 
 def performance_figures(summary: Summary, limit: float) -> list[Choice]:
@@ -69,10 +72,12 @@ def _profile_figure(summary: Summary, race: Race, says: str, relative: bool) -> 
             hovertemplate=f"{NAME}%{{y:.0%}} of problems within %{{x:.3g}} {unit}",
         )  # fmt: skip
     ends = "; ".join(f"{solver} {profile.share[-1]:.0%}" for solver, profile in lines)
-    title = "time as a multiple of the fastest solver's" if relative else "time, s"
+    title = "time as a multiple of the fastest solver's" if relative else "time"
     given = f"{len(race.seconds)} problems"
     alt = f"Step lines: share of {given} solved ({says}) against {title}. {ends}."
     lay_out_lines(figure, title, "share of problems", alt)
+    drawn = [x for line in figure.data for x in line.x]
+    figure.update_xaxes(**powers_of_ten(drawn, "{:,g}".format if relative else seconds_text))
     figure.update_yaxes(range=[-0.02, 1.03], tickformat=".0%")
     return figure
 
@@ -90,10 +95,19 @@ def scaling_figures(summary: Summary, limit: float) -> list[Choice]:
     def seconds(judged: Judged) -> float | None:
         return judged.cell.seconds["total"] if judged.meets(Criterion.NEAR) else None
 
-    choices = _against_clients(summary, limit, "time, s", seconds, seconds_text)
+    choices = _against_clients(summary, limit, "time", seconds, seconds_text)
     for choice in choices:
-        add_level(choice.figure, limit, f"time limit {seconds_text(limit)}", "left")
+        _add_limit(choice.figure, limit)
     return choices
+
+
+def _add_limit(figure: go.Figure, limit: float) -> None:
+    """A line at the time limit; on a logarithmic axis a text stands at a logarithm."""
+    figure.add_hline(y=limit, line={"dash": "dash", "width": 1.5, "color": INK})
+    figure.add_annotation(
+        x=0, xref="paper", xanchor="left", y=math.log10(limit), yanchor="bottom", showarrow=False,
+        text=f"time limit {seconds_text(limit)}", font_size=12,
+    )  # fmt: skip
 
 
 def memory_figures(summary: Summary, limit: float) -> list[Choice]:
@@ -101,11 +115,11 @@ def memory_figures(summary: Summary, limit: float) -> list[Choice]:
 
     def megabytes(judged: Judged) -> float | None:
         peak = judged.cell.peak_bytes
-        return max(peak, 1e5) / 1e6 if peak is not None and judged.has_allocation else None
+        return max(peak / 1e6, _LEAST_MB) if peak is not None and judged.has_allocation else None
 
     if not any(j.cell.peak_bytes is not None for j in summary.cells(limit)):
         return []
-    return _against_clients(summary, limit, "memory, MB", megabytes, lambda mb: f"{mb:.3g} MB")
+    return _against_clients(summary, limit, "memory", megabytes, "{:,.3g} MB".format)
 
 
 def _against_clients(
@@ -115,7 +129,7 @@ def _against_clients(
     measure: Callable[[Judged], float | None],
     text: Callable[[float], str],
 ) -> list[Choice]:
-    """A figure for all families and for each: medians over problems of a size, and their range."""
+    """A figure for all families and for each: medians over problems of a size, and quartiles."""
     return [
         Choice("", family or ALL, _lines_figure(summary, limit, family, title, measure, text))
         for family in choices_of_families(summary)
@@ -132,18 +146,20 @@ def _lines_figure(
 ) -> go.Figure:
     cells, marks, figure = summary.cells(limit, family), marks_of(summary), go.Figure()
     sizes = sorted({j.cell.clients for j in cells})
-    ends = []
-    for solver in summary.solvers:
+    ends, drawn = [], []
+    for k, solver in enumerate(summary.solvers):
         own = [j for j in cells if j.cell.solver == solver]
         points = [_Point.of(n, [measure(j) for j in own if j.cell.clients == n]) for n in sizes]
         known = [point for point in points if point is not None]
         if known:
-            _add_points(figure, solver, known, marks[solver], text)
+            aside = _ASIDE ** (k - (len(summary.solvers) - 1) / 2)
+            _add_points(figure, solver, known, marks[solver], text, aside)
+            drawn += [value for point in known for value in (point.low, point.high)]
             ends.append(f"{solver} {text(known[-1].median)} at {known[-1].clients}")
     alt = f"Lines: {title} against clients, {family or ALL}. {'; '.join(ends)} clients."
     lay_out_lines(figure, "clients", title, alt)
     figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes])
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(**powers_of_ten(drawn, text))
     return figure
 
 
@@ -161,8 +177,8 @@ class _Point:
         known = [value for value in values if value is not None]
         if not known:
             return None
-        middle = statistics.median(known)
-        return cls(clients, middle, min(known), max(known), len(known), len(values))
+        low, median, high = np.quantile(known, [0.25, 0.5, 0.75]).tolist()
+        return cls(clients, median, low, high, len(known), len(values))
 
 
 def _add_points(
@@ -171,20 +187,23 @@ def _add_points(
     points: Sequence[_Point],
     mark: Mark,
     text: Callable[[float], str],
+    aside: float,
 ) -> None:
-    """A line with ranges; a point is hollow where not all problems of its size count."""
+    """A line with quartiles, all a factor aside; hollow where not all problems of a size count."""
     hover = [
-        f"{p.clients:,} clients: {text(p.median)}<br>{text(p.low)} to {text(p.high)}, "
+        f"{p.clients:,} clients: {text(p.median)}<br>quartiles {text(p.low)} and {text(p.high)}, "
         f"{p.known} of {p.given} problems"
         for p in points
     ]
+    faint = f"rgba{(*bytes.fromhex(mark.colour[1:]), _FAINT)}"
     symbols = [mark.symbol + ("" if p.known == p.given else "-open") for p in points]
     figure.add_scatter(
-        x=[p.clients for p in points], y=short([p.median for p in points]), name=plain(solver),
-        mode="lines+markers", line=mark.line, text=hover, hovertemplate=NAME + "%{text}",
+        x=short([p.clients * aside for p in points]), y=short([p.median for p in points]),
+        name=plain(solver), mode="lines+markers", line=mark.line, text=hover,
+        hovertemplate=NAME + "%{text}",
         marker={"symbol": symbols, "size": 8, "color": mark.colour},
         error_y={
-            "type": "data", "symmetric": False, "thickness": 1, "width": 0,
+            "type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": faint,
             "array": short([p.high - p.median for p in points]),
             "arrayminus": short([p.median - p.low for p in points]),
         },

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
@@ -37,9 +38,24 @@ def choices_of_families(summary: Summary) -> tuple[str, ...]:
 
 
 def lay_out_lines(figure: go.Figure, x_title: str, y_title: str, alt: str) -> None:
-    """Lays a figure out with room for a legend of all its solvers, and a logarithmic x axis."""
+    """Lays a figure out with room for a legend of all its solvers."""
     lay_out(figure, x_title, y_title, _HEIGHT + _ROOM * len(figure.data), alt)
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+
+
+def powers_of_ten(values: Iterable[float], text: Callable[[float], str]) -> dict[str, object]:
+    """A logarithmic axis for some values, with a tick at every power of ten.
+
+    Args:
+        values: What is drawn; those that are not above 0 do not count.
+        text: What stands at a tick.
+
+    Example:
+        >>> powers_of_ten([0.3, 20.0], "{:g}".format)["ticktext"]
+        ['0.1', '1', '10', '100']
+    """
+    logs = [math.log10(value) for value in values if value > 0] or [0.0]
+    ticks = [10.0**k for k in range(math.floor(min(logs)), math.ceil(max(logs)) + 1)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [text(tick) for tick in ticks]}
 
 
 def short(values: Sequence[float]) -> list[float]:

@@ -10,17 +10,17 @@ from .end_to_end import EndToEnd, grouped
 
 _HEADINGS = (
     "solver",
+    "decisions",
     "deployed accuracy",
     "simulated time of a round",
     "predicted loss",
-    "planning a round",
-    "decisions",
+    "planning of a round",
 )
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Headings and a row a solver, as text: means over the seeds, and what made it fail.
+    """Headings and a row a solver, as text: means over the seeds, with their range.
 
     Args:
         records: Of any solvers and seeds.
@@ -28,7 +28,7 @@ def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list
     Example:
         >>> done = EndToEnd("a", "A()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "")
         >>> federation_table([done, EndToEnd.failed("b", "B()", 0, "no way")])[1]
-        [['a', '0.500', '1 s', '0.1000', '10 ms', 'A'], ['b', '-', '-', '-', '-', 'failed: no way']]
+        [['a', 'A', '0.500', '1 s', '0.1000', '10 ms'], ['b', 'failed', '-', '-', '-', '-']]
     """
     letters = {
         solver: _LETTERS[k % len(_LETTERS)]
@@ -38,24 +38,26 @@ def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list
     rows = []
     for solver in dict.fromkeys(record.solver for record in records):
         own = [record for record in records if record.solver == solver]
-        failed = [record.message for record in own if record.message]
+        failed = any(record.message for record in own)
         rows.append(
             [
                 solver,
+                "failed" if failed else letters[solver],
                 _mean([r.deployed_accuracy for r in own], lambda v: f"{v:.3f}"),
                 _mean([r.round_seconds for r in own], seconds_text),
                 _mean([r.predicted_loss for r in own], lambda v: f"{v:.4f}"),
-                _mean([r.plan_seconds for r in own], seconds_text),
-                f"failed: {failed[0]}" if failed else letters[solver],
+                _mean([r.plan_seconds for r in own], seconds_text, with_range=False),
             ]
         )
     return _HEADINGS, rows
 
 
-def _mean(values: Sequence[float | None], text: Callable[[float], str]) -> str:
-    """A mean, and the range where there are several."""
+def _mean(
+    values: Sequence[float | None], text: Callable[[float], str], with_range: bool = True
+) -> str:
+    """A mean, and the range where there is one."""
     known = [value for value in values if value is not None]
     if not known:
         return NONE
-    mean = text(statistics.fmean(known))
-    return mean if len(known) == 1 else f"{mean} ({text(min(known))} to {text(max(known))})"
+    mean, low, high = (text(v) for v in (statistics.fmean(known), min(known), max(known)))
+    return mean if low == high or not with_range else f"{mean} ({low} to {high})"

@@ -12,7 +12,7 @@ from plotly import graph_objects as go
 
 from ..figures import NAME, add_arm, lay_out, mean_points, plain
 from .columns import relative_text, seconds_text
-from .drawing import ALL, Choice, choices_of_families, lay_out_lines, short
+from .drawing import ALL, Choice, choices_of_families, lay_out_lines, powers_of_ten, short
 from .end_to_end import EndToEnd, grouped
 from .judged import SAME, Criterion, Judged
 from .marks import OTHER, Mark, marks_of
@@ -58,7 +58,8 @@ def _quality_figure(
         if places:
             _add_answers(figure, solver, places, marks[solver])
     alt = f"Points: {title} against time, {family or ALL}, {len(figure.data)} solvers."
-    lay_out_lines(figure, "time, s", title, alt)
+    lay_out_lines(figure, "time", title, alt)
+    figure.update_xaxes(**powers_of_ten((x for line in figure.data for x in line.x), seconds_text))
     values = [_FLOOR, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]
     names = ["none", *(relative_text(value) for value in values[1:])]
     figure.update_yaxes(type="log", tickvals=values, ticktext=names)
@@ -101,7 +102,13 @@ def phases_figure(summary: Summary, limit: float) -> go.Figure:
     for row in rows:
         took = "" if row.seconds is None else seconds_text(row.seconds.median)
         figure.add_annotation(
-            x=1.01, y=plain(row.solver), text=took, xanchor="left", showarrow=False
+            x=1,
+            xref="paper",
+            xshift=6,
+            y=plain(row.solver),
+            text=took,
+            xanchor="left",
+            showarrow=False,
         )
     alt = f"Bars: shares of {', '.join(PHASES)} and the rest in the calls of {len(rows)} solvers."
     lay_out(figure, "share of the call", "", 120 + 26 * len(rows), alt)
@@ -114,12 +121,17 @@ def phases_figure(summary: Summary, limit: float) -> go.Figure:
 def agreement_figures(summary: Summary, limit: float) -> list[Choice]:
     """Heat maps of solvers and families: what was solved, and who agrees with whom."""
     measures: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
-        (str(Criterion.NEAR), lambda row: row.near / row.problems),
-        (str(Criterion.PROVEN), lambda row: row.proven / row.problems),
+        (str(Criterion.NEAR), lambda row: _of_problems(row, row.near)),
+        (str(Criterion.PROVEN), lambda row: _of_problems(row, row.proven)),
         ("the best known objective, of its allocations", lambda row: row.same_objective),
         ("the same clients as others that are as good", lambda row: row.same_clients),
     )
     return [Choice("", name, _heat_map(summary, limit, name, share)) for name, share in measures]
+
+
+def _of_problems(row: Row, solved: int) -> float | None:
+    """The share of a row's problems; None where all were refused."""
+    return None if row.faults.refused == row.problems else solved / row.problems
 
 
 def federations_figure(records: Sequence[EndToEnd], marks: Mapping[str, Mark]) -> go.Figure:
@@ -155,6 +167,7 @@ def _heat_map(
     of = f"{len(solvers)} solvers and {len(summary.families)} families"
     alt = f"Heat map, in percent: {name}, for {of}."
     lay_out(figure, "", "", 150 + 26 * len(solvers), alt)
+    figure.update_layout(margin_t=30)  # room for the page's button
     figure.update_xaxes(showgrid=False, tickangle=-40, side="bottom")
     figure.update_yaxes(showgrid=False, autorange="reversed")
     return figure

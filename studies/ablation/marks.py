@@ -10,11 +10,11 @@ from .summary import Summary
 
 _OURS = ("#1f77bf", "#009e73", "#d55e00", "#3f9fdc")
 _HUES = {
-    Kind.MODELLER: "#8a6fd1",
-    Kind.LIBRARY: "#d48f00",
-    Kind.HEURISTIC: "#c2659a",
-    Kind.BLACK_BOX: "#8c7a3d",
-    Kind.RULE: "#7d8590",
+    Kind.MODELLER: ("#8a6fd1", "#a992e0", "#6f57b0"),
+    Kind.LIBRARY: ("#d48f00", "#b8741a", "#e0ae3f"),
+    Kind.HEURISTIC: ("#c2659a", "#d98bb8"),
+    Kind.BLACK_BOX: ("#8c7a3d", "#6f8c3d"),
+    Kind.RULE: ("#7d8590", "#a08468", "#5f8ea0"),
 }
 _SYMBOLS = ("square", "diamond", "triangle-up", "x", "star", "pentagon", "cross", "triangle-down")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -57,5 +57,6 @@ def marks_of(summary: Summary) -> Mapping[str, Mark]:
                 marks[solver] = Mark(_OURS[k % len(_OURS)], "solid", "circle", _STRONG)
             else:
                 dash, symbol = _DASHES[k % len(_DASHES)], _SYMBOLS[k % len(_SYMBOLS)]
-                marks[solver] = Mark(_HUES[kind], dash, symbol, _THIN)
+                colour = _HUES[kind][k % len(_HUES[kind])]
+                marks[solver] = Mark(colour, dash, symbol, _THIN)
     return marks

@@ -166,12 +166,14 @@ class _Page:
                 is_best = least is not None and column.worth(row) == least
                 cells.append(f"<b>{text}</b>" if is_best else text)
             lines.append((name + ours, *cells))
-        says = "; ".join(f"<b>{c.heading}</b>: {c.says}" for c in COLUMNS)
-        note = f"Best first; the best of a column is bold. {says}."
+        note = "Best first; the best of a column is bold."
         if self._summary.missing:
             names = ", ".join(map(html.escape, self._summary.missing))
             note += f" Not installed, so not measured: {names}."
-        return table("Results", ("solver", *(c.heading for c in COLUMNS)), lines, note)
+        says = "".join(f"<dt>{c.heading}</dt><dd>{c.says}</dd>" for c in COLUMNS)
+        meaning = f"<details><summary>What the columns mean</summary><dl>{says}</dl></details>\n"
+        heads = ("solver", *(column.heading for column in COLUMNS))
+        return table("Results", heads, lines, note, "wide") + meaning
 
     def _wrong(self) -> str:
         """Claims that were caught to be wrong, by `solve` or by another solver."""
@@ -184,7 +186,7 @@ class _Page:
         ]
         more = len(wrong) - len(rows)
         note = f"{more} more are in {CELLS_FILE}." if more else ""
-        listed = table("Wrong claims", ("solver", "problem", "what it claimed"), rows, note)
+        listed = table("Wrong claims", ("solver", "problem", "what it claimed"), rows, note, "text")
         return f"<section id=wrong><h2>Who was wrong</h2>{listed}</section>\n"
 
     def _federations(self) -> str:
@@ -197,7 +199,9 @@ class _Page:
         lines = [[html.escape(text) for text in row] for row in rows]
         seeds = sorted({record.seed for record in self._end_to_end})
         note = f"Means over the seeds {', '.join(map(str, seeds))}, with their range. {words.ALIKE}"
-        parts = [table("Federations", heads, lines, note)]
+        failed = {f"{r.solver}: {r.message}": None for r in self._end_to_end if r.message}
+        note += "".join(f"<br>Failed: {html.escape(says)}" for says in failed)
+        parts = [table("Federations", heads, lines, note, "wide")]
         if any(not record.message for record in self._end_to_end):
             drawn = figures.federations_figure(self._end_to_end, self._marks)
             parts.append(
@@ -234,8 +238,8 @@ class _Page:
             f"<section id=origin><h2>Where these figures come from</h2>"
             f"<p class=plain>{words.ORIGIN.format(file=CELLS_FILE)}</p>"
             f"<pre><code>{html.escape(self._command)}</code></pre>"
-            f"{table('Solvers', ('solver', 'version', 'settings'), settings)}"
-            f"{table('Runs', heads, rows)}"
+            f"{table('Solvers', ('solver', 'version', 'settings'), settings, kind='text')}"
+            f"{table('Runs', heads, rows, kind='text')}"
             f"<p class=plain>Written by fedhq {html.escape(metadata.version('fedhq'))}.</p>"
             "</section>\n"
         )
@@ -252,5 +256,5 @@ def _claim(judged: Judged) -> str:
     assert bound is not None, "what is refuted by its bound has one"
     return (
         f"no objective is below {bound:.9g}; another solver's is {best:.9g} "
-        f"({relative_text(-judged.reference.excess(bound) * -1)} less)"
+        f"({relative_text(judged.reference.excess(bound))} less)"
     )

@@ -61,7 +61,7 @@ def _who_is_fast(summary: Summary, limit: float) -> str:
         return ""
     ranked = sorted(wins.items(), key=lambda item: -item[1])
     told = [f"{solver} on {count}" for solver, count in ranked if count][:_LISTED]
-    return f"The fastest to come near, of {solved} problems that anybody did: {', '.join(told)}."
+    return f"The fastest to come near, of {solved} problems: {', '.join(told)}."
 
 
 def _how_it_grows(summary: Summary, limit: float) -> list[str]:
