@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 _T = TypeVar("_T")
 Place = tuple[str | int, ...]
+_HEADING = "the configuration has faults:"
 
 
 def validate(kind: type[_T], table: object, prefix: str = "") -> _T:
@@ -28,8 +29,23 @@ def validate(kind: type[_T], table: object, prefix: str = "") -> _T:
         return TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
         faults = [dict(fault) for fault in error.errors()]
-    lines = _lines(kind, faults, prefix)
-    raise ValueError("the configuration has faults:\n" + "\n".join(f"  {line}" for line in lines))
+    raise faulty(_lines(kind, faults, prefix))
+
+
+def faulty(lines: Sequence[str]) -> ValueError:
+    """The error that lists faults, a line each."""
+    return ValueError("\n".join([_HEADING, *(f"  {line}" for line in lines)]))
+
+
+def faults_of(error: ValueError) -> list[str]:
+    """The faults that an error lists; the error's own text where it is no such list.
+
+    Example:
+        >>> faults_of(faulty(["a = 1: too small", "b = 2: too large"]))
+        ['a = 1: too small', 'b = 2: too large']
+    """
+    heading, *lines = str(error).split("\n")
+    return [line.strip() for line in lines] if heading == _HEADING else [str(error)]
 
 
 def _lines(kind: type, faults: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:

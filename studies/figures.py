@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
@@ -167,13 +167,12 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
     rows = [[done.get((client, number)) for number in rounds] for client in order]
     z = [[None if c is None else names.index(c.strategy) for c in row] for row in rows]
     text = [["" if c is None else _did(c) for c in row] for row in rows]
-    edges = [(k, k + side) for k in range(len(names)) for side in (0, 1)]
-    steps = [(edge / len(names), palette.strategies[names[k]]) for k, edge in edges]
     gap = 1 if len(order) <= 60 and len(rounds) <= 100 else 0
     figure = go.Figure()
     figure.add_heatmap(
         x=rounds, y=[str(client) for client in order], z=z, text=text, xgap=gap, ygap=gap,
-        colorscale=steps, zmin=-0.5, zmax=len(names) - 0.5, showscale=False, hoverongaps=False,
+        colorscale=steps_of(list(palette.strategies.values())), zmin=-0.5, zmax=len(names) - 0.5,
+        showscale=False, hoverongaps=False,
         hovertemplate="client %{y}, round %{x}<br>%{text}<extra></extra>",
     )  # fmt: skip
     alt = (
@@ -181,7 +180,8 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
         f"scenario {run.scenario}, seed {run.seed}."
     )
     lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
-    _add_legend(figure, palette, [c for row in rows for c in row if c and c.status in _LOST])
+    add_strategies(figure, palette.strategies)
+    _add_lost(figure, [c for row in rows for c in row if c and c.status in _LOST])
     figure.update_xaxes(showgrid=False, tickformat="d", dtick=1 if len(rounds) <= 10 else None)
     figure.update_xaxes(range=[rounds[0] - 0.5, rounds[-1] + 0.5])
     figure.update_yaxes(type="category", range=[len(order) - 0.5, -0.5], showgrid=False)
@@ -215,7 +215,7 @@ def waterfall_figure(run: RunResult, palette: Palette) -> go.Figure:
         f"scenario {run.scenario}, seed {run.seed}; {says}."
     )
     lay_out(figure, "client, slowest first", "simulated time, s", 400, alt)
-    _add_legend(figure, palette)
+    add_strategies(figure, palette.strategies)
     figure.update_layout(bargap=0.18)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(range=[0, 1.2 * max([last.round_seconds, *y])])
@@ -244,18 +244,28 @@ def add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) ->
     )  # fmt: skip
 
 
-def _add_legend(figure: go.Figure, palette: Palette, lost: Sequence[ClientRecord] = ()) -> None:
-    """The strategies' colours, and crosses where an update was lost or late."""
-    for name, colour in palette.strategies.items():
+def steps_of(colours: Sequence[str]) -> list[tuple[float, str]]:
+    """A colour scale without transitions: 0, 1, ... of a heat map from -0.5 on."""
+    edges = [(k, k + side) for k in range(len(colours)) for side in (0, 1)]
+    return [(edge / len(colours), colours[k]) for k, edge in edges]
+
+
+def add_strategies(figure: go.Figure, colours: Mapping[str, str]) -> None:
+    """A legend of strategies and their colours, for a figure whose marks have none."""
+    for name, colour in colours.items():
         marker = {"color": colour, "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=plain(name))
+    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
+
+
+def _add_lost(figure: go.Figure, lost: Sequence[ClientRecord]) -> None:
+    """Crosses where an update was lost or late."""
     if lost:
         x, y = [c.round for c in lost], [str(c.client) for c in lost]
         marker = {"symbol": "x", "size": 7, "color": _FAILED}
         figure.add_scatter(
             x=x, y=y, name="lost or late", mode="markers", marker=marker, hoverinfo="skip"
         )
-    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
 
 
 def lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: str) -> None:

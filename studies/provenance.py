@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -38,6 +40,12 @@ class Provenance:
     system: str
     cores: int
     started: str
+
+    @property
+    def key(self) -> str:
+        """A short digest of all but the time: the same for all processes that are alike."""
+        told = json.dumps({**asdict(self), "started": ""}, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     @classmethod
     def here(cls, packages: Sequence[str] = ()) -> Provenance:

@@ -32,7 +32,7 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"an override must be `key=value`, but got {override!r}.")
-        _insert(table, key.strip(), _read_value(text.strip()))
+        insert_(table, key.strip(), _read_value(text.strip()))
     return table
 
 
@@ -65,7 +65,18 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _insert(table: dict[str, Any], key: str, value: object) -> None:
+def insert_(table: dict[str, Any], key: str, value: object) -> None:
+    """Sets a dotted key of a nested table, in place; a number steps into a list.
+
+    Raises:
+        ValueError: If the key fits no place.
+
+    Example:
+        >>> table = {"fleet": {"classes": [{"slowdown": 1}]}}
+        >>> insert_(table, "fleet.classes.0.slowdown", 7)
+        >>> table
+        {'fleet': {'classes': [{'slowdown': 7}]}}
+    """
     path = [part.strip() for part in key.split(".")]
     if not all(path):
         raise ValueError(f"`{key}` cannot be set: every part between its dots must be a name.")

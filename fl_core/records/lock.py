@@ -11,6 +11,10 @@ from ...allocator.errors import CheckpointError
 LOCK_FILE = ".lock"
 
 
+class FolderBusyError(CheckpointError):
+    """Another process trains in the folder."""
+
+
 class RunLock:
     """Held while a run's folder is written; the system frees it when the process ends, however.
 
@@ -18,7 +22,8 @@ class RunLock:
         folder: The run's; it must exist.
 
     Raises:
-        CheckpointError: On entering, if another process holds it.
+        FolderBusyError: On entering, if another process holds it.
+        CheckpointError: On entering, if the folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -26,7 +31,7 @@ class RunLock:
         ...     RunLock(Path(folder)).__enter__()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        fedhq.allocator.errors.CheckpointError: `one process trains in .../... a time` must hold...
+        fedhq.fl_core.records.lock.FolderBusyError: `one process trains in .../... a time` must...
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +48,7 @@ class RunLock:
         if not _lock(self._file):
             os.close(self._file)
             self._file = None
-            raise CheckpointError(
+            raise FolderBusyError(
                 f"`one process trains in {self._folder} at a time` must hold, but another does. "
                 "Wait for it, or take another folder."
             )
