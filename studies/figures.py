@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
@@ -18,12 +18,12 @@ from .palette import LAST_ARM, Palette
 from .results import Comparison, FrontierView, RunResult
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_INK = "#7d8590"
-_GRID = "rgba(125, 133, 144, 0.22)"
-_SYMBOLS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+INK = "#7d8590"
+GRID = "rgba(125, 133, 144, 0.22)"
+SYMBOLS = ("square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 _FAILED = "#d1242f"
 _LOST = ("failed", "dropped", "late", "refused")
-_NAME = "<extra></extra><b>%{fullData.name}</b><br>"
+NAME = "<extra></extra><b>%{fullData.name}</b><br>"
 
 
 def accuracy_figure(comparison: Comparison, scenario: str, palette: Palette) -> go.Figure:
@@ -31,21 +31,32 @@ def accuracy_figure(comparison: Comparison, scenario: str, palette: Palette) -> 
     figure = go.Figure()
     ends = []
     for k, arm in enumerate(comparison.arms):
-        points = _mean_points(comparison.of(scenario, arm))
+        points = mean_points([_curve(run) for run in comparison.of(scenario, arm)])
         if points:
             last = arm == comparison.arms[-1]
-            symbol = "circle" if last else _SYMBOLS[k % len(_SYMBOLS)]
-            _add_arm(figure, arm, points, palette.arms[arm], symbol, 3.4 if last else 1.8)
+            symbol = "circle" if last else SYMBOLS[k % len(SYMBOLS)]
+            add_arm(figure, arm, points, palette.arms[arm], symbol, 3.4 if last else 1.8)
             ends.append(f"{arm} {points[-1].accuracy:.3f} after {points[-1].seconds:.1f} s")
-    _add_level(figure, comparison.target_accuracy, f"target {comparison.target_accuracy:g}", "left")
+    add_level(figure, comparison.target_accuracy, f"target {comparison.target_accuracy:g}", "left")
     alt = f"Line chart: deployed accuracy against simulated time in {scenario}. {'; '.join(ends)}."
-    _lay_out(figure, "simulated time, s", "deployed accuracy", 460, alt)
+    lay_out(figure, "simulated time, s", "deployed accuracy", 460, alt)
     figure.update_xaxes(rangemode="tozero")
     return figure
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
+    """Accuracy after a round, over the seeds that were evaluated after it.
+
+    Args:
+        round: Number of the round.
+        seconds: Mean simulated time of its end.
+        accuracy: Mean deployed accuracy.
+        low: The worst seed's.
+        high: The best seed's.
+        seeds: How many.
+    """
+
     round: int
     seconds: float
     accuracy: float
@@ -54,25 +65,37 @@ class _Point:
     seeds: int
 
 
-def _mean_points(runs: Sequence[RunResult]) -> list[_Point]:
-    """Means over the seeds that were evaluated after the same round."""
+def _curve(run: RunResult) -> list[tuple[int, float, float]]:
+    """Round, simulated time and accuracy of every round that was evaluated."""
+    return [
+        (r.round, r.simulated_seconds, r.deployed_accuracy)
+        for r in run.rounds
+        if r.deployed_accuracy is not None
+    ]
+
+
+def mean_points(curves: Sequence[Sequence[tuple[int, float, float]]]) -> list[Point]:
+    """Means over the seeds that were evaluated after the same round.
+
+    Args:
+        curves: Of every seed: round, simulated time and accuracy of every round.
+    """
     by_round: dict[int, list[tuple[float, float]]] = {}
-    for run in runs:
-        for r in run.rounds:
-            if r.deployed_accuracy is not None:
-                at = (r.simulated_seconds, r.deployed_accuracy)
-                by_round.setdefault(r.round, []).append(at)
+    for curve in curves:
+        for number, seconds, accuracy in curve:
+            by_round.setdefault(number, []).append((seconds, accuracy))
     points = []
     for number, found in sorted(by_round.items()):
-        seconds, accuracy = zip(*found, strict=True)
-        middle = (statistics.fmean(seconds), statistics.fmean(accuracy))
-        points.append(_Point(number, *middle, min(accuracy), max(accuracy), len(found)))
+        times, values = zip(*found, strict=True)
+        middle = (statistics.fmean(times), statistics.fmean(values))
+        points.append(Point(number, *middle, min(values), max(values), len(found)))
     return points
 
 
-def _add_arm(
-    figure: go.Figure, arm: str, points: Sequence[_Point], colour: str, symbol: str, width: float
+def add_arm(
+    figure: go.Figure, arm: str, points: Sequence[Point], colour: str, symbol: str, width: float
 ) -> None:
+    """A line of mean accuracies, and the range over the seeds behind it."""
     x, y = [p.seconds for p in points], [p.accuracy for p in points]
     band = [p.low for p in points] + [p.high for p in reversed(points)]
     ranges = [f"<br>{p.low:.3f} to {p.high:.3f} over {p.seeds} seeds" for p in points]
@@ -86,8 +109,8 @@ def _add_arm(
     data = [[p.round, text] for p, text in zip(points, ranges, strict=True)]
     hover = "round %{customdata[0]}, %{x:.1f} s<br>deployed accuracy %{y:.3f}%{customdata[1]}"
     figure.add_scatter(
-        x=x, y=y, name=_text(arm), legendgroup=arm, mode="lines+markers", customdata=data,
-        hovertemplate=_NAME + hover, line={"color": colour, "width": width},
+        x=x, y=y, name=plain(arm), legendgroup=arm, mode="lines+markers", customdata=data,
+        hovertemplate=NAME + hover, line={"color": colour, "width": width},
         marker={"symbol": symbol, "size": 7, "maxdisplayed": 12},
     )  # fmt: skip
 
@@ -95,12 +118,12 @@ def _add_arm(
 def frontier_figure(views: Sequence[FrontierView]) -> go.Figure:
     """Round time against predicted loss, with the chosen point marked."""
     figure = go.Figure()
-    hover = _NAME + "round time %{x:.3g} s<br>predicted loss %{y:.3g}"
+    hover = NAME + "round time %{x:.3g} s<br>predicted loss %{y:.3g}"
     chosen = []
     for k, view in enumerate(views):
         x, y = [float(t) for t in view.round_seconds], [float(v) for v in view.loss]
         here, number = view.chosen, f" {k + 1}" if len(views) > 1 else ""
-        line = {"color": _INK, "width": 1.5, "shape": "hv", "dash": "dot" if k else "solid"}
+        line = {"color": INK, "width": 1.5, "shape": "hv", "dash": "dot" if k else "solid"}
         figure.add_scatter(
             x=x, y=y, name="frontier" + number, mode="lines+markers", line=line, marker_size=7,
             hovertemplate=hover,
@@ -111,9 +134,9 @@ def frontier_figure(views: Sequence[FrontierView]) -> go.Figure:
             hovertemplate=hover,
         )  # fmt: skip
         chosen.append(f"chosen{number}: {x[here]:.3g} s, loss {y[here]:.3g}")
-        _add_pointer(figure, x[here], y[here], chosen[-1], x[here] < (x[0] + x[-1]) / 2)
+        add_pointer(figure, x[here], y[here], chosen[-1], x[here] < (x[0] + x[-1]) / 2)
     alt = f"Frontier of round time and predicted loss. {'; '.join(chosen)}."
-    _lay_out(figure, "round time, s", "predicted accuracy loss", 400, alt)
+    lay_out(figure, "round time, s", "predicted accuracy loss", 400, alt)
     return figure
 
 
@@ -144,21 +167,21 @@ def allocation_figure(run: RunResult, order: Sequence[int], palette: Palette) ->
     rows = [[done.get((client, number)) for number in rounds] for client in order]
     z = [[None if c is None else names.index(c.strategy) for c in row] for row in rows]
     text = [["" if c is None else _did(c) for c in row] for row in rows]
-    edges = [(k, k + side) for k in range(len(names)) for side in (0, 1)]
-    steps = [(edge / len(names), palette.strategies[names[k]]) for k, edge in edges]
     gap = 1 if len(order) <= 60 and len(rounds) <= 100 else 0
     figure = go.Figure()
     figure.add_heatmap(
         x=rounds, y=[str(client) for client in order], z=z, text=text, xgap=gap, ygap=gap,
-        colorscale=steps, zmin=-0.5, zmax=len(names) - 0.5, showscale=False, hoverongaps=False,
+        colorscale=steps_of(list(palette.strategies.values())), zmin=-0.5, zmax=len(names) - 0.5,
+        showscale=False, hoverongaps=False,
         hovertemplate="client %{y}, round %{x}<br>%{text}<extra></extra>",
     )  # fmt: skip
     alt = (
         f"Heat map: strategy of {len(order)} clients in {len(rounds)} rounds, arm {run.arm}, "
         f"scenario {run.scenario}, seed {run.seed}."
     )
-    _lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
-    _add_legend(figure, palette, [c for row in rows for c in row if c and c.status in _LOST])
+    lay_out(figure, "round", "client", 150 + min(max(20 * len(order), 110), 560), alt)
+    add_strategies(figure, palette.strategies)
+    _add_lost(figure, [c for row in rows for c in row if c and c.status in _LOST])
     figure.update_xaxes(showgrid=False, tickformat="d", dtick=1 if len(rounds) <= 10 else None)
     figure.update_xaxes(range=[rounds[0] - 0.5, rounds[-1] + 0.5])
     figure.update_yaxes(type="category", range=[len(order) - 0.5, -0.5], showgrid=False)
@@ -180,19 +203,19 @@ def waterfall_figure(run: RunResult, palette: Palette) -> go.Figure:
         hovertemplate="client %{x}<br>%{text}<extra></extra>",
     )  # fmt: skip
     says = f"round time {last.round_seconds:.3g} s"
-    _add_level(figure, last.round_seconds, says, "right")
+    add_level(figure, last.round_seconds, says, "right")
     place = next((k for k, c in enumerate(clients) if c.client == last.bottleneck), None)
     if place is not None:
         waits = f"everybody waits for client {last.bottleneck}"
         left = place < len(clients) / 2
-        _add_pointer(figure, place, clients[place].seconds, waits, left)
+        add_pointer(figure, place, clients[place].seconds, waits, left)
         says += f"; {waits}"
     alt = (
         f"Bar chart: seconds of {len(clients)} clients in round {last.round}, arm {run.arm}, "
         f"scenario {run.scenario}, seed {run.seed}; {says}."
     )
-    _lay_out(figure, "client, slowest first", "simulated time, s", 400, alt)
-    _add_legend(figure, palette)
+    lay_out(figure, "client, slowest first", "simulated time, s", 400, alt)
+    add_strategies(figure, palette.strategies)
     figure.update_layout(bargap=0.18)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(range=[0, 1.2 * max([last.round_seconds, *y])])
@@ -206,42 +229,52 @@ def _did(record: ClientRecord) -> str:
     return f"{record.strategy}, {record.seconds:.3g} s{lost}"
 
 
-def _add_level(figure: go.Figure, y: float, text: str, side: str) -> None:
+def add_level(figure: go.Figure, y: float, text: str, side: str) -> None:
     """A dashed horizontal line with its text at one end."""
-    line = {"dash": "dash", "width": 1.5, "color": _INK}
+    line = {"dash": "dash", "width": 1.5, "color": INK}
     note = {"text": text, "font_size": 12, "xanchor": side}
     figure.add_hline(y=y, line=line, annotation=note, annotation_position=f"top {side}")
 
 
-def _add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) -> None:
+def add_pointer(figure: go.Figure, x: float, y: float, text: str, left: bool) -> None:
     """A text above a point with a line to it; to its right for a point on the left."""
     figure.add_annotation(
         x=x, y=y, text=text, ax=16 if left else -16, ay=-36, xanchor="left" if left else "right",
-        arrowcolor=_INK, arrowwidth=1.2, arrowhead=0,
+        arrowcolor=INK, arrowwidth=1.2, arrowhead=0,
     )  # fmt: skip
 
 
-def _add_legend(figure: go.Figure, palette: Palette, lost: Sequence[ClientRecord] = ()) -> None:
-    """The strategies' colours, and crosses where an update was lost or late."""
-    for name, colour in palette.strategies.items():
+def steps_of(colours: Sequence[str]) -> list[tuple[float, str]]:
+    """A colour scale without transitions: 0, 1, ... of a heat map from -0.5 on."""
+    edges = [(k, k + side) for k in range(len(colours)) for side in (0, 1)]
+    return [(edge / len(colours), colours[k]) for k, edge in edges]
+
+
+def add_strategies(figure: go.Figure, colours: Mapping[str, str]) -> None:
+    """A legend of strategies and their colours, for a figure whose marks have none."""
+    for name, colour in colours.items():
         marker = {"color": colour, "symbol": "square", "size": 12}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=_text(name))
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=plain(name))
+    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
+
+
+def _add_lost(figure: go.Figure, lost: Sequence[ClientRecord]) -> None:
+    """Crosses where an update was lost or late."""
     if lost:
         x, y = [c.round for c in lost], [str(c.client) for c in lost]
         marker = {"symbol": "x", "size": 7, "color": _FAILED}
         figure.add_scatter(
             x=x, y=y, name="lost or late", mode="markers", marker=marker, hoverinfo="skip"
         )
-    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
 
 
-def _lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: str) -> None:
+def lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: str) -> None:
     """What all figures share: no background, mid-tone ink, the legend on top, room on phones."""
-    axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "linecolor": _GRID}
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID}
     font = {"family": FONT, "size": 13}
     figure.update_layout(
         template=go.layout.Template(), meta=alt, height=height, hovermode="closest",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={**font, "color": _INK}, showlegend=True,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={**font, "color": INK}, showlegend=True,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"font": font, "align": "left", "namelength": -1},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -250,6 +283,6 @@ def _lay_out(figure: go.Figure, x_title: str, y_title: str, height: int, alt: st
     )  # fmt: skip
 
 
-def _text(name: str) -> str:
+def plain(name: str) -> str:
     """A name for plotly, which reads tags and entities in every text."""
     return html.escape(name, quote=False)

@@ -1,7 +1,8 @@
 """What every report page holds whatever was compared: its head, words, style and script.
 
 The style has a light and a dark set of colours; the script draws the figures with plotly, gives
-them the page's colours, and draws them anew when the colours or the chosen arm change.
+them the page's colours, and draws them anew when the colours or the chosen arm change. What is far
+below the window is drawn when it comes near.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ SCRIPT = """
     Object.assign(layout.font, {color: colour("soft"), size: narrow ? 12 : 13});
     Object.assign(layout.hoverlabel, {bgcolor: colour("card"), bordercolor: colour("line")});
     layout.hoverlabel.font.color = colour("ink");
-    for (const axis of [layout.xaxis, layout.yaxis]) {
+    for (const name in layout) {
+      if (!/^[xy]axis/.test(name)) continue;
+      const axis = layout[name];
       axis.gridcolor = axis.linecolor = colour("grid");
       axis.tickfont = {...axis.tickfont, color: colour("soft")};
     }
@@ -113,12 +116,24 @@ SCRIPT = """
     config.displayModeBar = narrow || touch ? false : "hover";
     Plotly.react(plot, figure.data, themed(figure.layout, narrow), config);
   };
-  const all = document.querySelectorAll(".plot");
-  all.forEach(draw);
-  dark.addEventListener("change", () => all.forEach(draw));
+  const waiting = new Set(document.querySelectorAll(".plot"));
+  const drawn = new Set();
+  const show = (plot) => {
+    if (!waiting.delete(plot)) return;
+    near.unobserve(plot);
+    drawn.add(plot);
+    draw(plot);
+  };
+  const near = new IntersectionObserver((entries) => entries.forEach((entry) => {
+    if (entry.isIntersecting) show(entry.target);
+  }), {rootMargin: "500px"});
+  waiting.forEach((plot) => near.observe(plot));
+  addEventListener("beforeprint", () => waiting.forEach(show));
+  dark.addEventListener("change", () => drawn.forEach(draw));
   document.querySelectorAll("select").forEach((select) => select.addEventListener("change", () =>
     document.querySelectorAll(`select[data-scenario="${select.dataset.scenario}"]`)
       .forEach((other) => { other.value = select.value;
-        draw(other.closest("figure").querySelector(".plot")); })));
+        const plot = other.closest("figure").querySelector(".plot");
+        if (drawn.has(plot)) draw(plot); })));
 })();
 """

@@ -16,7 +16,7 @@ LAST_ARM = "#009e73"
 """Of a comparison's last arm, and of what it chose."""
 
 _METHODS = dict(zip(Method, ("#aab2bc", "#c2659a", "#d48f00", "#1f77bf"), strict=True))
-_HYBRIDS = ("#d55e00", "#767d87", "#3f9fdc", "#8a6fd1", "#8c7a3d", "#4f8a8b")
+HYBRIDS = ("#d55e00", "#767d87", "#3f9fdc", "#8a6fd1", "#8c7a3d", "#4f8a8b")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Palette:
         done: dict[str, set[str]] = {arm: set() for arm in comparison.arms}
         for result in comparison.results:
             done.setdefault(result.arm, set()).update(c.strategy for c in result.clients)
-        strategies = _strategy_colours(set().union(*done.values()))
-        spare = iter(_HYBRIDS * len(done))
+        strategies = strategy_colours(set().union(*done.values()))
+        spare = iter(HYBRIDS * len(done))
         arms: dict[str, str] = {}
         for arm in comparison.arms:
             own = next(iter(done[arm])) if len(done[arm]) == 1 else ""
@@ -51,7 +51,7 @@ class Palette:
         return cls(strategies, arms)
 
 
-def _strategy_colours(texts: Iterable[str]) -> dict[str, str]:
+def strategy_colours(texts: Iterable[str]) -> dict[str, str]:
     """One hue a method; more bits are paler."""
     order = list(Method)
     parsed = sorted(

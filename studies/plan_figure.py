@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..allocator import Allocation, FedHQError, Frontier
 from ..allocator.explain.quantities import POINTS, SECONDS
-from . import page
+from .document import Document
 from .results import FrontierView
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ def frontier_page(title: str, frontier: Frontier, chosen: Allocation, command: s
     Returns:
         The page as HTML.
     """
-    from plotly.offline import get_plotlyjs
-
     from .figures import frontier_figure
 
     nearest = _nearest(frontier, chosen)
@@ -59,21 +56,15 @@ def frontier_page(title: str, frontier: Frontier, chosen: Allocation, command: s
     view = FrontierView(title, 0, frontier.round_seconds[drawn], points, drawn.index(nearest))
     figure = frontier_figure([view])
     _mark(figure, chosen)
-    plots = json.dumps([[figure.to_plotly_json()]], separators=(",", ":")).replace("<", "\\u003c")
-    name = html.escape(title)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n{page.HEAD}\n<title>{name} · fedhq plan'
-        f"</title>\n<style>{page.STYLE}{_STYLE}</style>\n</head>\n<body>\n<header>\n"
-        f"<p class=kicker>fedhq plan</p>\n<h1>{name}</h1>\n<p class=lead>{_lead(chosen)}</p>\n"
-        f"</header>\n<main>\n<noscript><p>The figure needs JavaScript; the table does not.</p>"
-        f"</noscript>\n<figure><div class=bar><h3>What is on offer</h3></div>"
-        f'<div class=plot role=img data-plot=0 style="height:{figure.layout.height}px" '
-        f'aria-label="{html.escape(figure.layout.meta)}"></div>'
-        f"<figcaption>{_READ}</figcaption></figure>\n{_table(frontier, chosen, nearest)}</main>\n"
-        f"<footer><p>Written by fedhq {html.escape(metadata.version('fedhq'))} with:</p>"
-        f"<pre><code>{html.escape(command)}</code></pre></footer>\n"
-        f'<script type="application/json" id="plots">{plots}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>{page.SCRIPT}</script>\n</body>\n</html>\n"
+    document = Document(title, "fedhq plan")
+    offer = document.figure("What is on offer", _READ, [figure])
+    made = html.escape(metadata.version("fedhq"))
+    return document.render(
+        f"<p class=lead>{_lead(chosen)}</p>\n",
+        f"{offer}{_table(frontier, chosen, nearest)}",
+        f"<footer><p>Written by fedhq {made} with:</p>"
+        f"<pre><code>{html.escape(command)}</code></pre></footer>",
+        _STYLE,
     )
 
 

@@ -1,0 +1,133 @@
+"""The command `fedhq study report`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .policy import Policies
+    from .view import StudyView
+
+_DESCRIPTION = """Writes one static page of a search, or of several on one frontier: the feasible
+best for what you prefer, trials against what is provably best, regret, who does what and who is
+waited for, prices, and where every number comes from. The page needs no server and no network."""
+_EXAMPLES = """examples:
+  fedhq study report runs/search                         runs/search/report.html
+  fedhq study report runs/tpe runs/gp --out both.html    two searches on one frontier
+  fedhq study report runs/search --prefer knee --prefer most-accurate-within=6
+  fedhq study report postgresql+psycopg://me@host/studies --name search --out search.html
+  fedhq study report runs/search --trial 12              one trial, planned again
+  fedhq study report runs/search --trial 12 --config trial-12.toml && fedhq run trial-12.toml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds all options of the command, and what it does."""
+    parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "places", nargs="+", metavar="PLACE", help="a search's folder, or its storage's address"
+    )
+    parser.add_argument(
+        "--name", dest="names", action="append", default=[], metavar="STUDY",
+        help="which study of a storage; repeatable: several of one storage, or one a place",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="the page (default: report.html in the folder; of several places or a storage, here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prefer", action="append", default=[], metavar="RULE",
+        help="show the feasible best for it: knee, fastest-within=LOSS (of the most accurate), "
+        "most-accurate-within=SECONDS or tradeoff=SECONDS (per unit of loss); repeatable",
+    )  # fmt: skip
+    parser.add_argument("--trial", type=int, metavar="N", help="print this trial instead of a page")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="with --trial: write its run as TOML"
+    )
+    parser.set_defaults(command=run, resumes=False)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Writes the page, or prints a trial."""
+    from .opening import read_search
+    from .preferences import read_preference
+    from .storage import close_storage
+    from .view import StudyView
+
+    preferences = tuple(map(read_preference, options.prefer))
+    if options.config is not None and options.trial is None:
+        raise ValueError("--config is a trial's. Name one with --trial.")
+    asked = _asked(options.places, options.names)
+    with ExitStack() as open_studies:
+        studies = []
+        for place, name in asked:
+            study = read_search(place, name)
+            open_studies.callback(close_storage, study._storage)
+            studies.append(study)
+        views = [StudyView.of(study) for study in studies]
+        if options.trial is not None:
+            _show_trial(views, options.trial, options.config)
+            return
+        from .details import Details
+        from .report import check_comparable, write_report
+        from .report_parts import place_text
+        from .storage import address_of
+
+        check_comparable(views)
+        details = [
+            Details.of(
+                study,
+                view,
+                place_text(address_of(place), view.name if name else ""),
+                partial(_policies, view),
+                preferences,
+            )
+            for study, view, (place, name) in zip(studies, views, asked, strict=True)
+        ]
+    out = options.out or _usual_out(options.places)
+    write_report(out, views, details, options.given, preferences)
+    print(f"report: {out}")
+
+
+def _policies(view: StudyView) -> Policies:
+    from .policy import Policies
+    from .settings import parse_search
+
+    return Policies(parse_search(view.record.config))
+
+
+def _asked(places: Sequence[str], names: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The studies that are asked for, by place and name."""
+    if not names:
+        return [(place, None) for place in places]
+    if len(places) == 1:
+        return [(places[0], name) for name in names]
+    if len(names) == len(places):
+        return list(zip(places, names, strict=True))
+    raise ValueError(
+        f"--name: {len(names)} names for {len(places)} places. Give one a place, or one place."
+    )
+
+
+def _usual_out(places: Sequence[str]) -> Path:
+    folder = Path(places[0]) if len(places) == 1 and Path(places[0]).is_dir() else Path()
+    return folder / "report.html"
+
+
+def _show_trial(views: Sequence[StudyView], trial_number: int, config: Path | None) -> None:
+    from ..writing import write_at_once
+    from .trial_text import trial_config, trial_of, trial_text
+
+    if len(views) > 1:
+        raise ValueError(f"--trial {trial_number}: is of one study, but {len(views)} are named.")
+    trial = trial_of(views[0], trial_number)
+    print(trial_text(views[0], trial))
+    if config is not None:
+        write_at_once(config, trial_config(views[0], trial))
+        print(f"configuration: {config}")

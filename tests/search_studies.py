@@ -1,0 +1,183 @@
+"""Searches as `fedhq study search` leaves them, made in a moment: real policies on a real program.
+
+A policy is `{"allocation.solver": ..., "allocation.pick_loss": ..., "allocation.share": ...}`; its
+allocation is what the allocator decides for a federated problem, its measures are the program's.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from fedhq.allocator import (
+    FastestWithin,
+    HardwareOnly,
+    Random,
+    Strategy,
+    pareto_frontier,
+    solve,
+)
+from fedhq.allocator.instances import FAMILIES
+from fedhq.studies.provenance import Provenance
+from fedhq.studies.search.record import (
+    REASON_KEY,
+    SOURCE_KEY,
+    STUDY_KEY,
+    TRIAL_KEY,
+    StudyRecord,
+    TrialRecord,
+    digits,
+    to_json,
+)
+
+SPACE = {
+    "allocation.solver": CategoricalDistribution(["fedhq", "hardware-only", "random"]),
+    "allocation.pick_loss": FloatDistribution(0.001, 0.3, log=True),
+    "allocation.share": FloatDistribution(0.0, 1.0),
+}
+QAT, PTQ = Strategy.parse("qat-w2a2"), Strategy.parse("ptq-w2a2")
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    problem: object
+    solution: object
+
+
+class Policies:
+    """Plans policies for one problem, as the search's own class does for a configuration."""
+
+    def __init__(self, clients=30, seed=0):
+        self.problem = FAMILIES["federated"](seed, clients)
+        free = replace(self.problem, budgets=(), min_participation=0.0, tradeoff=None)
+        self.free = free
+        self.frontier = pareto_frontier(free)
+        self._done = {}
+
+    def plan(self, params, seed=None):
+        key = (*sorted(params.items()), seed)
+        if key not in self._done:
+            self._done[key] = Planned(self.free, solve(self.free, self._solver(params, seed or 0)))
+        return self._done[key]
+
+    def _solver(self, params, seed):
+        match params["allocation.solver"]:
+            case "fedhq":
+                # the frontier's own allocations: found once
+                k = self.frontier.pick(FastestWithin(params["allocation.pick_loss"]))
+                return _Fixed(self.frontier.allocation(k).choice)
+            case "hardware-only":
+                return HardwareOnly(QAT, PTQ)
+        return Random(QAT, PTQ, params["allocation.share"], seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fixed:
+    choice: object
+
+    def __call__(self, problem):
+        from fedhq.allocator import Answer, Status
+
+        return Answer(Status.FEASIBLE, self.choice)
+
+
+def study_record(policies, evaluate="model", tradeoff=None, limits=None, **changes):
+    frontier = policies.frontier
+    points = zip(frontier.round_seconds.tolist(), frontier.loss.tolist(), strict=True)
+    objectives = changes.pop("objectives", ("round_seconds", "accuracy_loss"))
+    search = {"evaluate": evaluate, "objectives": objectives, "tradeoff": tradeoff}
+    base = StudyRecord(
+        config={"problem": {"path": "fleet.json"}, "search": search},
+        digest="0123456789abcdef",
+        objectives=objectives if tradeoff is None else ("objective",),
+        limits=limits or {},
+        menu=tuple(map(str, policies.free.strategies)),
+        clients=policies.free.num_clients,
+        frontier=tuple(points),
+        frontier_gap=frontier.gap,
+        command="fedhq study search fleet.toml --out runs/search",
+        provenance={"a1b2": Provenance.here(["optuna"]).__dict__},
+    )
+    return replace(base, **changes)
+
+
+def trial_record(plan, evaluated="model", seeds=(0,), rng=None):
+    allocation = plan.solution.allocation
+    per_seed = []
+    for _ in seeds:
+        noise = 0.0 if rng is None else float(rng.normal(0, 0.01))
+        loss = min(max(allocation.loss + noise, 0.0), 1.0)
+        per_seed.append({"round_seconds": allocation.round_seconds, "accuracy_loss": loss})
+    means = {key: float(np.mean([own[key] for own in per_seed])) for key in per_seed[0]}
+    return TrialRecord(
+        evaluated=evaluated,
+        seeds=tuple(seeds),
+        measures=means,
+        per_seed=tuple(per_seed),
+        menu=tuple(map(str, allocation.strategies)),
+        choice=digits(allocation.choice.tolist()),
+        bottleneck=allocation.bottleneck,
+        solver=plan.solution.solver,
+        status=str(plan.solution.status),
+        gap=None,
+        wall_seconds=0.01,
+        digest="abc",
+        provenance="a1b2",
+    )
+
+
+def make_study(
+    trials=60, policies=None, seed=0, name="search", evaluate="model", tradeoff=None, limits=None,
+    seeds=(0,), failed=0, storage=None, **changes,
+):  # fmt: skip
+    """A study of so many finished trials; the first three were given, the rest drawn at random."""
+    policies = policies or Policies()
+    record = study_record(policies, evaluate, tradeoff, limits, **changes)
+    directions = ["minimize"] * len(record.objectives)
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    study.set_user_attr(STUDY_KEY, to_json(record))
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(trials):
+        source = ("frontier", "frontier", "uniform")[k] if k < 3 else "sampler"
+        params = _params(k, rng)
+        noise = rng if evaluate == "training" else None
+        done = trial_record(policies.plan(params, seeds[0]), evaluate, seeds, noise)
+        made.append(_trial(done, params, source, record, tradeoff))
+    for _ in range(failed):
+        made.append(
+            create_trial(
+                state=TrialState.FAIL,
+                params=_params(9, rng),
+                distributions=SPACE,
+                user_attrs={SOURCE_KEY: "sampler", REASON_KEY: "the <device> went away"},
+            )
+        )
+    study.add_trials(made)
+    return study
+
+
+def _params(k, rng):
+    if k < 2:
+        return {"allocation.solver": "fedhq", "allocation.pick_loss": (0.02, 0.1)[k],
+                "allocation.share": 0.5}  # fmt: skip
+    solver = "random" if k == 2 else ("fedhq", "hardware-only", "random")[rng.integers(3)]
+    share = 1.0 if k == 2 else float(np.round(rng.random(), 2))
+    pick = float(np.round(np.exp(rng.uniform(np.log(0.001), np.log(0.3))), 3))
+    return {"allocation.solver": solver, "allocation.pick_loss": pick, "allocation.share": share}
+
+
+def _trial(done, params, source, record, tradeoff):
+    measures = dict(done.measures)
+    if tradeoff is not None:
+        measures["objective"] = measures["round_seconds"] + tradeoff * measures["accuracy_loss"]
+        done = replace(done, measures=measures)
+    return create_trial(
+        values=[measures[name] for name in record.objectives],
+        params=params,
+        distributions=SPACE,
+        user_attrs={TRIAL_KEY: to_json(done), SOURCE_KEY: source},
+        constraints={key: done.measures[key] / limit - 1 for key, limit in record.limits.items()},
+    )
