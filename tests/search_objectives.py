@@ -7,8 +7,15 @@ from pathlib import Path
 
 import optuna
 
+from fedhq.studies.search.workers import Tools
 
-def make_square(folder: str, seconds: float = 0.0):
+
+def make_random(objective, worker: int, seed: int = 0) -> Tools:
+    """An objective, with a sampler whose seed is the worker's."""
+    return Tools(objective, optuna.samplers.RandomSampler(seed + worker))
+
+
+def make_square(folder: str, seconds: float, worker: int) -> Tools:
     """A sum of squares that leaves a file for each evaluation: begun, then ended."""
 
     def square(trial: optuna.Trial) -> float:
@@ -19,10 +26,10 @@ def make_square(folder: str, seconds: float = 0.0):
         begun.rename(begun.with_suffix(".ended"))
         return x * x + y * y
 
-    return square
+    return make_random(square, worker)
 
 
-def make_deadly(folder: str):
+def make_deadly(folder: str, worker: int) -> Tools:
     """Kills its process in every third trial that is no retry."""
 
     def deadly(trial: optuna.Trial) -> float:
@@ -32,10 +39,10 @@ def make_deadly(folder: str):
             os.kill(os.getpid(), signal.SIGKILL)
         return x * x
 
-    return deadly
+    return make_random(deadly, worker)
 
 
-def make_suicidal():
+def make_suicidal(worker: int) -> Tools:
     """Kills its process in every trial."""
 
     def suicidal(trial: optuna.Trial) -> float:
@@ -43,14 +50,14 @@ def make_suicidal():
         os.kill(os.getpid(), signal.SIGKILL)
         return 0.0
 
-    return suicidal
+    return make_random(suicidal, worker)
 
 
-def make_broken():
+def make_broken(worker: int) -> Tools:
     """Always fails in the same way."""
 
     def broken(trial: optuna.Trial) -> float:
         x = trial.suggest_float("x", 0, 1)
         raise RuntimeError(f"no data for {x}")
 
-    return broken
+    return make_random(broken, worker)

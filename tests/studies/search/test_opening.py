@@ -19,7 +19,7 @@ from fedhq.studies.search.opening import (
     propose,
     read_search,
 )
-from fedhq.studies.search.record import SOURCE_KEY, StudyRecord, study_record, to_json
+from fedhq.studies.search.record import SOURCE_KEY, StudyRecord, study_record
 from fedhq.studies.search.storage import open_storage
 from fedhq.studies.search.study_file import StudyFile, make_folder, settle
 from fedhq.studies.search.worker import TrialLoop

@@ -1,71 +1,20 @@
 """Workers: counting, failing, dying, stopping."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
+from search_accounts import check_accounts
+from search_objectives import make_broken, make_deadly, make_square, make_suicidal
+from search_running import begun_by, evaluations, kill_two_of_four, start_command, wait_for
+
 from fedhq.studies.search.errors import WorkerError
-from fedhq.studies.search.samplers import make_pruner, make_sampler
 from fedhq.studies.search.storage import open_storage
 from fedhq.studies.search.worker import TrialLoop
 from fedhq.studies.search.workers import Order, Progress, check_workers, run_order
-from search_accounts import check_accounts
-from search_objectives import make_broken, make_deadly, make_square, make_suicidal
-
-RUN = """
-import sys
-from functools import partial
-from fedhq.studies.search.workers import Order, run_order
-import search_objectives
-if __name__ == "__main__":
-    place, folder, trials, workers, seconds, seed = sys.argv[1:]
-    make = partial(search_objectives.make_square, folder, float(seconds))
-    run_order(Order(place, "s", make, int(trials), "random", int(seed), lease_seconds=5.0),
-              int(workers))
-"""
-
-
-def start_command(
-    folder: Path, place: str, trials: int, workers: int, seconds: float, seed: int = 0
-) -> subprocess.Popen:
-    """Works in a process of its own, which has a session of its own."""
-    script = folder / "run.py"
-    script.write_text(RUN, "utf-8")
-    tests = str(Path(__file__).parents[2])
-    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
-    arguments = [place, evaluations(folder), trials, workers, seconds, seed]
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def evaluations(folder: Path) -> Path:
-    path = folder / "evaluations"
-    path.mkdir(exist_ok=True)
-    return path
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def begun_by(folder: Path) -> set[int]:
-    """Processes that are amid a trial."""
-    return {int(path.name.split(".")[1]) for path in evaluations(folder).glob("*.begun")}
 
 
 @pytest.fixture
@@ -79,12 +28,12 @@ def reopened(place: str) -> optuna.Study:
     return optuna.load_study(study_name="s", storage=open_storage(place))
 
 
-def order(place: str, make_objective, trials: int, **changes) -> Order:
-    return Order(place, "s", make_objective, trials, **{"sampler": "random", **changes})
+def order(place: str, make_tools, trials: int, worker: int = 0) -> Order:
+    return Order(place, "s", make_tools, trials, worker=worker)
 
 
 def test_one_worker_makes_as_many_trials_as_asked_for_and_goes_on_later(place, tmp_path) -> None:
-    make = partial(make_square, str(evaluations(tmp_path)))
+    make = partial(make_square, str(evaluations(tmp_path)), 0.0)
     told: list[Progress] = []
     for total in (5, 5, 8):
         run_order(order(place, make, total), 1, told.append)
@@ -94,13 +43,13 @@ def test_one_worker_makes_as_many_trials_as_asked_for_and_goes_on_later(place, t
     assert told[0] == Progress(done=0, total=5, running=0, failed=0, least=())
 
 
-def test_the_same_seed_makes_the_same_trials(tmp_path) -> None:
+def test_the_same_worker_makes_the_same_trials(tmp_path) -> None:
     found = []
-    for k, seed in enumerate((3, 3, 4)):
+    for k, worker in enumerate((3, 3, 4)):
         place = str(tmp_path / f"{k}.log")
         optuna.create_study(storage=open_storage(place, may_create=True), study_name="s")
-        make = partial(make_square, str(evaluations(tmp_path)))
-        run_order(order(place, make, 12, sampler="tpe", seed=seed), 1)
+        make = partial(make_square, str(evaluations(tmp_path)), 0.0)
+        run_order(order(place, make, 12, worker), 1)
         found.append([t.params for t in reopened(place).get_trials()])
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -197,15 +146,6 @@ def test_numbers_of_workers_are_checked() -> None:
     check_workers("sqlite:///studies.db", 1)
 
 
-def test_samplers_by_name() -> None:
-    kinds = {name: type(make_sampler(name, 0, 40)).__name__ for name in ("tpe", "nsga2", "random")}
-    assert kinds == {"tpe": "TPESampler", "nsga2": "NSGAIISampler", "random": "RandomSampler"}
-    with pytest.raises(ValueError, match="must be one of tpe, nsga2, gp, random"):
-        make_sampler("grid", 0, 40)
-    assert type(make_pruner(True)).__name__ == "WilcoxonPruner"
-    assert type(make_pruner(False)).__name__ == "NopPruner"
-
-
 @pytest.mark.slow
 def test_workers_that_are_killed_are_replaced_and_their_trials_run_again(place, tmp_path) -> None:
     make = partial(make_deadly, str(evaluations(tmp_path)))
@@ -235,33 +175,6 @@ def test_two_of_four_workers_are_killed_amid_their_trials(place, tmp_path) -> No
     check_accounts(reopened(place), 24, evaluations(tmp_path))
 
 
-def kill_two_of_four(place: str, folder: Path) -> None:
-    """Works with four workers, of which two are killed amid a trial."""
-    command = start_command(folder, place, trials=24, workers=4, seconds=0.3)
-    for _ in range(2):
-        wait_for(lambda: begun_by(folder))
-        victim = min(begun_by(folder))
-        os.kill(victim, signal.SIGKILL)
-        for path in evaluations(folder).glob(f"*.{victim}.begun"):
-            path.rename(path.with_suffix(".killed"))
-    assert command.wait(timeout=120) == 0, command.stderr.read()
-    command.stderr.close()
-    assert len(list(evaluations(folder).glob("*.killed"))) >= 2
-
-
-@pytest.mark.slow
-def test_two_commands_share_a_study(place, tmp_path) -> None:
-    share(place, tmp_path)
-    check_accounts(reopened(place), 20, evaluations(tmp_path))
-
-
-def share(place: str, folder: Path) -> None:
-    commands = [start_command(folder, place, 20, 2, 0.1, seed=10 * k) for k in range(2)]
-    for command in commands:
-        assert command.wait(timeout=120) == 0, command.stderr.read()
-        command.stderr.close()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_is_stopped_leaves_no_process_and_goes_on(place, tmp_path, how) -> None:
@@ -275,5 +188,5 @@ def test_a_command_that_is_stopped_leaves_no_process_and_goes_on(place, tmp_path
         path.rename(path.with_suffix(".killed"))
     left = [t for t in reopened(place).get_trials() if t.state.name == "RUNNING"]
     assert len(left) == (2 if how == signal.SIGKILL else 0)
-    run_order(order(place, partial(make_square, str(evaluations(tmp_path))), 12), 1)
+    run_order(order(place, partial(make_square, str(evaluations(tmp_path)), 0.0), 12), 1)
     check_accounts(reopened(place), 12, evaluations(tmp_path))
