@@ -14,6 +14,7 @@ from .groups import Merged
 from .infeasible import FeasibleError, explain_infeasibility
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Solution, Solver, Status
+from .solvers.phases import phase
 
 _PROOF_TOLERANCE = 1e-6
 """How far an optimum may be from its bound, relative to the objective ..."""
@@ -76,7 +77,8 @@ def solve(
 def _solve(problem: AllocationProblem, solver: Solver, explain_infeasible: bool) -> Solution:
     merged = Merged.of(problem)
     start = time.perf_counter()
-    answer = _ask(merged.problem, solver)
+    with phase("solve"):
+        answer = _ask(merged.problem, solver)
     seconds = time.perf_counter() - start
     _check_claim(answer, solver)
     if answer.status is Status.INFEASIBLE and not answer.message and explain_infeasible:

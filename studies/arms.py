@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from ..allocator import (
     CoarseRule,
@@ -75,8 +74,8 @@ def make_allocator(
 
     Args:
         config: Of the run.
-        federation: That it was built from.
-        solver: Who decides, in place of the one that the configuration names.
+        federation: That it is for.
+        solver: Who decides; whom the configuration names where None.
 
     Raises:
         ValueError: If the configuration names a strategy that cannot be read.
@@ -118,7 +117,7 @@ def make_trainer(
         workers: Processes that train clients.
         patience_seconds: How long a worker may take for one client; see `WorkerPool`.
         callbacks: Told of every round.
-        solver: Who decides, in place of the one that the configuration names.
+        solver: Who decides; whom the configuration names where None.
 
     Raises:
         ValueError: If the configuration does not fit its data, menu or profile.
@@ -126,8 +125,8 @@ def make_trainer(
     """
     federation = Federation.build(config.federation)
     allocator = make_allocator(config, federation, solver)
-    # Inputs that the configuration does not name: the fitted loss, and who decides.
-    inputs: dict[str, Any] = {"fitted": asdict(allocator.fitted)}
+    # Inputs that the configuration does not name.
+    inputs: dict[str, object] = {"fitted": asdict(allocator.fitted)}
     if solver is not None:
         inputs["solver"] = repr(solver)
     return Trainer(

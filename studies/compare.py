@@ -67,7 +67,11 @@ def run_comparison(
     written = folder / CONFIG_FILE
     if not written.exists():
         written.write_text(comparison_text(config), "utf-8")
-    _run_all(jobs, folder, config.settings.workers, on_progress)
+    errors = run_jobs(jobs, folder, config.settings.workers, on_progress)
+    for job, error in zip(jobs, errors, strict=True):
+        if error is not None:
+            place = f"arm {job.arm!r} in scenario {job.scenario!r}, seed {job.seed}"
+            raise FedHQError(f"{place} failed: {error}") from error
     written.write_text(comparison_text(config), "utf-8")  # only now: other runs may have stood here
     results = tuple(
         RunResult.read(job_folder(folder, job), job.scenario, job.arm, job.seed) for job in jobs
@@ -109,12 +113,23 @@ def with_share(job: Job, jobs: Sequence[Job]) -> Job:
     )
 
 
-def _run_all(
+def run_jobs(
     jobs: Sequence[Job],
     folder: Path,
     workers: int,
-    on_progress: Callable[[Progress], None] | None,
-) -> None:
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[BaseException | None]:
+    """Trains what is not finished yet, each run in a process of its own; Ctrl-C ends them at once.
+
+    Args:
+        jobs: The runs.
+        folder: Holds a folder for each, see `job_folder`.
+        workers: Runs at a time.
+        on_progress: Called a few times a second.
+
+    Returns:
+        What made each run fail; None where it is finished.
+    """
     context = multiprocessing.get_context("spawn")
     strangers = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up)
@@ -132,11 +147,7 @@ def _run_all(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    for future, job in futures.items():
-        error = future.exception()
-        if error is not None:
-            place = f"arm {job.arm!r} in scenario {job.scenario!r}, seed {job.seed}"
-            raise FedHQError(f"{place} failed: {error}") from error
+    return [future.exception() for future in futures]
 
 
 def _set_up() -> None:
@@ -146,7 +157,7 @@ def _set_up() -> None:
 
 
 def _run_job(job: Job, folder: Path) -> None:
-    make_trainer(job.config, folder).run()
+    make_trainer(job.config, folder, solver=job.solver).run()
 
 
 def _progress(futures: dict[Future[None], Job], folder: Path) -> Progress:

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ..allocator import Method, parse_menu
+from ..allocator import Method, Solver, parse_menu
 from ..fl_core.settings import FederationSettings
 from ..fl_core.settings.fields import BelowOne, Count, Positive, Seed, Share, StrategyText
 from .faults import validate
@@ -23,7 +24,11 @@ COMPARISON_KEYS = ("compare", "arms", "scenarios")
 
 
 def check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds, if no two are the same; for settings."""
+    """Seeds as they are.
+
+    Raises:
+        ValueError: If two are the same.
+    """
     if len(set(seeds)) < len(seeds):
         raise ValueError("seeds must differ: each has a folder of its own")
     return seeds
@@ -102,17 +107,26 @@ class CompareSettings:
     workers: Count = 2
 
 
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class Job:
-    """One run of a comparison: an arm in a scenario with a seed."""
+    """One run of a comparison: an arm in a scenario with a seed.
+
+    Args:
+        scenario: Its scenario.
+        arm: Its arm.
+        seed: Its seed.
+        config: Its federation and who decides.
+        solver: Who decides instead of whom the configuration names, where it is not None.
+    """
 
     scenario: str
     arm: str
     seed: int
     config: RunConfig
+    solver: Solver | None = None
 
 
-@dataclass(frozen=True)
+@plain_dataclass(frozen=True)
 class CompareConfig:
     """A comparison, laid out.
 

@@ -31,11 +31,11 @@ def accuracy_figure(comparison: Comparison, scenario: str, palette: Palette) -> 
     figure = go.Figure()
     ends = []
     for k, arm in enumerate(comparison.arms):
-        points = _mean_points(comparison.of(scenario, arm))
+        points = mean_points([_curve(run) for run in comparison.of(scenario, arm)])
         if points:
             last = arm == comparison.arms[-1]
             symbol = "circle" if last else SYMBOLS[k % len(SYMBOLS)]
-            _add_arm(figure, arm, points, palette.arms[arm], symbol, 3.4 if last else 1.8)
+            add_arm(figure, arm, points, palette.arms[arm], symbol, 3.4 if last else 1.8)
             ends.append(f"{arm} {points[-1].accuracy:.3f} after {points[-1].seconds:.1f} s")
     add_level(figure, comparison.target_accuracy, f"target {comparison.target_accuracy:g}", "left")
     alt = f"Line chart: deployed accuracy against simulated time in {scenario}. {'; '.join(ends)}."
@@ -45,7 +45,18 @@ def accuracy_figure(comparison: Comparison, scenario: str, palette: Palette) -> 
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
+    """Accuracy after a round, over the seeds that were evaluated after it.
+
+    Args:
+        round: Number of the round.
+        seconds: Mean simulated time of its end.
+        accuracy: Mean deployed accuracy.
+        low: The worst seed's.
+        high: The best seed's.
+        seeds: How many.
+    """
+
     round: int
     seconds: float
     accuracy: float
@@ -54,25 +65,37 @@ class _Point:
     seeds: int
 
 
-def _mean_points(runs: Sequence[RunResult]) -> list[_Point]:
-    """Means over the seeds that were evaluated after the same round."""
+def _curve(run: RunResult) -> list[tuple[int, float, float]]:
+    """Round, simulated time and accuracy of every round that was evaluated."""
+    return [
+        (r.round, r.simulated_seconds, r.deployed_accuracy)
+        for r in run.rounds
+        if r.deployed_accuracy is not None
+    ]
+
+
+def mean_points(curves: Sequence[Sequence[tuple[int, float, float]]]) -> list[Point]:
+    """Means over the seeds that were evaluated after the same round.
+
+    Args:
+        curves: Of every seed: round, simulated time and accuracy of every round.
+    """
     by_round: dict[int, list[tuple[float, float]]] = {}
-    for run in runs:
-        for r in run.rounds:
-            if r.deployed_accuracy is not None:
-                at = (r.simulated_seconds, r.deployed_accuracy)
-                by_round.setdefault(r.round, []).append(at)
+    for curve in curves:
+        for number, seconds, accuracy in curve:
+            by_round.setdefault(number, []).append((seconds, accuracy))
     points = []
     for number, found in sorted(by_round.items()):
-        seconds, accuracy = zip(*found, strict=True)
-        middle = (statistics.fmean(seconds), statistics.fmean(accuracy))
-        points.append(_Point(number, *middle, min(accuracy), max(accuracy), len(found)))
+        times, values = zip(*found, strict=True)
+        middle = (statistics.fmean(times), statistics.fmean(values))
+        points.append(Point(number, *middle, min(values), max(values), len(found)))
     return points
 
 
-def _add_arm(
-    figure: go.Figure, arm: str, points: Sequence[_Point], colour: str, symbol: str, width: float
+def add_arm(
+    figure: go.Figure, arm: str, points: Sequence[Point], colour: str, symbol: str, width: float
 ) -> None:
+    """A line of mean accuracies, and the range over the seeds behind it."""
     x, y = [p.seconds for p in points], [p.accuracy for p in points]
     band = [p.low for p in points] + [p.high for p in reversed(points)]
     ranges = [f"<br>{p.low:.3f} to {p.high:.3f} over {p.seeds} seeds" for p in points]

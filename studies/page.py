@@ -7,11 +7,6 @@ below the window is drawn when it comes near.
 
 from __future__ import annotations
 
-import html
-import json
-from collections.abc import Sequence
-from typing import Any
-
 HEAD = """<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
@@ -142,56 +137,3 @@ SCRIPT = """
         if (drawn.has(plot)) draw(plot); })));
 })();
 """
-
-
-def document(
-    kicker: str,
-    title: str,
-    introduction: str,
-    main: str,
-    footer: str,
-    plots: Sequence[Sequence[Any]],
-    style: str = "",
-) -> str:
-    """A whole page: its head, what it says, and the figures that its script draws.
-
-    Args:
-        kicker: What the page is, above its title.
-        title: As text; it is escaped here.
-        introduction: HTML below the title.
-        main: HTML of the sections, with a place of `plot` for each figure.
-        footer: HTML.
-        plots: For each place the plotly figures that it offers; the first or the chosen is drawn.
-        style: CSS of this page's own.
-
-    Returns:
-        The page as HTML.
-    """
-    from plotly.offline import get_plotlyjs
-
-    name = html.escape(title)
-    drawn = [[figure.to_plotly_json() for figure in figures] for figures in plots]
-    data = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n{HEAD}\n<title>{name} · {kicker}</title>\n'
-        f"<style>{STYLE}{style}</style>\n</head>\n<body>\n<header>\n"
-        f"<p class=kicker>{kicker}</p>\n<h1>{name}</h1>\n{introduction}</header>\n<main>\n"
-        f"<noscript><p>The figures need JavaScript; the tables do not.</p></noscript>{main}"
-        f"</main>\n<footer>{footer}</footer>\n"
-        f'<script type="application/json" id="plots">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
-
-
-def plot(place: int, figure: Any) -> str:
-    """The place of a figure in a page, which says in words what it shows.
-
-    Args:
-        place: Its index in `document`'s `plots`.
-        figure: The figure that is drawn there first.
-    """
-    layout = figure.layout
-    return (
-        f'<div class=plot role=img data-plot={place} style="height:{layout.height}px" '
-        f'aria-label="{html.escape(layout.meta)}"></div>'
-    )

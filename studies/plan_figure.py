@@ -10,7 +10,7 @@ import numpy as np
 
 from ..allocator import Allocation, FedHQError, Frontier
 from ..allocator.explain.quantities import POINTS, SECONDS
-from . import page
+from .document import Document
 from .results import FrontierView
 
 if TYPE_CHECKING:
@@ -56,18 +56,16 @@ def frontier_page(title: str, frontier: Frontier, chosen: Allocation, command: s
     view = FrontierView(title, 0, frontier.round_seconds[drawn], points, drawn.index(nearest))
     figure = frontier_figure([view])
     _mark(figure, chosen)
-    drawing = (
-        f"<figure><div class=bar><h3>What is on offer</h3></div>{page.plot(0, figure)}"
-        f"<figcaption>{_READ}</figcaption></figure>\n"
+    document = Document(title, "fedhq plan")
+    offer = document.figure("What is on offer", _READ, [figure])
+    made = html.escape(metadata.version("fedhq"))
+    return document.render(
+        f"<p class=lead>{_lead(chosen)}</p>\n",
+        f"{offer}{_table(frontier, chosen, nearest)}",
+        f"<footer><p>Written by fedhq {made} with:</p>"
+        f"<pre><code>{html.escape(command)}</code></pre></footer>",
+        _STYLE,
     )
-    footer = (
-        f"<p>Written by fedhq {html.escape(metadata.version('fedhq'))} with:</p>"
-        f"<pre><code>{html.escape(command)}</code></pre>"
-    )
-    return page.document(
-        "fedhq plan", title, f"<p class=lead>{_lead(chosen)}</p>\n",
-        drawing + _table(frontier, chosen, nearest), footer, [[figure]], _STYLE,
-    )  # fmt: skip
 
 
 def _mark(figure: go.Figure, chosen: Allocation) -> None:

@@ -1,4 +1,4 @@
-"""Reads a whole allocation problem from one JSON file; every error names the field and the mend."""
+"""A whole allocation problem as one JSON file; every error names the field and the mend."""
 
 from __future__ import annotations
 
@@ -48,6 +48,72 @@ def problem_from_json(source: Source) -> AllocationProblem:
         )
     except ValueError as error:
         raise ValueError(f"{source.name}: {error}") from None
+
+
+def problem_to_json(problem: AllocationProblem) -> str:
+    """The problem as JSON, which `problem_from_json` reads as the same problem, digit by digit.
+
+    Args:
+        problem: The problem; what is not limited or is as by default is left out.
+
+    Raises:
+        ValueError: If a row stands for several clients, or a group's name is no text: neither has
+            a place in the file.
+
+    Example:
+        >>> problem = AllocationProblem(["ptq-w2a2"], [[1], [3]], [[0], [0]], tradeoff=2.5)
+        >>> print(problem_to_json(problem))
+        {
+        "strategies": ["ptq-w2a2"],
+        "clients": ["0", "1"],
+        "seconds": [[1.0], [3.0]],
+        "loss": [[0.0], [0.0]],
+        "tradeoff": 2.5,
+        "num_examples": [1.0, 1.0]
+        }
+        <BLANKLINE>
+    """
+    if (problem.members != 1).any():
+        raise ValueError("`members` must be 1, but a row stands for more. Write the unmerged ones.")
+    if any(not isinstance(name, str | None) for name in problem.groups or ()):
+        raise ValueError(f"`groups` must be texts or None in a file, but are {problem.groups}.")
+    switching = problem.switching_seconds
+    fields: dict[str, Any] = {
+        "strategies": [str(s) for s in problem.strategies],
+        "clients": problem.clients,
+        "seconds": problem.seconds.tolist(),
+        "loss": problem.loss.tolist(),
+        "tradeoff": problem.tradeoff,
+        "deadline_seconds": problem.deadline_seconds,
+        "max_loss": problem.max_loss,
+        "allowed": None if problem.allowed.all() else problem.allowed.tolist(),
+        "budgets": [_budget_fields(b) for b in problem.budgets] or None,
+        "coverage": None if problem.coverage is None else _coverage_fields(problem.coverage),
+        "num_examples": problem.num_examples.tolist(),
+        "min_participation": problem.min_participation or None,
+        "counts": [_count_fields(c) for c in problem.counts] or None,
+        "groups": problem.groups,
+        "switching_seconds": None if switching is None else switching.tolist(),
+    }
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in fields.items()
+        if value is not None
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _budget_fields(budget: Budget) -> dict[str, Any]:
+    return {"resource": budget.resource, "usage": budget.usage.tolist(), "limit": budget.limit}
+
+
+def _count_fields(count: Count) -> dict[str, Any]:
+    fields = {"strategies": [str(s) for s in count.strategies], "at_least": count.at_least}
+    return fields if count.at_most is None else {**fields, "at_most": count.at_most}
+
+
+def _coverage_fields(coverage: Coverage) -> dict[str, Any]:
+    return {key: getattr(coverage, key).tolist() for key in _COVERAGE}
 
 
 def _refuse(constant: str) -> float:

@@ -6,11 +6,9 @@ import html
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from ..allocator.errors import FedHQError
 from . import page
+from .document import Document, check_plotly, choice_list
 from .palette import Palette
 from .results import Comparison, Row, RunResult, cells, headings, summarise
 from .writing import write_at_once
@@ -32,38 +30,23 @@ def write_report(path: Path, comparison: Comparison) -> None:
             "`comparison.results` must hold a run of its scenarios and arms, but none of "
             f"{len(comparison.results)} is. Finish at least one run first."
         )
+    check_plotly()
     write_at_once(path, _Page(comparison).render())
 
 
-def _figures() -> ModuleType:
-    try:
-        from . import figures
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "plotly":
-            raise
-        raise FedHQError(
-            "the report needs plotly, which is not installed: pip install 'fedhq[report]'"
-        ) from None
-    return figures
-
-
 class _Page:
-    """Puts a page together; `plots` collects the figures that its script draws."""
+    """The sections of a comparison's page."""
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
-        self._figures = _figures()
         self._palette = Palette.of(comparison)
-        self._plots: list[Sequence[Any]] = []
+        self._document = Document(comparison.name, "fedhq report")
 
     def render(self) -> str:
         """The whole page as HTML."""
         sections = "".join(map(self._section, range(len(self._comparison.scenarios))))
-        introduction = page.INTRODUCTION + self._navigation()
-        return page.document(
-            "fedhq report", self._comparison.name, introduction, sections, self._footer(),
-            self._plots,
-        )  # fmt: skip
+        lead = f"{page.INTRODUCTION}{self._navigation()}"
+        return self._document.render(lead, sections, self._footer())
 
     def _navigation(self) -> str:
         scenarios = self._comparison.scenarios
@@ -74,7 +57,9 @@ class _Page:
         return f'<nav aria-label="Scenarios">{links}</nav>\n'
 
     def _section(self, index: int) -> str:
-        comparison, figures, palette = self._comparison, self._figures, self._palette
+        from . import figures  # only now: it needs plotly
+
+        comparison, palette, draw = self._comparison, self._palette, self._document.figure
         scenario = comparison.scenarios[index]
         rows = [row for row in summarise(comparison) if row.scenario == scenario]
         title = f"<h2>{html.escape(scenario)}</h2>"
@@ -83,40 +68,23 @@ class _Page:
         runs = [comparison.of(scenario, row.arm) for row in rows]
         parts = [title, self._table(rows, runs)]
         accuracy = figures.accuracy_figure(comparison, scenario, palette)
-        parts.append(self._figure("Accuracy over time", page.READ_ACCURACY, [accuracy]))
+        parts.append(draw("Accuracy over time", page.READ_ACCURACY, [accuracy]))
         views = [view for view in comparison.frontiers if view.scenario == scenario]
         if views:
             frontier = figures.frontier_figure(views)
-            parts.append(self._figure("What was on offer", page.READ_FRONTIER, [frontier]))
+            parts.append(draw("What was on offer", page.READ_FRONTIER, [frontier]))
         first = [own[0] for own in runs if own[0].clients]
         if first:
             order = figures.client_order(comparison, scenario)
             maps = [figures.allocation_figure(run, order, palette) for run in first]
             bars = [figures.waterfall_figure(run, palette) for run in first]
-            choice = self._choice(index, first)
+            names = [run.arm for run in first]
+            choice = choice_list("arm", names, len(first) - 1, f"{index}")
             same = len({run.seed for run in first}) == 1
             seed = f" Seed {first[0].seed}." if same else " Each arm's lowest seed."
-            parts.append(self._figure("Who did what", page.READ_ALLOCATION + seed, maps, choice))
-            parts.append(self._figure("The last round", page.READ_WATERFALL + seed, bars, choice))
+            parts.append(draw("Who did what", page.READ_ALLOCATION + seed, maps, choice))
+            parts.append(draw("The last round", page.READ_WATERFALL + seed, bars, choice))
         return f'<section id="scenario-{index}">{"".join(parts)}</section>\n'
-
-    def _figure(self, title: str, read: str, figures: Sequence[Any], choice: str = "") -> str:
-        """A figure with its title; of several, the chosen one is drawn."""
-        self._plots.append(figures)
-        return (
-            f"<figure><div class=bar><h3>{title}</h3>{choice}</div>"
-            f"{page.plot(len(self._plots) - 1, figures[-1])}"
-            f"<figcaption>{read}</figcaption></figure>\n"
-        )
-
-    def _choice(self, index: int, runs: Sequence[RunResult]) -> str:
-        """A list of arms; those of a scenario's figures move together."""
-        options = ""
-        for k, run in enumerate(runs):
-            chosen = " selected" if k == len(runs) - 1 else ""
-            options += f"<option value={k}{chosen}>{html.escape(run.arm)}</option>"
-        select = f'<select data-scenario={index} autocomplete="off">{options}</select>'
-        return f"<label>arm {select}</label>"
 
     def _table(self, rows: Sequence[Row], runs: Sequence[Sequence[RunResult]]) -> str:
         names = headings(self._comparison.target_accuracy)
@@ -144,10 +112,11 @@ class _Page:
         if command:
             how = f"in the same place:</p><pre><code>{html.escape(command)}</code></pre><p>"
         return (
-            f"<p>Written by fedhq {version}. To reproduce it, run the same version {how} "
+            f"<footer><p>Written by fedhq {version}. To reproduce it, run the same version {how} "
             "The simulated clock does not depend on the machine; on one machine and number of "
             "threads the same command gives the same records, byte for byte. They stand in the "
             "folder of this page, beside the whole configuration (<code>config.json</code>).</p>"
+            "</footer>"
         )
 
 

@@ -15,6 +15,7 @@ from .cvx_backends import BACKENDS, Found, Settings, solve_here
 from .cvx_constraints import function_name
 from .cvx_model import CvxModel, CvxVariables, load_cvxpy
 from .milp import check_settings
+from .phases import phase
 from .program import COST_RANGE
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class Cvx:
         backend = self._installed_backend()
         if not within_deadline(problem).any(axis=1).all():
             return Answer(Status.INFEASIBLE)
-        model = CvxModel.of(problem, self.constraints)
+        with phase("build"):
+            model = CvxModel.of(problem, self.constraints)
         found = self._run(model.program, backend)
         bound = found.bound * model.unit
         if found.is_infeasible:

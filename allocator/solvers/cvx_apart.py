@@ -15,6 +15,7 @@ from scipy import sparse
 
 from .cvx_backends import Found, Settings, seconds_left
 from .cvx_model import load_cvxpy
+from .phases import phase, rebook
 
 if TYPE_CHECKING:
     import cvxpy
@@ -38,9 +39,11 @@ def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
     """
     cp, start = load_cvxpy(), time.perf_counter()
     # Any linear backend's data would do; HiGHS comes with cvxpy.
-    data, chain, inverse = program.get_problem_data("HIGHS", ignore_dpp=True)
+    with phase("compile"):
+        data, chain, inverse = program.get_problem_data("HIGHS", ignore_dpp=True)
     with TemporaryDirectory(prefix="fedhq-") as folder:
-        _write(Path(folder) / PROGRAM, data)
+        with phase("compile"):
+            _write(Path(folder) / PROGRAM, data)
         left = seconds_left(settings, time.perf_counter() - start)
         failure = _run(folder, name, left)
         if failure:
@@ -48,6 +51,7 @@ def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
         with np.load(Path(folder) / ANSWER) as answer:
             status, failure = str(answer["status"]), str(answer["failure"])
             bound, values = float(answer["bound"]), answer["values"]
+            rebook("compile", float(answer["compile_seconds"]))
     if status in cp.settings.SOLUTION_PRESENT:
         keys = {cp.settings.PRIMAL: values}
         solution = cp.reductions.solution.Solution(status, np.nan, keys, None, {})
@@ -70,7 +74,8 @@ def _run(folder: str, name: str, settings: Settings) -> str:
     ) as process:
         try:
             if process.stdout is not None:
-                process.stdout.readline()  # its imports are done
+                with phase("compile"):
+                    process.stdout.readline()  # its imports are done
             _, errors = process.communicate(timeout=_LATEST * seconds + _AND_SECONDS)
         except subprocess.TimeoutExpired:
             return f"did not stop at its time limit of {seconds:.3g} s and was ended."

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cvx_model import load_cvxpy
+from .phases import phase
 
 if TYPE_CHECKING:
     import cvxpy
@@ -238,7 +239,8 @@ def solve_here(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
     The time limit holds for cvxpy's work and the backend's together.
     """
     cp, backend, start = load_cvxpy(), BACKENDS[name], time.perf_counter()
-    data, chain, inverse = program.get_problem_data(name, ignore_dpp=True)
+    with phase("compile"):
+        data, chain, inverse = program.get_problem_data(name, ignore_dpp=True)
     left = seconds_left(settings, time.perf_counter() - start)
     try:
         _end_threads(name)

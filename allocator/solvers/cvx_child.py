@@ -12,6 +12,7 @@ from scipy import sparse
 from .cvx_apart import ANSWER, PROGRAM
 from .cvx_backends import Settings, solve_here
 from .cvx_model import load_cvxpy
+from .phases import recording
 
 if TYPE_CHECKING:
     import cvxpy
@@ -21,7 +22,8 @@ def answer(folder: Path, name: str, settings: Settings) -> None:
     """Solves the program in a folder and leaves the answer there."""
     program, columns = read(folder / PROGRAM)
     print("ready", flush=True)  # the clock of `cvx_apart` starts
-    found = solve_here(program, name, settings)
+    with recording() as seconds:
+        found = solve_here(program, name, settings)
     values = np.zeros(0) if columns.value is None else np.asarray(columns.value)
     np.savez(
         folder / ANSWER,
@@ -29,6 +31,7 @@ def answer(folder: Path, name: str, settings: Settings) -> None:
         bound=np.array(found.bound),
         failure=np.array(found.failure),
         values=values,
+        compile_seconds=np.array(seconds.get("compile", 0.0)),
     )
 
 

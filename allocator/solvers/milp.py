@@ -9,6 +9,7 @@ import numpy as np
 from ..problem import AllocationProblem
 from ..solution import Answer, Prices, Status
 from .highs import Found, HighsSettings, Outcome
+from .phases import phase
 from .program import Program
 from .prune import without_dear
 
@@ -51,7 +52,8 @@ class Milp:
         Raises:
             ValueError: If the problem does not say what to minimise.
         """
-        program = Program.of(problem)
+        with phase("build"):
+            program = Program.of(problem)
         if program is None:
             return Answer(Status.INFEASIBLE)
         settings = HighsSettings(

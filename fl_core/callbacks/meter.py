@@ -24,17 +24,19 @@ LINE_SECONDS = 30.0
 
 @dataclass
 class Meter:
-    """A context that shows progress in rounds.
+    """A context that shows progress, in rounds or whatever else is counted.
 
     Args:
         quiet: Shows nothing.
         line_seconds: Without a terminal: time between two lines; the last round has one of its own.
         clock: Seconds; for tests.
+        unit: What is counted.
     """
 
     quiet: bool = False
     line_seconds: float = LINE_SECONDS
     clock: Callable[[], float] = time.monotonic
+    unit: str = "rounds"
     _bar: Progress | None = field(default=None, init=False)
     _task: TaskID = field(default=TaskID(0), init=False)
     _start: float = field(default=0.0, init=False)
@@ -45,7 +47,7 @@ class Meter:
         console = Console(stderr=True)
         self._start = self._last = self.clock()
         if console.is_terminal and not self.quiet:
-            self._bar = _make_bar(console)
+            self._bar = _make_bar(console, self.unit)
             self._task = self._bar.add_task("starting", total=None)
             self._bar.start()
         return self
@@ -64,8 +66,8 @@ class Meter:
 
         Args:
             text: What else there is to say.
-            done: Finished rounds.
-            total: All rounds.
+            done: Finished rounds, or what is counted.
+            total: All of them.
         """
         if self._bar is not None:
             self._bar.update(self._task, description=text, completed=done, total=total)
@@ -76,13 +78,14 @@ class Meter:
         now, ends = self.clock(), done >= total and not self._is_done
         if ends or now - self._last >= self.line_seconds:
             seconds = now - self._start
-            print(f"fedhq: {text}, {done} of {total} rounds, {seconds:.0f} s", file=sys.stderr)
+            told = f"fedhq: {text}, {done} of {total} {self.unit}, {seconds:.0f} s"
+            print(told, file=sys.stderr)
             self._last, self._is_done = now, done >= total
 
 
-def _make_bar(console: Console) -> Progress:
+def _make_bar(console: Console, unit: str) -> Progress:
     return Progress(
-        TextColumn("{task.description}, rounds"),
+        TextColumn("{task.description}, " + unit),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -127,6 +127,15 @@ def read_clients(folder: Path) -> list[ClientRecord]:
     return _read(folder / CLIENTS_FILE, ClientRecord)
 
 
+def read_walls(folder: Path) -> list[WallRecord]:
+    """Reads the wall-clock times of a run's rounds.
+
+    Raises:
+        CheckpointError: As `read_rounds`.
+    """
+    return _read(folder / WALL_FILE, WallRecord)
+
+
 def round_of(line: bytes) -> int | None:
     """The round with which a line begins; None where it is no record's.
 

@@ -78,8 +78,11 @@ def open_database(url: sa.URL, shown: str, may_create: bool) -> BaseStorage:
         while True:
             try:
                 holds = _look(engine)
-                if holds is _Holds.STUDIES or (holds is _Holds.NOTHING and may_create):
-                    return _storage(url, shown, is_new=holds is _Holds.NOTHING)
+                if holds is _Holds.NOTHING and may_create:
+                    RDBStorage(_text(url), {"poolclass": sa.NullPool})  # makes the tables
+                    holds = _Holds.STUDIES
+                if holds is _Holds.STUDIES:
+                    return _storage(url, shown)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if time.monotonic() > deadline or not _is_race(error):
                     raise StorageError(_cannot_open(shown, error)) from None
@@ -138,12 +141,15 @@ def _look(engine: sa.Engine) -> _Holds:
         return _Holds.STUDIES if is_stamped else _Holds.PART
 
 
-def _storage(url: sa.URL, shown: str, is_new: bool) -> BaseStorage:
-    # Optuna takes the text for a format string.
-    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+def _text(url: sa.URL) -> str:
+    """The address as Optuna takes it, for a format string."""
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+def _storage(url: sa.URL, shown: str) -> BaseStorage:
     options = {"pool_pre_ping": True, "connect_args": _connect_args(url)}
     try:
-        return get_storage(RDBStorage(text, options, skip_table_creation=not is_new))
+        return get_storage(RDBStorage(_text(url), options, skip_table_creation=True))
     except RuntimeError as error:
         raise StorageError(
             f"{shown}: its tables are of another version of Optuna, and were left as they are. "

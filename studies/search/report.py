@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...allocator import FedHQError
-from .. import page
+from ..document import Document, check_plotly, choice_list
 from ..writing import write_at_once
 from . import report_parts as parts
 from . import report_words as words
@@ -23,7 +22,6 @@ from .view import StudyView
 
 if TYPE_CHECKING:
     import optuna
-    from plotly import graph_objects as go
 
 _MOST_RECORDED = 400  # points of a study's exact frontier; see `StudyRecord`
 
@@ -49,7 +47,7 @@ def write_report(
         FedHQError: If plotly is not installed.
     """
     check_comparable(views)
-    _check_plotly()
+    check_plotly()
     shown = list(details) or [Details() for _ in views]
     write_at_once(path, _Page(views, shown, command, preferences).render())
 
@@ -97,17 +95,8 @@ def _traded(view: StudyView) -> str:
     return f"{view.name!r} has {' and '.join(view.axes)} of {view.evaluated}"
 
 
-def _check_plotly() -> None:
-    try:
-        import plotly  # noqa: F401
-    except ModuleNotFoundError:
-        raise FedHQError(
-            "the report needs plotly, which is not installed: pip install 'fedhq[search]'"
-        ) from None
-
-
 class _Page:
-    """Puts a page together; `_plots` collects the figures that its script draws."""
+    """The sections of a page of searches."""
 
     def __init__(
         self,
@@ -118,7 +107,8 @@ class _Page:
     ) -> None:
         self._views, self._details = views, details
         self._command, self._preferences = command, preferences
-        self._plots: list[Sequence[go.Figure]] = []
+        name = " · ".join(view.name for view in views)
+        self._document = Document(name, "fedhq study")
 
     def render(self) -> str:
         """The whole page as HTML."""
@@ -129,11 +119,7 @@ class _Page:
             courses = self._courses(self._views)
             together = f'<section id="all"><h2>All studies</h2>{courses}</section>\n'
         sections = "".join(map(self._section, range(len(self._views))))
-        title = " · ".join(view.name for view in self._views)
-        return page.document(
-            "fedhq study", title, introduction, together + sections, self._footer(), self._plots,
-            words.STYLE,
-        )  # fmt: skip
+        return self._document.render(introduction, together + sections, self._footer(), words.STYLE)
 
     def _navigation(self) -> str:
         if len(self._views) < 2:
@@ -168,7 +154,7 @@ class _Page:
         thin = any(len(v.record.frontier) >= _MOST_RECORDED for v in exact)
         note = words.READ_EXACT.format(thinned=words.THINNED if thin else "") if exact else ""
         read = words.READ_FRONTIER.format(exact=note)
-        trials = self._figure("Trials and front", read, [frontier_figure(views)])
+        trials = self._document.figure("Trials and front", read, [frontier_figure(views)])
         if not any(len(view.front) for view in views):
             return trials
         regrets = [find_regret(view) for view in views]
@@ -177,7 +163,7 @@ class _Page:
         title, read = "Regret", words.READ_REGRET.format(what=what)
         if what is None:
             title, read = "Progress", words.READ_PROGRESS.format(why=html.escape(" ".join(why)))
-        return trials + self._figure(title, read, [regret_figure(views)])
+        return trials + self._document.figure(title, read, [regret_figure(views)])
 
     def _who(self, view: StudyView, details: Details) -> str:
         """What the clients did in the front's trials."""
@@ -190,7 +176,7 @@ class _Page:
         read = words.READ_ALLOCATION.format(order=top)
         missing = f"<p class=note>{html.escape(details.missing)}</p>" if details.missing else ""
         drawn = allocation_figure(trials, order, colours_of(view))
-        return self._figure("Who did what", read, [drawn]) + missing
+        return self._document.figure("Who did what", read, [drawn]) + missing
 
     def _waited_for(self, k: int, details: Details) -> str:
         """The seconds of every client, for one of the notable trials at a time."""
@@ -199,17 +185,13 @@ class _Page:
         plans = details.trials
         if not plans:
             return ""
-        options = "".join(
-            f"<option value={place}>{plan.trial.number}</option>"
-            for place, plan in enumerate(plans)
-        )
-        select = f'<select data-scenario={k} autocomplete="off">{options}</select>'
+        choice = choice_list("trial", [str(plan.trial.number) for plan in plans], 0, str(k))
         differ = ", ".join(str(plan.trial.number) for plan in plans if not plan.agrees)
         again = words.DIFFER.format(trials=differ) if differ else words.AGREE
         read = words.READ_WATERFALL.format(again=again)
         colours = colours_of(self._views[k])
         drawn = [waterfall_figure(plan, colours) for plan in plans]
-        return self._figure("Who is waited for", read, drawn, f"<label>trial {select}</label>")
+        return self._document.figure("Who is waited for", read, drawn, choice, shown=0)
 
     def _along(self, view: StudyView, details: Details) -> str:
         """Strategies and prices along the trade-off."""
@@ -220,10 +202,12 @@ class _Page:
             return ""
         read = words.READ_MIX.format(trial=details.base, count=len(solutions))
         drawn = mix_figure(solutions, colours_of(view))
-        mix = self._figure("Strategies along the trade-off", read, [drawn])
+        mix = self._document.figure("Strategies along the trade-off", read, [drawn])
         if not has_prices(solutions):
             return mix
-        return mix + self._figure("Shadow prices", words.READ_PRICES, [prices_figure(solutions)])
+        return mix + self._document.figure(
+            "Shadow prices", words.READ_PRICES, [prices_figure(solutions)]
+        )
 
     def _importance(self, view: StudyView, details: Details) -> str:
         """Which parameters matter."""
@@ -232,18 +216,12 @@ class _Page:
         if not details.importances:
             return ""
         drawn = importance_figure(view, details.importances)
-        return self._figure("What matters", words.READ_IMPORTANCE, [drawn])
-
-    def _figure(self, title: str, read: str, figures: Sequence[go.Figure], choice: str = "") -> str:
-        """A figure with its title; of several, the chosen one is drawn."""
-        self._plots.append(figures)
-        return (
-            f"<figure><div class=bar><h3>{title}</h3>{choice}</div>"
-            f"{page.plot(len(self._plots) - 1, figures[0])}"
-            f"<figcaption>{read}</figcaption></figure>\n"
-        )
+        return self._document.figure("What matters", words.READ_IMPORTANCE, [drawn])
 
     def _footer(self) -> str:
         version = html.escape(metadata.version("fedhq"))
         made = f"<pre><code>{html.escape(self._command)}</code></pre>" if self._command else ""
-        return f"<p>Written by fedhq {version}{' with:' if made else '.'}</p>{made}{words.TRACE}"
+        return (
+            f"<footer><p>Written by fedhq {version}{' with:' if made else '.'}</p>{made}"
+            f"{words.TRACE}</footer>"
+        )

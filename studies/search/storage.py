@@ -90,6 +90,16 @@ def is_journal(place: str) -> bool:
     return place.startswith(JOURNAL) or "://" not in place
 
 
+def is_database(place: str) -> bool:
+    """Whether a place is a database that many may write to.
+
+    Example:
+        >>> is_database("mysql+pymysql://me@host/studies"), is_database("sqlite:///studies.db")
+        (True, False)
+    """
+    return not is_journal(place) and _parse(place).get_backend_name() not in ("sqlite", _PROXY)
+
+
 def is_for_one_worker(place: str) -> bool:
     """Whether only one process may write there: SQLite locks its file as a whole."""
     return not is_journal(place) and _parse(place).get_backend_name() == "sqlite"

@@ -13,12 +13,13 @@ from typing import Any
 
 import optuna
 from optuna import Study
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ...fl_core.runtime import set_up_worker
 from .errors import StorageError, WorkerError
 from .leases import LEASE_SECONDS, Loss, Watch, Worker, hand_back
-from .samplers import SamplerName, make_pruner, make_sampler
 from .storage import close_storage, is_for_one_worker, open_storage, survive
 from .worker import Objective, TrialLoop, count_done
 
@@ -28,28 +29,40 @@ _MOST_DEATHS = 5
 
 
 @dataclass(frozen=True)
+class Tools:
+    """What a worker works with.
+
+    Args:
+        objective: Evaluates a trial.
+        sampler: The worker's own: its seed is no other worker's.
+        pruner: Says which trials are given up.
+    """
+
+    objective: Objective
+    sampler: BaseSampler
+    pruner: BasePruner = field(default_factory=NopPruner)
+
+
+@dataclass(frozen=True)
 class Order:
-    """What a worker is to do; it is sent to its process.
+    """What workers are to do; it is sent to their processes.
 
     Args:
         place: The study's storage, as `open_storage` takes it.
         study: The study's name there.
-        make_objective: Called in the worker; a function of a module, or `partial` of one.
+        make_tools: Called in the worker with the worker's number; a function of a module, or
+            `partial` of one.
         trials: How many the study shall have that are complete or pruned.
-        sampler: Its name.
-        seed: The sampler's: worker k of this command draws with `seed + k`.
-        prunes: Whether trials may be pruned by their intermediate values.
         lease_seconds: See `leases`.
+        worker: Number of the first worker.
     """
 
     place: str
     study: str
-    make_objective: Callable[[], Objective]
+    make_tools: Callable[[int], Tools]
     trials: int
-    sampler: SamplerName = "tpe"
-    seed: int = 0
-    prunes: bool = False
     lease_seconds: float = LEASE_SECONDS
+    worker: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,13 +147,11 @@ def check_workers(place: str, workers: int) -> None:
 
 def _work(order: Order, on_progress: OnProgress | None = None) -> None:
     """What one worker does, from opening the storage to closing it."""
+    tools = order.make_tools(order.worker)
     storage = open_storage(order.place)
     try:
         study = optuna.load_study(
-            study_name=order.study,
-            storage=storage,
-            sampler=make_sampler(order.sampler, order.seed, order.trials),
-            pruner=make_pruner(order.prunes),
+            study_name=order.study, storage=storage, sampler=tools.sampler, pruner=tools.pruner
         )
         tell = None
         if on_progress is not None:
@@ -148,8 +159,7 @@ def _work(order: Order, on_progress: OnProgress | None = None) -> None:
             def tell(trials: Sequence[FrozenTrial]) -> None:
                 on_progress(Progress.of(trials, order.trials))
 
-        objective = order.make_objective()
-        TrialLoop(study, objective, order.trials, order.lease_seconds, tell).run()
+        TrialLoop(study, tools.objective, order.trials, order.lease_seconds, tell).run()
     finally:
         close_storage(storage)
 
@@ -242,7 +252,7 @@ class _Crew:
 
     def _start(self) -> None:
         here, there = self._context.Pipe(duplex=False)
-        order = replace(self.order, seed=self.order.seed + self._started)
+        order = replace(self.order, worker=self.order.worker + self._started)
         process = self._context.Process(target=_work_in_process, args=(order, there), daemon=True)
         process.start()
         there.close()

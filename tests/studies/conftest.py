@@ -1,8 +1,15 @@
 """Configurations that train in a second."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 TINY = """
 menu = ["skip", "ptq-w2a2", "qat-w2a2"]
@@ -57,3 +64,12 @@ def config(tmp_path) -> Path:
 def comparison_config(config) -> Path:
     config.write_text(TINY + ARMS, encoding="utf-8")
     return config
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; pages are opened one after the other."""
+    from browser import open_browser
+
+    with open_browser() as opened:
+        yield opened

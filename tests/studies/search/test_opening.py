@@ -211,7 +211,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path) -> None:
     assert settle(tmp_path, address, "mine") == (address, "mine")
     with pytest.raises(ValueError, match="holds the study 'mine', not 'yours'"):
         settle(tmp_path, None, "yours")
-    with pytest.raises(ValueError, match="stands at postgresql.*me@host/db, not at journal.log"):
+    with pytest.raises(ValueError, match=r"stands at postgresql.*me@host/db, not at journal.log"):
         settle(tmp_path, "journal.log", None)
 
 
@@ -230,7 +230,7 @@ def test_reading_names_what_is_there(storage, journal, tmp_path) -> None:
     opened(storage, name="one")
     assert read_search(str(journal)).study_name == "one"
     opened(storage, name="two")
-    with pytest.raises(ValueError, match="several studies. --name one of 'one', 'two'"):
+    with pytest.raises(ValueError, match=r"several studies\. --name one of 'one', 'two'"):
         read_search(journal)
     assert read_search(journal, "two").study_name == "two"
     with pytest.raises(StudyError, match="has not the study 'three'; studies there: 'one', 'two'"):

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from search_running import free_port
 
 from fedhq.studies.search.errors import StorageError
 from fedhq.studies.search.journal import SharedJournal
@@ -165,12 +165,6 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch) -> None:
             f"{place}: needs {module}, which is not installed. Run: pip install 'fedhq[storage]'"
         )
     assert "no driver 'oops'" in refusal("postgresql+oops://me@host/x")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_servers_that_are_not_there_are_told_of() -> None:

@@ -1,0 +1,147 @@
+"""`PuLp`: the whole program in PuLP, for the CBC that PuLP brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from ....allocator import AllocationProblem, Answer, SolverError, Status, violations
+from ....allocator.arrays import FloatArray
+from ....allocator.solvers.milp import check_settings
+from ....allocator.solvers.phases import phase
+from ....allocator.solvers.program import Program
+from .library import load
+from .narrowing import narrowing
+
+_TIGHT = ("primalTolerance 1e-9", "integerTolerance 1e-9", "increment 0")
+
+
+@dataclass(frozen=True)
+class PuLp:
+    """The whole program by the CBC that comes with PuLP: the encoding of `Milp`, as an MPS file.
+
+    PuLP calls what CBC has found at a limit "Optimal", too; only its `sol_status` tells. It hands
+    over no bound: an optimum is CBC's word, which is taken where the search ended by itself.
+
+    Args:
+        gap: Relative gap at which the search stops; 0 looks for the optimum.
+        time_limit_seconds: Stop after this time with the best allocation so far; unlimited if None.
+        node_limit: Stop after this many nodes (does not depend on the clock); unlimited if None.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Example:
+        >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
+        ...                             [[.1, 0], [.1, 0]], tradeoff=10.0)
+        >>> PuLp()(problem).choice
+        array([1, 0])
+    """
+
+    package: ClassVar[str] = "pulp"
+
+    gap: float = 0.0
+    time_limit_seconds: float | None = None
+    node_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.gap, self.time_limit_seconds, self.node_limit)
+
+    def __call__(self, problem: AllocationProblem, /) -> Answer:
+        """Answers the problem.
+
+        Raises:
+            SolverError: If PuLP is not installed, brings no CBC, or CBC breaks down.
+            ValueError: If the problem does not say what to minimise.
+        """
+        return narrowing(problem, self._once, self.time_limit_seconds)
+
+    def _once(self, problem: AllocationProblem, seconds: float | None) -> Answer:
+        pulp = load("pulp", self)
+        with phase("build"):
+            program = Program.of(problem)
+            model = None if program is None else _Model.of(pulp, program)
+        if program is None or model is None:
+            return Answer(Status.INFEASIBLE)
+        self._run(pulp, model.program, seconds)
+        status = model.program.sol_status
+        if model.program.status == pulp.LpStatusInfeasible:
+            if seconds is None and self.node_limit is None:
+                return Answer(Status.INFEASIBLE)
+            return Answer(Status.UNKNOWN, message="CBC says infeasible: no proof within limits")
+        if status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+            return Answer(Status.UNKNOWN, message=f"CBC: {pulp.LpSolution[status]}")
+        choice, message = program.decode(model.values()), f"CBC: {pulp.LpSolution[status]}"
+        ended = status == pulp.LpSolutionOptimal and self.gap == 0
+        if ended and not violations(problem, choice):
+            return Answer(Status.OPTIMAL, choice, problem.objective(choice), message=message)
+        return Answer(Status.FEASIBLE, choice, message=message)
+
+    def _run(self, pulp: Any, program: Any, seconds: float | None) -> None:
+        cbc = pulp.apis.PULP_CBC_CMD.pulp_cbc_path  # `COIN_CMD` stays in PuLP 4
+        command = pulp.COIN_CMD(
+            path=cbc,
+            msg=False,
+            gapRel=self.gap,
+            timeLimit=seconds,
+            maxNodes=self.node_limit,
+            options=list(_TIGHT),
+        )
+        try:
+            program.solve(command)
+        except pulp.PulpSolverError as error:
+            raise SolverError(f"PuLP cannot run the CBC that it brings: {error}.") from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """The program as PuLP's objects; its variables stand in the program's order."""
+
+    program: Any
+    variables: list[Any]
+
+    @classmethod
+    def of(cls, pulp: Any, program: Program) -> _Model:
+        linear, model = program.linear, pulp.LpProblem("fedhq")
+        columns = zip(linear.lower, linear.upper, linear.whole, strict=True)
+        variables = [
+            model.add_variable(
+                f"v{place}",
+                float(lower),
+                float(upper) if np.isfinite(upper) else None,
+                pulp.LpInteger if whole else pulp.LpContinuous,
+            )
+            for place, (lower, upper, whole) in enumerate(columns)
+        ]
+
+        def add_up(places: Iterable[int], factors: Iterable[float]) -> Any:
+            pairs = zip(places, factors, strict=True)
+            return pulp.LpAffineExpression((variables[j], factor) for j, factor in pairs)
+
+        model.setObjective(add_up(range(len(variables)), linear.cost.tolist()))
+        for sense, rows, right in (
+            (pulp.LpConstraintLE, linear.rows, linear.limits),
+            (pulp.LpConstraintEQ, linear.equalities, linear.right),
+        ):
+            for places, factors, limit in _each(rows, right):
+                row = add_up(places, factors)
+                model.addConstraint(pulp.LpConstraint(row, sense, rhs=limit))
+        return cls(model, variables)
+
+    def values(self) -> FloatArray:
+        """`(columns,)` what CBC found."""
+        return np.array([variable.varValue or 0.0 for variable in self.variables])
+
+
+def _each(
+    rows: sparse.csr_array, right: FloatArray
+) -> Iterable[tuple[list[int], list[float], float]]:
+    """Columns, factors and right side of every row."""
+    starts = rows.indptr.tolist()
+    places, factors = rows.indices.tolist(), rows.data.tolist()
+    for start, end, limit in zip(starts, starts[1:], right.tolist(), strict=False):
+        yield places[start:end], factors[start:end], limit

@@ -1,0 +1,284 @@
+"""What an ablation shows, in numbers: one row a solver, over all problems or those of a family."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .judged import Criterion, Judged, judge
+from .kinds import Kind
+from .profiles import Race, ratios
+from .record import Cell
+
+SHIFT_SECONDS = 0.01
+"""Added to times before their geometric mean, and taken off after: what is below does not count."""
+PHASES = ("build", "compile", "solve")
+"""The parts of a call that are told apart; what is left of its total is `other`."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with its quartiles and the largest value.
+
+    Example:
+        >>> Spread.of([4.0, 1.0, 2.0, 3.0, 5.0])
+        Spread(median=3.0, low=2.0, high=4.0, most=5.0)
+    """
+
+    median: float
+    low: float
+    high: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """That of the values that there are; None if there are none."""
+        known = [v for v in values if v is not None]
+        if not known:
+            return None
+        low, median, high = np.quantile(known, [0.25, 0.5, 0.75]).tolist()
+        return cls(median, low, high, max(known))
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often a solver gave no answer, or a wrong one.
+
+    Args:
+        wrong: Caught by `solve` or by another solver's allocation.
+        refused: It cannot express a term of the problem.
+        timeout: It did not end, and was ended.
+        crashed: It broke down.
+        empty: It ended without an allocation and without a proof.
+    """
+
+    wrong: int
+    refused: int
+    timeout: int
+    crashed: int
+    empty: int
+
+    def __str__(self) -> str:
+        counts = {
+            "wrong": self.wrong,
+            "refused": self.refused,
+            "timeout": self.timeout,
+            "crashed": self.crashed,
+            "no answer": self.empty,
+        }
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a solver did on some problems within one time limit.
+
+    Args:
+        solver: Its name in the study.
+        kind: What kind of solver it is.
+        version: Of the library that solves.
+        time_limit_seconds: What it was given.
+        family: Of the problems; empty for all families.
+        problems: How many it was given.
+        proven: Problems solved, by `Criterion.PROVEN`.
+        near: The same by `Criterion.NEAR`.
+        answered: The same by `Criterion.ANSWERED`.
+        seconds: Of whole calls that came near; None without.
+        ratio: The same as multiples of the fastest solver that came near; None without.
+        mean_seconds: Shifted geometric mean over all problems that it took; what is not near counts
+            as the time limit, or what it took if that is more. None where it took none.
+        phases: Mean share of each of `PHASES` in the calls that gave an allocation, and of what is
+            left; None without.
+        gap: What it left unproven, over its allocations; None where it proved no bound.
+        excess: Of its objective over the best known, over its allocations; None without.
+        peak_bytes: Memory; None where unknown.
+        same_objective: Share of its allocations whose objective is the best known.
+        same_clients: See `Judged`; None where unknown.
+        faults: What it did not answer, or wrongly.
+    """
+
+    solver: str
+    kind: Kind
+    version: str
+    time_limit_seconds: float
+    family: str
+    problems: int
+    proven: int
+    near: int
+    answered: int
+    seconds: Spread | None
+    ratio: Spread | None
+    mean_seconds: float | None
+    phases: tuple[float, ...] | None
+    gap: Spread | None
+    excess: Spread | None
+    peak_bytes: Spread | None
+    same_objective: float | None
+    same_clients: float | None
+    faults: Faults
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An ablation's rows.
+
+    Args:
+        judged: The cells, judged against each other.
+        limits: The time limits, rising.
+        families: Of the problems, in order.
+        solvers: All that were measured, kind by kind and by name; not those not installed.
+        missing: Solvers that are not installed.
+        rows: All rows: those over all families, then those of each.
+    """
+
+    judged: tuple[Judged, ...]
+    limits: tuple[float, ...]
+    families: tuple[str, ...]
+    solvers: tuple[str, ...]
+    missing: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def of(self, limit: float, family: str = "") -> tuple[Row, ...]:
+        """The rows of a limit and a family, the best solver first; of all families if empty."""
+        mine = [r for r in self.rows if (r.time_limit_seconds, r.family) == (limit, family)]
+        return tuple(sorted(mine, key=_rank))
+
+    def cells(self, limit: float, family: str = "") -> tuple[Judged, ...]:
+        """The judged cells of a limit and a family, without those of missing solvers."""
+        return tuple(
+            j
+            for j in self.judged
+            if j.cell.time_limit_seconds == limit
+            and family in ("", j.cell.family)
+            and j.cell.outcome != "missing"
+        )
+
+    @property
+    def refuted(self) -> tuple[Judged, ...]:
+        """The cells whose claims another solver's allocation refutes."""
+        return tuple(j for j in self.judged if j.is_refuted)
+
+
+def summarise(cells: Sequence[Cell]) -> Summary:
+    """Judges the cells of a study and sums them up.
+
+    Args:
+        cells: Of any problems, solvers and limits, in any order.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not cells:
+        raise ValueError("`cells` must hold a measurement, but is empty. Measure at least one.")
+    judged = judge(cells)
+    tried = [cell for cell in cells if cell.outcome != "missing"]
+    kinds = {cell.solver: Kind.of(cell.settings) for cell in tried}
+    order = list(Kind)
+    solvers = tuple(sorted(kinds, key=lambda solver: (order.index(kinds[solver]), solver)))
+    limits = tuple(sorted({cell.time_limit_seconds for cell in tried}))
+    families = tuple(dict.fromkeys(cell.family for cell in cells))
+    whole = Summary(
+        judged,
+        limits,
+        families,
+        solvers,
+        tuple(sorted({c.solver for c in cells} - set(solvers))),
+        (),
+    )
+    places = [(limit, family) for family in ("", *families) for limit in limits]
+    rows = [row for place in places for row in _rows(whole.cells(*place), *place)]
+    return Summary(judged, limits, families, solvers, whole.missing, tuple(rows))
+
+
+def _rank(row: Row) -> tuple[float, float, float, str]:
+    seconds = math.inf if row.mean_seconds is None else row.mean_seconds
+    return -row.near, -row.proven, seconds, row.solver
+
+
+def _rows(judged: Sequence[Judged], limit: float, family: str) -> list[Row]:
+    race = Race.of(judged, Criterion.NEAR)
+    by_solver: dict[str, list[Judged]] = {}
+    for j in judged:
+        by_solver.setdefault(j.cell.solver, []).append(j)
+    columns = dict(zip(race.solvers, ratios(race.seconds).T, strict=True))
+    return [
+        _row(own, limit, family, [float(r) for r in columns[solver] if math.isfinite(r)])
+        for solver, own in by_solver.items()
+    ]
+
+
+def _row(own: Sequence[Judged], limit: float, family: str, ratio: Sequence[float]) -> Row:
+    first = own[0].cell
+    found = [j for j in own if j.has_allocation]
+    near = [j for j in own if j.meets(Criterion.NEAR)]
+    alike = [j.same_clients for j in own if j.same_clients is not None]
+    return Row(
+        solver=first.solver,
+        kind=Kind.of(first.settings),
+        version=first.solver_version,
+        time_limit_seconds=limit,
+        family=family,
+        problems=len(own),
+        proven=sum(j.meets(Criterion.PROVEN) for j in own),
+        near=len(near),
+        answered=sum(j.meets(Criterion.ANSWERED) for j in own),
+        seconds=Spread.of(j.cell.seconds["total"] for j in near),
+        ratio=Spread.of(ratio),
+        mean_seconds=_mean_seconds(own),
+        phases=_phases(found),
+        gap=Spread.of(j.cell.gap for j in found),
+        excess=Spread.of(j.excess for j in found),
+        peak_bytes=Spread.of(j.cell.peak_bytes for j in own),
+        same_objective=statistics.fmean(j.is_best for j in found) if found else None,
+        same_clients=statistics.fmean(alike) if alike else None,
+        faults=_faults(own),
+    )
+
+
+def _mean_seconds(own: Sequence[Judged]) -> float | None:
+    took = [
+        j.cell.seconds["total"]
+        if j.meets(Criterion.NEAR)
+        else max(j.cell.time_limit_seconds, j.cell.seconds.get("total", 0.0))
+        for j in own
+        if j.cell.outcome != "refused"
+    ]
+    return shifted_geometric_mean(took) if took else None
+
+
+def shifted_geometric_mean(seconds: Sequence[float], shift: float = SHIFT_SECONDS) -> float:
+    """`exp(mean(log(seconds + shift))) - shift`: a mean that neither end rules.
+
+    Example:
+        >>> round(shifted_geometric_mean([0.01, 0.07]), 9)  # sqrt(0.02 * 0.08) - 0.01
+        0.03
+    """
+    return math.exp(statistics.fmean(math.log(t + shift) for t in seconds)) - shift
+
+
+def _phases(found: Sequence[Judged]) -> tuple[float, ...] | None:
+    """Mean shares of `PHASES` and of the rest."""
+    shares = []
+    for j in found:
+        total = j.cell.seconds["total"]
+        if total > 0:
+            known = [min(j.cell.seconds.get(phase, 0.0) / total, 1.0) for phase in PHASES]
+            shares.append((*known, max(1.0 - sum(known), 0.0)))
+    if not shares:
+        return None
+    return tuple(float(share) for share in np.mean(shares, axis=0))
+
+
+def _faults(own: Sequence[Judged]) -> Faults:
+    outcomes = [j.cell.outcome for j in own]
+    return Faults(
+        wrong=sum(j.is_wrong for j in own),
+        refused=outcomes.count("refused"),
+        timeout=outcomes.count("timeout"),
+        crashed=outcomes.count("crashed"),
+        empty=outcomes.count("unknown"),
+    )

@@ -1,0 +1,170 @@
+"""`fedhq study ablation` as a person uses it: what it leaves, and its words when it cannot."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedhq.studies.ablation.ledger import read_cells
+from fedhq.studies.ablation.settings import parse_ablation
+from fedhq.studies.entry import main
+
+SMALL = """
+[grid]
+solvers = ["sweep", "dual", "exact", "hardware-only"]
+families = ["federated", "federated, separable"]
+recorded = ["digits"]
+sizes = [6]
+seeds = [0]
+workers = 1
+"""
+FEDERATION = """
+[end_to_end]
+solvers = ["exact", "uniform-qat"]
+seeds = [0]
+rounds = 1
+workers = 1
+"""
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, "utf-8")
+    return path
+
+
+def ablation(*arguments: object) -> int:
+    return main(["study", "ablation", *map(str, arguments)])
+
+
+def test_it_measures_reports_and_resumes_without_measuring_again(small, tmp_path, capsys) -> None:
+    folder = tmp_path / "out"
+    assert ablation(small, "--out", folder) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"exact .*3 of 3", printed.out)
+    assert "12 of 12 cells" in printed.err
+    assert f"report: {folder / 'report.html'}" in printed.out
+    cells = list(read_cells(folder))
+    assert len(cells) == 12
+    with open(folder / "cells.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["problem"], row["solver"]) for row in rows] == [c.key[:2] for c in ordered(cells)]
+    page = (folder / "report.html").read_text("utf-8")
+    assert f"fedhq study ablation {small} --out {folder}" in page
+    assert "\\toprule" in (folder / "table.tex").read_text("utf-8")
+    settings = json.loads((folder / "ablation.json").read_text("utf-8"))
+    assert parse_ablation(settings).grid.sizes == (6,)
+    (key,) = json.loads((folder / "provenance.json").read_text("utf-8"))
+    assert {cell.provenance for cell in cells} == {key}
+
+    before = (folder / "cells.jsonl").read_bytes()
+    assert ablation(small, "--out", folder, "--quiet") == 0
+    again = capsys.readouterr()
+    assert (again.out, again.err) == (printed.out, "")
+    assert (folder / "cells.jsonl").read_bytes() == before
+
+
+def ordered(cells):
+    """As the grid lists them: by size, and by solver as they were named."""
+    return sorted(cells, key=lambda cell: cell.clients)
+
+
+def test_other_settings_are_not_in_the_table(small, tmp_path, capsys) -> None:
+    folder = tmp_path / "out"
+    assert ablation(small, "--out", folder, "--quiet", "--set", "grid.recorded=[]") == 0
+    assert ablation(small, "--out", folder, "--quiet", "--set", "grid.families=['federated']") == 0
+    assert re.search(r"exact .*2 of 2", capsys.readouterr().out)
+    assert len(list(read_cells(folder))) == 12
+
+
+@pytest.mark.slow
+def test_some_solvers_train_a_federation_unless_one_does_not_want_it(
+    small, tmp_path, capsys
+) -> None:
+    small.write_text(SMALL + FEDERATION, "utf-8")
+    assert ablation(small, "--out", tmp_path / "a", "--quiet", "--no-end-to-end") == 0
+    assert not (tmp_path / "a" / "end_to_end.jsonl").exists()
+    assert ablation(small, "--out", tmp_path / "a", "--quiet") == 0
+    lines = (tmp_path / "a" / "end_to_end.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["solver"] for line in lines] == ["exact", "uniform-qat"]
+    assert all(json.loads(line)["deployed_accuracy"] > 0 for line in lines)
+
+
+def test_print_shows_the_whole_configuration_and_writes_nothing(small, tmp_path, capsys) -> None:
+    folder = tmp_path / "out"
+    assert ablation(small, "--out", folder, "--print", "--workers", 3) == 0
+    settings = parse_ablation(json.loads(capsys.readouterr().out))
+    assert (settings.grid.workers, settings.grid.time_limits_seconds) == (3, (2.0,))
+    assert not folder.exists()
+    assert ablation("--print") == 0
+    assert "cvxpy:HIGHS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--workers", "0"], "grid.workers = 0: input should be greater than or equal to 1"),
+        (["--set", "grid.solvers=['exat']"], "Did you mean 'exact'?"),
+        (["--set", "grid.families=['federatd']"], "Did you mean 'federated'?"),
+        (["--set", "grid.sizes=[0]"], "grid.sizes.0 = 0"),
+        (["--set", "grid.recorded=['none.json']"], "cannot read none.json: No such file"),
+        (["--set", "end_to_end.solvers=['exat']"], "Did you mean 'exact'?"),
+        (["--set", "grid"], "an override must be `key=value`"),
+    ],
+)
+def test_a_fault_is_told_and_nothing_is_written(small, tmp_path, capsys, arguments, told) -> None:
+    folder = tmp_path / "out"
+    assert ablation(small, "--out", folder, *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("fedhq: error: ")
+    assert told in printed.err
+    assert not folder.exists()
+
+
+def test_a_folder_of_a_search_is_left_as_it_is(small, tmp_path, capsys) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "study.json").write_text("{}", "utf-8")
+    assert ablation(small, "--out", tmp_path / "search") == 2
+    assert "must be a folder of an ablation or empty, but holds study.json" in (
+        capsys.readouterr().err
+    )
+    assert [p.name for p in (tmp_path / "search").iterdir()] == ["study.json"]
+
+
+def test_a_place_that_cannot_be_written_is_named(small, tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    assert ablation(small, "--out", tmp_path / "file" / "out") == 2
+    assert f"fedhq: error: {tmp_path / 'file' / 'out'}: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_at_once_and_the_same_command_resumes(small, tmp_path) -> None:
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "fedhq.studies", "study", "ablation", str(small)]
+    command += ["--out", str(folder), "--set", "grid.seeds=[0,1,2,3,4,5,6,7]"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        end = time.monotonic() + 60
+        while not (folder / "cells.jsonl").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.endswith("fedhq: stopped; the same command resumes where it was.\n")
+    kept = list(read_cells(folder))
+    assert 0 < len(kept) < 68
+    subprocess.run([*command, "--quiet"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    cells = list(read_cells(folder))
+    assert cells[: len(kept)] == kept
+    assert len({cell.key for cell in cells}) == len(cells) == 68

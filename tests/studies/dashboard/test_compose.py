@@ -1,0 +1,235 @@
+"""Notes, figures and tables against the records and the program that they come from."""
+
+import csv
+import io
+import json
+import re
+import threading
+from dataclasses import replace
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna_dashboard._custom_plot_data import is_valid_graph_object_id
+from search_studies import Policies, make_study
+
+from fedhq.allocator.instances import FAMILIES
+from fedhq.allocator.solution import Allocation
+from fedhq.studies.dashboard.additions import Additions
+from fedhq.studies.dashboard.allocation_table import allocation_csv
+from fedhq.studies.dashboard.compose import Composer
+from fedhq.studies.dashboard.files import Files
+from fedhq.studies.dashboard.notes import noted_trials, study_note, trial_note
+from fedhq.studies.dashboard.plots import figures
+from fedhq.studies.dashboard.refresh import Refresher
+from fedhq.studies.dashboard.shown import ShownStorage
+from fedhq.studies.search.details import Details
+from fedhq.studies.search.preferences import usual_preferences
+from fedhq.studies.search.view import StudyView
+
+
+def table_of(note: str) -> list[list[str]]:
+    """The cells of a note's table, without its head."""
+    lines = [line for line in note.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_the_note_names_the_feasible_best_of_every_preference(study):
+    view = StudyView.of(study)
+    rows = table_of(study_note(view, 7, best_is_feasible=True))
+    named = {row[0]: int(re.match(r"\d+", row[1])[0]) for row in rows}
+    wanted = {p.words: view.best(p.rule).number for p in usual_preferences(view)}
+    assert named == wanted
+    limit = view.record.limits["round_seconds"]
+    assert all(study.trials[number].values[0] <= limit for number in named.values())
+    assert any(t.values[0] > limit for t in study.trials)
+    assert "/dashboard/studies/7/trials?numbers=" in rows[0][1]
+
+
+def test_the_note_says_which_list_to_trust_only_where_the_card_is_wrong(study):
+    view = StudyView.of(study)
+    assert "Do not trust" in study_note(view, 0, best_is_feasible=False)
+    assert "trust" not in study_note(view, 0, best_is_feasible=True)
+
+
+def test_a_study_without_feasible_trials_says_which_limit_is_broken(make):
+    view = StudyView.of(make(limits={"round_seconds": 0.01}))
+    note = study_note(view, 0, best_is_feasible=True)
+    assert "Of 30 trials 0 are feasible" in note
+    assert "round\\_seconds (in 30 trials)" in note
+    assert table_of(note) == []
+
+
+def test_markup_in_names_stands_for_itself(make):
+    view = replace(StudyView.of(make()), name="a*b* <script>|")
+    assert "# a\\*b\\* \\<script\\>\\|\n" in study_note(view, 0, best_is_feasible=True)
+
+
+def test_trials_that_matter_get_a_note_and_the_many_others_none(make):
+    view = StudyView.of(make(300))
+    noted = noted_trials(view)
+    picked = {view.best(p.rule).number for p in usual_preferences(view)}
+    uniform = {t.number for t in view.trials if t.source == "uniform"}
+    assert picked | uniform <= {view.trials[place].number for place in noted}
+    assert set(view.front.tolist()) <= set(noted)
+    assert len(noted) <= len(view.front) + len(uniform)
+
+
+def test_a_trial_note_tells_limits_counts_and_the_command(study):
+    view = StudyView.of(study)
+    for trial in view.trials:
+        note = trial_note(view, trial, ["on the front"], "runs/search")
+        rows = dict(row[:2] for row in [["", ""], *table_of(note)])
+        assert ("broken" in rows["limit of round\\_seconds"]) == (not trial.is_feasible)
+        counts = re.findall(r"(\d+) \S+", rows["clients"])
+        assert sum(map(int, counts)) == view.record.clients
+        assert rows["who is waited for"] == f"client {trial.record.bottleneck}"
+        assert f"--trial {trial.number}" in note
+        assert rows["allocation.solver"] == trial.params["allocation.solver"]
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[StudyView, Details]:
+    policies = Policies(clients=100)
+    study = make_study(500, policies, limits={"round_seconds": 12.0})
+    view = StudyView.of(study)
+    return view, Details.of(study, view, "runs/search", lambda: policies)
+
+
+def test_figures_are_small_legible_and_in_order(large):
+    drawn = figures(*large)
+    names = [name.split("-")[2] for name in drawn]
+    assert names == ["frontier", "regret", "allocation", "waterfall", "mix", "prices"]
+    assert list(drawn) == sorted(drawn)
+    for name, text in drawn.items():
+        assert is_valid_graph_object_id(name)
+        assert len(text) < 100_000, name
+        layout = go.Figure(json.loads(text)).layout  # raises where a property is unknown
+        assert layout.height == 450
+        assert layout.title.text
+        assert layout.paper_bgcolor == "rgba(0,0,0,0)"
+
+
+def test_a_search_that_has_just_begun_has_its_frontier_only(make):
+    assert [name.split("-")[2] for name in figures(StudyView.of(make(0)), Details())] == [
+        "frontier"
+    ]
+
+
+def test_the_allocation_table_adds_up_to_the_trial(study, policies):
+    problem = FAMILIES["federated"](0, 30)  # with budgets
+    for trial in StudyView.of(study).trials[:8]:
+        record = trial.record
+        made = Allocation.of(problem, np.array([int(k) for k in record.choice]))
+        rows = list(csv.DictReader(io.StringIO(allocation_csv(record, problem).decode())))
+        assert [row["client"] for row in rows] == list(problem.clients)
+        assert {n: sum(r["strategy"] == n for r in rows) for n in record.menu} == record.counts
+        seconds = np.array([float(row["seconds"]) for row in rows])
+        waits = np.array([float(row["waits_seconds"]) for row in rows])
+        assert seconds.max() == pytest.approx(made.round_seconds, rel=1e-5)
+        works = np.array([row["strategy"] != "skip" for row in rows])
+        assert (seconds + waits)[works] == pytest.approx(made.round_seconds, rel=1e-4)
+        assert waits[~works].tolist() == [0.0] * int((~works).sum())
+        for k, budget in enumerate(problem.budgets):
+            used = sum(float(row[budget.resource]) for row in rows)
+            assert used == pytest.approx(made.usage[k], rel=1e-4)
+
+
+def test_without_the_problem_or_with_another_menu_the_table_still_has_strategies(study, policies):
+    record = StudyView.of(study).trials[0].record
+    other = replace(record, menu=("skip", "ptq-w4a4", "qat-w4a4"))
+    for text in (allocation_csv(record, None), allocation_csv(other, policies.problem)):
+        head, first, *_ = text.decode().splitlines()
+        assert head == "client,strategy"
+        assert first.split(",")[1] in (*record.menu, *other.menu)
+
+
+def test_what_cannot_be_planned_again_leaves_out_figures_only(study, unplannable):
+    composer = Composer(study, unplannable, "runs/search", best_is_feasible=True)
+    assert [name.split("-")[2] for name in composer.all().figures] == [
+        "frontier",
+        "regret",
+        "allocation",
+    ]
+    (file,) = composer.files().of_trial(0)
+    assert file.make().decode().splitlines()[0] == "client,strategy"
+
+
+def test_the_same_trials_are_planned_once(make, policies):
+    class Counting:
+        calls = 0
+
+        def plan(self, params, seed=None):
+            Counting.calls += 1
+            return policies.plan(params, seed)
+
+    study = make(40)
+    composer = Composer(study, Counting(), "runs/search", best_is_feasible=True)
+    composer.all()
+    before = Counting.calls
+    assert before > 0
+    worst = max(study.trials, key=lambda t: t.values[0])
+    study.add_trial(worst)  # changes nothing about the front
+    composer.all()
+    assert Counting.calls == before
+
+
+def journal(path):
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def refresher(study, make, every=0.01):
+    shown = ShownStorage(study._storage, study._study_id, Files())
+    return shown, Refresher(study._storage, study._study_id, shown, make, every)
+
+
+def note_in(shown, study) -> str:
+    return shown.get_study_system_attrs(study._study_id).get("dashboard:note_str:0", "")
+
+
+def test_trials_of_another_process_are_seen_and_nothing_is_made_without_them(make, tmp_path):
+    import optuna
+
+    study = make(5, storage=journal(tmp_path / "journal.log"))
+    made = []
+
+    def additions():
+        made.append(len(study.trials))
+        return Additions(f"{made[-1]} trials")
+
+    shown, background = refresher(study, additions)
+    background.refresh()
+    background.refresh()
+    assert (made, note_in(shown, study)) == ([5], "5 trials")
+    elsewhere = optuna.load_study(
+        study_name=study.study_name, storage=journal(tmp_path / "journal.log")
+    )
+    trial = elsewhere.ask()
+    background.refresh()
+    assert made == [5]  # it runs still
+    elsewhere.tell(trial, [1.0, 0.5])
+    background.refresh()
+    assert (made, note_in(shown, study)) == ([5, 6], "6 trials")
+
+
+def test_a_fault_is_told_and_what_was_shown_stays(make, capsys):
+    study = make(5)
+    failed = threading.Event()
+
+    def additions():
+        if failed.is_set() or len(study.trials) > 5:
+            failed.set()
+            raise OSError("the disk is gone")
+        return Additions("five")
+
+    shown, background = refresher(study, additions)
+    background.refresh()
+    background.start()
+    study.add_trial(study.trials[0])
+    assert failed.wait(20)
+    background.end()
+    assert not background.is_alive()
+    assert note_in(shown, study) == "five"
+    assert "could not refresh the dashboard: OSError('the disk is gone')" in capsys.readouterr().err
