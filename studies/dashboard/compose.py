@@ -88,7 +88,7 @@ class Composer:
         view = StudyView.of(self._study)
         notable = tuple(t.number for t in notable_trials(view, usual_preferences(view)))
         if notable != self._planned:  # the same trials are planned the same
-            self._details = Details.of(self._study, view, self._place, lambda: self._planner)
+            self._details = Details.of(self._study, view, self._place, self._planner)
             self._planned = notable
         return self._additions(view)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...allocator import FedHQError, Solution
+from ...allocator import FedHQError, Knee, Solution
 from .importance import find_importances
 from .plans import Planner, TrialPlan, along_tradeoff, plan_trials
 from .preferences import Preference, usual_preferences
@@ -46,7 +46,7 @@ class Details:
         study: optuna.Study,
         view: StudyView,
         place: str,
-        make_planner: Callable[[], Planner],
+        planner: Planner,
         preferences: Sequence[Preference] = (),
     ) -> Details:
         """Works out all of it; what cannot be planned again is said in `missing`.
@@ -55,19 +55,20 @@ class Details:
             study: The study.
             view: What was read of it.
             place: Where it stands.
-            make_planner: Makes what plans its policies; its errors are told in `missing`.
+            planner: Plans its policies; its errors are told in `missing`.
             preferences: Whose picks are planned; the usual ones where empty.
         """
         importances = find_importances(study, view)
         shown = notable_trials(view, preferences or usual_preferences(view))
         try:
-            plans = plan_trials(make_planner(), shown) if shown else ()
+            plans = plan_trials(planner, shown)
         except (FedHQError, ValueError, OSError) as error:
             missing = f"The policies could not be planned again, so only records are shown: {error}"
             return cls(place=place, importances=importances, missing=missing)
         if not plans:
             return cls(place=place, importances=importances)
-        base = plans[len(plans) // 2]
+        knee = view.best(Knee())
+        base = next((plan for plan in plans if plan.trial is knee), plans[len(plans) // 2])
         points = np.array(view.record.frontier, dtype=float).reshape(-1, 2)
         tradeoffs = along_tradeoff(base.problem, points)
         return cls(place, plans, tradeoffs, base.trial.number, importances)

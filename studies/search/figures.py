@@ -32,8 +32,8 @@ _PROPOSED = dict(
 _TITLES = {
     ROUND_SECONDS: "round time, s",
     "seconds_to_target": "simulated time to the target, s",
-    ACCURACY_LOSS: "accuracy loss",
 }
+_LOSS_TITLES = {"model": "predicted accuracy loss", "training": "1 - deployed accuracy"}
 
 
 def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
@@ -43,7 +43,7 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
     the colour too where there is one study, else which study. A line joins each study's front.
 
     Args:
-        views: They must trade the same measures.
+        views: They must trade the same measures, all in the model or all trained.
     """
     figure = go.Figure()
     said = []
@@ -57,8 +57,7 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
         said.append(_add_trials(figure, view, prefix, colour))
     axes = views[0].axes
     alt = f"Scatter chart: {' against '.join(axes)} of trials. {' '.join(said)}"
-    lay_out(figure, title_of(axes[0]), loss_title(views), 480, alt)
-    figure.update_yaxes(rangemode="tozero")
+    lay_out(figure, title_of(axes[0]), loss_title(views[0]), 480, alt)
     _add_limits(figure, views)
     _frame(figure, views)
     return figure
@@ -69,14 +68,11 @@ def title_of(measure: str) -> str:
     return _TITLES.get(measure, measure.replace("_", " "))
 
 
-def loss_title(views: Sequence[StudyView]) -> str:
+def loss_title(view: StudyView) -> str:
     """The title of the second measure, which studies of the model predict."""
-    if views[0].axes[1] != ACCURACY_LOSS:
-        return title_of(views[0].axes[1])
-    kinds = {view.evaluated for view in views}
-    if kinds == {"model"}:
-        return "predicted accuracy loss"
-    return "1 - deployed accuracy" if kinds == {"training"} else "accuracy loss"
+    if view.axes[1] != ACCURACY_LOSS:
+        return title_of(view.axes[1])
+    return _LOSS_TITLES[view.evaluated]
 
 
 def _add_exact(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> None:

@@ -5,7 +5,7 @@ Needs plotly: `fedhq[search]`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from plotly import graph_objects as go
@@ -15,12 +15,23 @@ from ...allocator.arrays import FloatArray, IntArray
 from ..figures import NAME, add_level, add_pointer, add_strategies, lay_out, plain, steps_of
 from ..palette import HYBRIDS, LAST_ARM, strategy_colours
 from .plans import TrialPlan
-from .view import TrialView, choice_of
+from .view import StudyView, TrialView, choice_of
 
 MOST_COLUMNS = 16
 MOST_CLIENTS = 300
 _MOST_PRICES = 8
 _DASHES = ("solid", "dash", "dot")
+
+
+def colours_of(view: StudyView) -> dict[str, str]:
+    """A colour for each strategy that any trial of a study had on offer, from skip to qat."""
+    menus = {t.record.menu for t in view.trials if t.record is not None}
+    return strategy_colours({*view.record.menu, *(name for menu in menus for name in menu)})
+
+
+def _used(colours: Mapping[str, str] | None, names: Collection[str]) -> dict[str, str]:
+    """The colours of some strategies, from skip to qat."""
+    return {n: hue for n, hue in (colours or strategy_colours(names)).items() if n in names}
 
 
 def speed_order(problem: AllocationProblem) -> IntArray:
@@ -29,26 +40,29 @@ def speed_order(problem: AllocationProblem) -> IntArray:
     return np.argsort(working.min(axis=1), kind="stable")
 
 
-def allocation_figure(trials: Sequence[TrialView], order: IntArray) -> go.Figure:
+def allocation_figure(
+    trials: Sequence[TrialView], order: IntArray, colours: Mapping[str, str] | None = None
+) -> go.Figure:
     """What each client did in some trials, as they recorded it for their first seed's first round.
 
     Args:
         trials: Those with a record, in the order of the columns; more than `MOST_COLUMNS` are
             thinned evenly, and so are more than `MOST_CLIENTS` clients.
         order: `(clients,)` indices from the top row down.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     shown = [trials[k] for k in _spread(len(trials), MOST_COLUMNS)]
     clients = order[_spread(len(order), MOST_CLIENTS)]
     did = [_strategies(trial) for trial in shown]
-    colours = strategy_colours({name for names in did for name in names})
-    place = {name: k for k, name in enumerate(colours)}
+    shades = _used(colours, {name for names in did for name in names})
+    place = {name: k for k, name in enumerate(shades)}
     text = [[names[c] for names in did] for c in clients.tolist()]
     gap = 1 if len(clients) <= 60 else 0
     figure = go.Figure()
     figure.add_heatmap(
         x=[str(trial.number) for trial in shown], y=[str(c) for c in clients.tolist()],
         z=[[place[name] for name in row] for row in text], text=text, xgap=2, ygap=gap,
-        colorscale=steps_of(list(colours.values())), zmin=-0.5, zmax=len(colours) - 0.5,
+        colorscale=steps_of(list(shades.values())), zmin=-0.5, zmax=len(shades) - 0.5,
         showscale=False, hovertemplate="client %{y}, trial %{x}<br>%{text}<extra></extra>",
     )  # fmt: skip
     alt = (
@@ -57,15 +71,20 @@ def allocation_figure(trials: Sequence[TrialView], order: IntArray) -> go.Figure
     )
     height = 150 + min(max(20 * len(clients), 110), 560)
     lay_out(figure, "trial, the fastest round first", "client", height, alt)
-    add_strategies(figure, colours)
+    add_strategies(figure, shades)
     figure.update_xaxes(type="category", showgrid=False, range=[-0.5, len(shown) - 0.5])
     figure.update_yaxes(type="category", range=[len(clients) - 0.5, -0.5], showgrid=False)
     figure.update_yaxes(tickfont_size=11, dtick=1 if len(clients) <= 30 else None)
     return figure
 
 
-def waterfall_figure(plan: TrialPlan) -> go.Figure:
-    """The seconds of every client in a trial's plan, slowest first, and the round time."""
+def waterfall_figure(plan: TrialPlan, colours: Mapping[str, str] | None = None) -> go.Figure:
+    """The seconds of every client in a trial's plan, slowest first, and the round time.
+
+    Args:
+        plan: The trial's.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
+    """
     allocation, names = plan.solution.allocation, plan.problem.clients
     choice = allocation.choice
     seconds = plan.problem.seconds[np.arange(len(choice)), choice]
@@ -73,11 +92,11 @@ def waterfall_figure(plan: TrialPlan) -> go.Figure:
     shown = order[_spread(len(order), MOST_CLIENTS)]
     menu = list(map(str, allocation.strategies))
     done = [menu[choice[c]] for c in shown.tolist()]
-    colours = strategy_colours(set(done))
+    shades = _used(colours, set(done))
     figure = go.Figure()
     figure.add_bar(
         x=[plain(names[c]) for c in shown.tolist()], y=_short(seconds[shown]), text=done,
-        marker={"color": [colours[name] for name in done], "line_width": 0}, showlegend=False,
+        marker={"color": [shades[name] for name in done], "line_width": 0}, showlegend=False,
         textposition="none", hovertemplate="client %{x}<br>%{text}, %{y:.3g} s<extra></extra>",
     )  # fmt: skip
     says = f"round time {allocation.round_seconds:.3g} s"
@@ -92,18 +111,21 @@ def waterfall_figure(plan: TrialPlan) -> go.Figure:
         f"{plan.trial.number}; {says}."
     )
     lay_out(figure, "client, slowest first", "predicted time, s", 400, alt)
-    add_strategies(figure, colours)
+    add_strategies(figure, shades)
     figure.update_layout(bargap=0.18 if len(shown) <= 100 else 0)
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(range=[0, 1.2 * max(allocation.round_seconds, 1e-9)])
     return figure
 
 
-def mix_figure(solutions: Sequence[Solution]) -> go.Figure:
+def mix_figure(
+    solutions: Sequence[Solution], colours: Mapping[str, str] | None = None
+) -> go.Figure:
     """The share of the clients that do each strategy, along the trade-off.
 
     Args:
         solutions: Of one problem at rising trade-offs, as `along_tradeoff` finds them.
+        colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     menu = list(map(str, solutions[0].problem.strategies))
     counts = np.array([s.allocation.counts() for s in solutions])
@@ -111,7 +133,7 @@ def mix_figure(solutions: Sequence[Solution]) -> go.Figure:
     x = _tradeoffs(solutions)
     data = [[s.allocation.round_seconds, s.allocation.loss] for s in solutions]
     figure = go.Figure()
-    for name, colour in strategy_colours(menu).items():
+    for name, colour in _used(colours, set(menu)).items():
         own = share[:, menu.index(name)]
         if own.any():
             figure.add_scatter(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ...allocator import AllocationProblem, Dual, FedHQError, Solution, solve
 from ...allocator.arrays import FloatArray, IntArray
 from .view import TrialView, choice_of
+
+if TYPE_CHECKING:
+    from .policy import Policies
 
 _TRADEOFFS = 16
 _FLAT = 1e-12  # of a slope: no trade
@@ -36,6 +41,37 @@ class Planner(Protocol):
     def plan(self, params: Mapping[str, Any], seed: int | None = None) -> Planned:
         """What a policy decides for a seed."""
         ...
+
+
+class LatePlanner:
+    """Plans policies of a search from its configuration, which is laid out when first asked.
+
+    Several threads may plan.
+
+    Args:
+        config: As the search's record holds it.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._lock = Lock()
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from .policy import Policies
+        from .settings import parse_search
+
+        return Policies(parse_search(self._config))
+
+    def plan(self, params: Mapping[str, Any], seed: int | None = None) -> Planned:
+        """What a policy decides for a seed.
+
+        Raises:
+            ValueError: If the configuration does not fit the installed version, or its data.
+            FedHQError: If its data cannot be had, or the policy cannot be planned.
+        """
+        with self._lock:
+            return self._policies.plan(params, seed)
 
 
 @dataclass(frozen=True, eq=False)

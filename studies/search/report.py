@@ -15,12 +15,13 @@ from ..writing import write_at_once
 from . import report_parts as parts
 from . import report_words as words
 from .details import Details
+from .plans import LatePlanner
 from .preferences import Preference, usual_preferences
 from .regret import Course, Unclaimed, exact_points, find_regret
 from .view import StudyView
 
 if TYPE_CHECKING:
-    pass
+    import optuna
 
 _MOST_RECORDED = 400  # points of a study's exact frontier; see `StudyRecord`
 
@@ -36,7 +37,7 @@ def write_report(
 
     Args:
         path: The file.
-        views: The studies; they must trade the same measures.
+        views: The studies; they must trade the same measures, all in the model or all trained.
         details: What else is shown of each, in the same order; records alone where empty.
         command: What makes the file again.
         preferences: For which the feasible best is shown; the usual ones where empty.
@@ -51,15 +52,47 @@ def write_report(
     write_at_once(path, _Page(views, shown, command, preferences).render())
 
 
+def report_studies(
+    path: Path,
+    studies: Sequence[optuna.Study],
+    places: Sequence[str],
+    command: str,
+    preferences: Sequence[Preference] = (),
+) -> None:
+    """Reads studies, plans what they tried again, and writes their report.
+
+    Args:
+        path: The file.
+        studies: Of `fedhq study search`.
+        places: Where each stands, as commands name it.
+        command: What makes the file again.
+        preferences: See `write_report`.
+
+    Raises:
+        ValueError: If a study is not one of fedhq's, or they trade different measures.
+        FedHQError: If plotly is not installed.
+    """
+    views = [StudyView.of(study) for study in studies]
+    check_comparable(views)  # before anything takes time
+    details = [
+        Details.of(study, view, place, LatePlanner(view.record.config), preferences)
+        for study, view, place in zip(studies, views, places, strict=True)
+    ]
+    write_report(path, views, details, command, preferences)
+
+
 def check_comparable(views: Sequence[StudyView]) -> None:
     """Raises a `ValueError` that names two studies that no figure can show together."""
     for view in views[1:]:
-        if view.axes != views[0].axes:
+        if (view.axes, view.evaluated) != (views[0].axes, views[0].evaluated):
             raise ValueError(
-                "the studies of one report must trade the same measures, but "
-                f"{views[0].name!r} trades {' and '.join(views[0].axes)}, {view.name!r} "
-                f"{' and '.join(view.axes)}. Write a report of each."
+                "the studies of one report must trade the same measures in the same evaluation, "
+                f"but {_traded(views[0])}, {_traded(view)}. Write a report of each."
             )
+
+
+def _traded(view: StudyView) -> str:
+    return f"{view.name!r} has {' and '.join(view.axes)} of {view.evaluated}"
 
 
 class _Page:
@@ -79,8 +112,8 @@ class _Page:
 
     def render(self) -> str:
         """The whole page as HTML."""
-        how = " or ".join(dict.fromkeys(words.HOW[view.evaluated] for view in self._views))
-        introduction = f"<p class=lead>{words.LEAD.format(how=how)}</p>\n{self._navigation()}"
+        lead = words.LEAD.format(how=words.HOW[self._views[0].evaluated])
+        introduction = f"<p class=lead>{lead}</p>\n{self._navigation()}"
         together = ""
         if len(self._views) > 1:
             courses = self._courses(self._views)
@@ -109,7 +142,7 @@ class _Page:
             body.append(self._courses([view]))
         if len(view.front):
             body += [parts.front_table(view), self._who(view, details)]
-            body += [self._waited_for(k, details), self._along(details)]
+            body += [self._waited_for(k, details), self._along(view, details)]
         body += [self._importance(view, details), parts.origin(view)]
         return f'<section id="study-{k}">{"".join(body)}</section>\n'
 
@@ -134,7 +167,7 @@ class _Page:
 
     def _who(self, view: StudyView, details: Details) -> str:
         """What the clients did in the front's trials."""
-        from .plan_figures import allocation_figure, speed_order
+        from .plan_figures import allocation_figure, colours_of, speed_order
 
         order, top = np.arange(view.record.clients), "in the fleet's order"
         if details.trials:
@@ -142,14 +175,12 @@ class _Page:
         trials = [view.trials[place] for place in view.front.tolist()]
         read = words.READ_ALLOCATION.format(order=top)
         missing = f"<p class=note>{html.escape(details.missing)}</p>" if details.missing else ""
-        return (
-            self._document.figure("Who did what", read, [allocation_figure(trials, order)])
-            + missing
-        )
+        drawn = allocation_figure(trials, order, colours_of(view))
+        return self._document.figure("Who did what", read, [drawn]) + missing
 
     def _waited_for(self, k: int, details: Details) -> str:
         """The seconds of every client, for one of the notable trials at a time."""
-        from .plan_figures import waterfall_figure
+        from .plan_figures import colours_of, waterfall_figure
 
         plans = details.trials
         if not plans:
@@ -158,18 +189,20 @@ class _Page:
         differ = ", ".join(str(plan.trial.number) for plan in plans if not plan.agrees)
         again = words.DIFFER.format(trials=differ) if differ else words.AGREE
         read = words.READ_WATERFALL.format(again=again)
-        drawn = [waterfall_figure(plan) for plan in plans]
+        colours = colours_of(self._views[k])
+        drawn = [waterfall_figure(plan, colours) for plan in plans]
         return self._document.figure("Who is waited for", read, drawn, choice, shown=0)
 
-    def _along(self, details: Details) -> str:
+    def _along(self, view: StudyView, details: Details) -> str:
         """Strategies and prices along the trade-off."""
-        from .plan_figures import has_prices, mix_figure, prices_figure
+        from .plan_figures import colours_of, has_prices, mix_figure, prices_figure
 
         solutions = details.tradeoffs
         if len(solutions) < 2:
             return ""
         read = words.READ_MIX.format(trial=details.base, count=len(solutions))
-        mix = self._document.figure("Strategies along the trade-off", read, [mix_figure(solutions)])
+        drawn = mix_figure(solutions, colours_of(view))
+        mix = self._document.figure("Strategies along the trade-off", read, [drawn])
         if not has_prices(solutions):
             return mix
         return mix + self._document.figure(

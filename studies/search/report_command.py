@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .policy import Policies
-    from .view import StudyView
+    import optuna
 
 _DESCRIPTION = """Writes one static page of a search, or of several on one frontier: the feasible
 best for what you prefer, trials against what is provably best, regret, who does what and who is
@@ -57,8 +55,9 @@ def run(options: argparse.Namespace) -> None:
     """Writes the page, or prints a trial."""
     from .opening import read_search
     from .preferences import read_preference
-    from .storage import close_storage
-    from .view import StudyView
+    from .report import report_studies
+    from .report_parts import place_text
+    from .storage import address_of, close_storage
 
     preferences = tuple(map(read_preference, options.prefer))
     if options.config is not None and options.trial is None:
@@ -70,36 +69,13 @@ def run(options: argparse.Namespace) -> None:
             study = read_search(place, name)
             open_studies.callback(close_storage, study._storage)
             studies.append(study)
-        views = [StudyView.of(study) for study in studies]
         if options.trial is not None:
-            _show_trial(views, options.trial, options.config)
+            _show_trial(studies, options.trial, options.config)
             return
-        from .details import Details
-        from .report import check_comparable, write_report
-        from .report_parts import place_text
-        from .storage import address_of
-
-        check_comparable(views)
-        details = [
-            Details.of(
-                study,
-                view,
-                place_text(address_of(place), view.name if name else ""),
-                partial(_policies, view),
-                preferences,
-            )
-            for study, view, (place, name) in zip(studies, views, asked, strict=True)
-        ]
-    out = options.out or _usual_out(options.places)
-    write_report(out, views, details, options.given, preferences)
+        out = options.out or _usual_out(options.places)
+        texts = [place_text(address_of(place), name or "") for place, name in asked]
+        report_studies(out, studies, texts, options.given, preferences)
     print(f"report: {out}")
-
-
-def _policies(view: StudyView) -> Policies:
-    from .policy import Policies
-    from .settings import parse_search
-
-    return Policies(parse_search(view.record.config))
 
 
 def _asked(places: Sequence[str], names: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -120,14 +96,17 @@ def _usual_out(places: Sequence[str]) -> Path:
     return folder / "report.html"
 
 
-def _show_trial(views: Sequence[StudyView], trial_number: int, config: Path | None) -> None:
+def _show_trial(studies: Sequence[optuna.Study], trial_number: int, config: Path | None) -> None:
     from ..writing import write_at_once
+    from .plans import LatePlanner
     from .trial_text import trial_config, trial_of, trial_text
+    from .view import StudyView
 
-    if len(views) > 1:
-        raise ValueError(f"--trial {trial_number}: is of one study, but {len(views)} are named.")
-    trial = trial_of(views[0], trial_number)
-    print(trial_text(views[0], trial))
+    if len(studies) > 1:
+        raise ValueError(f"--trial {trial_number}: is of one study, but {len(studies)} are named.")
+    view = StudyView.of(studies[0])
+    trial = trial_of(view, trial_number)
+    print(trial_text(view, trial, LatePlanner(view.record.config)))
     if config is not None:
-        write_at_once(config, trial_config(views[0], trial))
+        write_at_once(config, trial_config(view, trial))
         print(f"configuration: {config}")

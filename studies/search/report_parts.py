@@ -93,18 +93,16 @@ def front_table(view: StudyView) -> str:
 
 
 def _table(view: StudyView, trials: Sequence[TrialView]) -> str:
-    menu = list(dict.fromkeys(name for t in trials for name in measured(t).menu))
     params = list(dict.fromkeys(key for t in trials for key in t.params))
     loss = words.loss_text(view, trials[0])[1]
-    names = ("trial", _axis(view), loss, *menu, *params, "proposed by")
+    names = ("trial", _axis(view), loss, *params, "clients", "proposed by")
     head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in names)
     body = ""
     for trial in trials:
-        record = measured(trial)
         cells = [words.first_text(view, trial), words.loss_text(view, trial)[0]]
-        cells += [str(record.counts.get(name, "")) for name in menu]
         cells += [words.value_text(trial.params.get(key, "")) for key in params]
-        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, _proposed(trial)))
+        cells += [_who(measured(trial)), _proposed(trial)]
+        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         body += f"<tr><th scope=row>{trial.number}</th>{row}</tr>"
     return (
         '<div class=table role=region tabindex=0 aria-label="Trials of the front">'

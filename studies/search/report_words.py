@@ -168,10 +168,13 @@ def first_text(view: StudyView, trial: TrialView) -> str:
     assert record is not None, "a feasible trial has measured"
     name = view.axes[0]
     value, deviation = record.measures[name], spread(record, name)
-    text = Unit.of(name).text(value)
+    unit = Unit.of(name)
     if deviation is None or deviation < _NO_SPREAD * abs(value):
-        return text
-    return f"{text} ± {Unit.of(name).text(float(f'{deviation:.2g}'))}"
+        return unit.text(value)
+    digits = float(f"{deviation:.2g}")
+    if len(unit.prefixes) == 1:  # one unit behind both
+        return f"{number(value)} ± {unit.text(digits)}"
+    return f"{unit.text(value)} ± {unit.text(digits)}"
 
 
 def loss_text(view: StudyView, trial: TrialView) -> tuple[str, str]:

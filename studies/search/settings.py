@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -29,14 +28,13 @@ from .checks import check_readers, check_space, known_to_model, resolved_range
 from .problem_file import ProblemSettings, ProblemTable, read_problem
 from .space import (
     CLIENTS,
-    Choices,
     Params,
-    Range,
     Space,
     changed,
     distributions,
     enumerated_clients,
 )
+from .space_table import read_space
 
 ROUND: Final = "round_seconds"
 LOSS: Final = "accuracy_loss"
@@ -69,7 +67,8 @@ class SearchSettings:
         tradeoff: Seconds per unit of loss; makes one objective of two, a time and accuracy_loss,
             and gives up trials that are worse than the best on the seeds so far.
         seeds: Of the federations; the same for every trial, so that trials are paired.
-        sampler: Of Optuna.
+        sampler: Of Optuna. `gp` learns only from trials that have values, so give it ranges in
+            which every policy leaves an allocation; `nsga2` wants hundreds of trials.
         seed: Of the sampler.
         workers: Trials at a time.
         target_accuracy: Deployed accuracy of `seconds_to_target`.
@@ -169,7 +168,8 @@ def parse_search(table: Mapping[str, Any]) -> SearchConfig:
         raise ValueError(f"search = {given!r}: must be a table.")
     own = {"evaluate": "model", **given} if "problem" in rest else dict(given)
     faults: list[str] = []
-    space = _read_space(own.pop("space", {}), faults)
+    space, wrong = read_space(own.pop("space", {}))
+    faults += wrong
     search = _attempt(faults, lambda: validate(SearchSettings, own, "search"))
     base = _attempt(faults, lambda: _base(rest, search or SearchSettings()))
     if base is not None:
@@ -221,39 +221,6 @@ def _check_share(allocation: AllocationSettings) -> None:
         raise ValueError(
             "allocation.share = 'fedhq': needs another arm to compare with. Give a number."
         )
-
-
-def _read_space(given: object, faults: list[str]) -> Space:
-    """The ranges and choices of a table whose keys are dotted, or nested."""
-    leaves = dict(_leaves("", given))
-    if not leaves:
-        faults.append(
-            "search.space: must name at least one key of the configuration, for instance "
-            "allocation.pick_loss = { low = 0.001, high = 0.3, log = true }."
-        )
-    space: dict[str, Range | Choices] = {}
-    for key, leaf in leaves.items():
-        values = _attempt(faults, partial(_read_values, key, leaf))
-        if values is not None:
-            space[key] = values
-    return space
-
-
-def _read_values(key: str, leaf: object) -> Range | Choices:
-    if isinstance(leaf, Mapping) and "choices" in leaf:
-        return validate(Choices, leaf, f"search.space.{key}")
-    return validate(Range, leaf, f"search.space.{key}")
-
-
-def _leaves(key: str, given: object) -> Iterator[tuple[str, object]]:
-    """What stands at the ends of nested tables, by dotted key."""
-    if not isinstance(given, Mapping) or (
-        given and not all(isinstance(inner, Mapping) for inner in given.values())
-    ):
-        yield key, given
-        return
-    for name, inner in given.items():
-        yield from _leaves(f"{key}.{name}" if key else name, inner)
 
 
 def _check(config: SearchConfig, faults: list[str]) -> Space:

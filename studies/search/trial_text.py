@@ -9,7 +9,6 @@ from ...allocator.explain.quantities import number
 from ..config import RunConfig, resolved
 from ..toml_text import toml_text
 from .plans import Planner, TrialPlan, plan_trials
-from .policy import Policies
 from .settings import parse_search
 from .view import StudyView, TrialView, choice_of
 
@@ -31,13 +30,13 @@ def trial_of(view: StudyView, trial_number: int) -> TrialView:
     )
 
 
-def trial_text(view: StudyView, trial: TrialView, planner: Planner | None = None) -> str:
+def trial_text(view: StudyView, trial: TrialView, planner: Planner) -> str:
     """A trial's record, and whether its policy still decides the same.
 
     Args:
         view: Its study.
         trial: The trial.
-        planner: Plans it again; its study's own where None.
+        planner: Plans it again; its errors are told.
 
     Returns:
         Lines of text.
@@ -65,7 +64,7 @@ def trial_text(view: StudyView, trial: TrialView, planner: Planner | None = None
     lines.append(_line("seeds", ", ".join(map(str, record.seeds))))
     made = view.record.provenance.get(record.provenance, {})
     lines.append(_line("recorded by", f"fedhq {made.get('fedhq', '?')} {made.get('commit', '')}"))
-    lines.append(_line("planned again", _again(view, trial, planner)))
+    lines.append(_line("planned again", _again(trial, planner)))
     return "\n".join(lines)
 
 
@@ -73,10 +72,9 @@ def _line(name: str, text: str) -> str:
     return f"  {name:{_WIDTH}} {text}"
 
 
-def _again(view: StudyView, trial: TrialView, planner: Planner | None) -> str:
+def _again(trial: TrialView, planner: Planner) -> str:
     """What the policy decides now, against the record."""
     try:
-        planner = planner or Policies(parse_search(view.record.config))
         plans = plan_trials(planner, [trial])
     except (FedHQError, ValueError, OSError) as error:
         return f"not possible: {error}"
