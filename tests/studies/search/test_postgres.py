@@ -15,6 +15,8 @@ from fedhq.studies.search.storage import close_storage, open_storage
 from fedhq.studies.search.worker import TrialLoop
 from fedhq.studies.study import main
 
+PROXY = [sys.executable, "-m", "fedhq.studies", "study", "proxy"]
+
 
 @pytest.fixture
 def storage(database):
