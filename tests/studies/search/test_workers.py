@@ -86,8 +86,11 @@ def test_the_same_failure_again_and_again_ends_the_search(place, workers) -> Non
         run_order(order(place, make_broken, 100), workers)
     assert "RuntimeError: no data for 0." in str(caught.value)
     trials = reopened(place).get_trials()
-    assert {t.state.name for t in trials} == {"FAIL"}
-    assert all(t.user_attrs["reason"] for t in trials)
+    failed = [t for t in trials if t.state.name == "FAIL"]
+    assert len(failed) >= 5
+    assert all(t.user_attrs["reason"] for t in failed)
+    # What the other worker was at, which was stopped, is left to the next.
+    assert {t.state.name for t in trials} <= {"FAIL", "WAITING"}
 
 
 def test_ctrl_c_leaves_the_trial_to_the_next(place) -> None:
