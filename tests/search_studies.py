@@ -164,7 +164,7 @@ def _params(k, rng):
         return {"allocation.solver": "fedhq", "allocation.pick_loss": (0.02, 0.1)[k],
                 "allocation.share": 0.5}  # fmt: skip
     solver = "random" if k == 2 else ("fedhq", "hardware-only", "random")[rng.integers(3)]
-    share = 1.0 if k == 2 else float(np.round(rng.random(), 2))
+    share = 1.0 if k == 2 else float(np.round(rng.random(), 1))
     pick = float(np.round(np.exp(rng.uniform(np.log(0.001), np.log(0.3))), 3))
     return {"allocation.solver": solver, "allocation.pick_loss": pick, "allocation.share": share}
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ...allocator.explain.quantities import number
+from ..document import table
 from . import report_words as words
 from .preferences import Preference
 from .record import SOURCES, TrialRecord
@@ -86,28 +87,18 @@ def front_table(view: StudyView) -> str:
     trials = [view.trials[k] for k in places[::step]]
     rest = f" One in {step} of {len(places)} is listed." if step > 1 else ""
     spread = " ± is the standard deviation over seeds." if view.evaluated == "training" else ""
-    return (
-        f"<h3 class=part>The front</h3>{_table(view, trials)}<p class=note>The fastest first; how "
-        f"many clients did what in the first round of the first seed.{spread}{rest}</p>\n"
-    )
-
-
-def _table(view: StudyView, trials: Sequence[TrialView]) -> str:
     params = list(dict.fromkeys(key for t in trials for key in t.params))
     loss = words.loss_text(view, trials[0])[1]
-    names = ("trial", _axis(view), loss, *params, "clients", "proposed by")
-    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in names)
-    body = ""
-    for trial in trials:
-        cells = [words.first_text(view, trial), words.loss_text(view, trial)[0]]
-        cells += [words.value_text(trial.params.get(key, "")) for key in params]
-        cells += [_who(measured(trial)), _proposed(trial)]
-        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        body += f"<tr><th scope=row>{trial.number}</th>{row}</tr>"
-    return (
-        '<div class=table role=region tabindex=0 aria-label="Trials of the front">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    headings = ("trial", _axis(view), loss, *params, "clients", "proposed by")
+    note = f"The fastest first; clients in the first round of the first seed.{spread}{rest}"
+    rows = [_row(view, trial, params) for trial in trials]
+    return "<h3 class=part>The front</h3>" + table("Trials of the front", headings, rows, note)
+
+
+def _row(view: StudyView, trial: TrialView, params: Sequence[str]) -> list[str]:
+    cells = [str(trial.number), words.first_text(view, trial), words.loss_text(view, trial)[0]]
+    cells += [words.value_text(trial.params.get(key, "")) for key in params]
+    return [html.escape(cell) for cell in (*cells, _who(measured(trial)), _proposed(trial))]
 
 
 def origin(view: StudyView) -> str:

@@ -95,7 +95,7 @@ def large() -> tuple[StudyView, Details]:
     policies = Policies(clients=100)
     study = make_study(500, policies, limits={"round_seconds": 12.0})
     view = StudyView.of(study)
-    return view, Details.of(study, view, "runs/search", lambda: policies)
+    return view, Details.of(study, view, "runs/search", policies)
 
 
 def test_figures_are_small_legible_and_in_order(large):
