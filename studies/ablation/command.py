@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ _EPILOG = """a configuration in TOML (--print shows the default, with every key)
 what stands in --out then: report.html, cells.csv, table.tex, cells.jsonl (a line a cell),
 provenance.json, ablation.json (the configuration) and problems/ (the recorded tables)
 """
+_SHOWN = ("near", "proven", "mean time", "excess", "agrees")  # on a terminal; the report has all
 _TAKEN = 0.45  # of their time limits, by the cells of the default grid on average
 
 
@@ -117,12 +119,12 @@ def _measure(grid: Grid, ledger: Ledger, quiet: bool) -> tuple[Cell, ...]:
     with Meter(quiet, unit="cells") as meter:
 
         def show(progress: GridProgress) -> None:
-            text = progress.last
-            if not progress.done:
-                minutes = progress.left_seconds * _TAKEN / grid.settings.workers / 60
-                text = f"to measure in about {minutes:.0f} min"
-            if progress.total:
-                meter.show(text, progress.done, progress.total)
+            if progress.done:
+                meter.show(progress.last, progress.done, progress.total)
+            elif not quiet:
+                seconds = progress.left_seconds * _TAKEN / grid.settings.workers
+                told = f"{progress.total} cells to measure, about {seconds / 60:.0f} min"
+                print(f"fedhq: {told}", file=sys.stderr)
 
         return grid.run(ledger, show)
 
@@ -177,10 +179,10 @@ def _print_table(console: Console, summary: Summary, limit: float) -> None:
 
     from .columns import COLUMNS
 
-    table = Table(title=f"within {limit:g} s")
-    table.add_column("solver")
-    for column in COLUMNS:
+    columns = [column for column in COLUMNS if column.heading in _SHOWN]
+    table = Table("solver", title=f"within {limit:g} s")
+    for column in columns:
         table.add_column(column.heading, justify="right")
     for row in summary.of(limit):
-        table.add_row(row.solver, *(column.text(row) for column in COLUMNS))
+        table.add_row(row.solver, *(column.text(row) for column in columns))
     console.print(table)

@@ -26,8 +26,8 @@ def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list
         records: Of any solvers and seeds.
 
     Example:
-        >>> done = EndToEnd("a", "A()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "")
-        >>> federation_table([done, EndToEnd.failed("b", "B()", 0, "no way")])[1]
+        >>> done = EndToEnd("a", "A()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "", "")
+        >>> federation_table([done, EndToEnd.failed("b", "B()", 0, "no", "")])[1]
         [['a', 'A', '0.500', '1 s', '0.1000', '10 ms'], ['b', 'failed', '-', '-', '-', '-']]
     """
     letters = {

@@ -114,12 +114,10 @@ class Ledger:
     def add(self, cell: Cell) -> None:
         """Writes a cell down; it is on the disk when this returns."""
         line = json.dumps(cell_to_json(cell), allow_nan=False) + "\n"
-        file = os.open(self.folder / CELLS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, line.encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
+        with open(self.folder / CELLS_FILE, "ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
         self._cells[self._identity(cell)] = cell
 
     def _identity(self, cell: Cell) -> Identity:
@@ -146,6 +144,15 @@ def read_cells(folder: Path) -> Iterator[Cell]:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield _cell(path, number, line)
+
+
+def latest_cells(folder: Path) -> tuple[Cell, ...]:
+    """Of every problem, solver and limit in a study's folder the cell that was measured last.
+
+    Raises:
+        DataError: As `read_cells`.
+    """
+    return tuple({cell.key: cell for cell in read_cells(folder)}.values())
 
 
 def _cell(path: Path, number: int, line: bytes) -> Cell:

@@ -90,7 +90,7 @@ class Worker:
         if self._process is not None and self._process.pid is not None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
+            except (AttributeError, ProcessLookupError):  # no groups here, or it has none yet
                 self._process.kill()
             self._process.join()
         if self._pipe is not None:

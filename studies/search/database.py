@@ -177,6 +177,11 @@ def _one_line(text: str) -> str:
 def _refusal(shown: str, holds: _Holds) -> str:
     if holds is _Holds.NOTHING:
         return f"{shown}: holds no studies yet. Start one there: fedhq study search --storage ..."
+    if holds is _Holds.PART:
+        return (
+            f"{shown}: some of Optuna's tables are missing; who made them was stopped, or still "
+            "does. Wait, or make a new database; this one was left as it is."
+        )
     return (
         f"{shown}: `an empty database or one of Optuna's` must hold, but it has tables of "
         "something else. Make a database of its own for studies; this one was left as it is."

@@ -55,9 +55,11 @@ def run(options: argparse.Namespace) -> None:
         raise StorageError(
             "the proxy needs grpcio, which is not installed. Run: pip install 'fedhq[storage]'"
         )
+    from optuna import logging
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import run_grpc_proxy_server
 
+    logging.set_verbosity(logging.WARNING)
     storage = open_storage(options.storage, may_create=True)
     print(
         f"grpc://{options.host}:{options.port} serves {address_of(options.storage)}; "

@@ -7,28 +7,22 @@ what they are there for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-from ...allocator import FedHQError, Frontier, Strategy
+from ...allocator import Frontier, Strategy
 from ...allocator.arrays import FloatArray, IntArray
-from .checks import known_to_model, readers
-from .objective import Objective, arms
+from .checks import readers
+from .objective import arms
 from .policy import Policies
-from .record import SOURCE_KEY, trial_record
-from .sampling import make_pruner, make_sampler, takes_arms
-from .settings import LOSS, ROUND, TARGET, Measure, SearchConfig
+from .sampling import takes_arms
+from .screening import screened
+from .settings import LOSS, ROUND, SearchConfig
 from .space import ARM, BITS, CLIENTS, WIRE_BITS, Choices, Range, encoded
 
-_MOST = 8
-"""Points of a frontier, and of a screening's front."""
+_MOST = 8  # points of a frontier
 _KNOBS = ("pick_loss", "tradeoff", "max_loss", "deadline_seconds")
 """Keys of the allocation that move along the frontier, the surest first."""
 _LOOSEST = {
@@ -67,7 +61,9 @@ def seed_trials(policies: Policies) -> list[Seeded]:
     named = arms(config) if takes_arms(config) else []
     seeded = [Seeded({ARM: name}, "uniform") for name in named]
     points = frontier_trials(policies)
-    return [*seeded, *points, *screen_trials(config, points)]
+    own = own_values(config)
+    front = screened(config, [point.params for point in points])
+    return [*seeded, *points, *(Seeded({**own, **params}, "screen") for params in front)]
 
 
 def frontier_trials(policies: Policies) -> list[Seeded]:
@@ -212,89 +208,3 @@ def _is_above(a: int, b: int, c: int, times: FloatArray, losses: FloatArray) -> 
     """Whether b lies on or above the chord from a to c."""
     rise, run = losses[c] - losses[a], times[c] - times[a]
     return bool((losses[b] - losses[a]) * run >= rise * (times[b] - times[a]))
-
-
-def screen_trials(config: SearchConfig, first: Sequence[Seeded] = ()) -> list[Seeded]:
-    """The feasible front of a search in the model, over the keys that the model knows.
-
-    Args:
-        config: Of the search that trains; nothing is screened where it asks for no trials.
-        first: Trials that are tried before, and are not returned.
-    """
-    if config.is_modelled or not config.search.screen_trials:
-        return []
-    own = own_values(config)
-    front = _screened(modelled_config(config), first, config.search.screen_trials)
-    return [Seeded({**own, **trial.params}, "screen") for trial in front]
-
-
-def modelled_config(config: SearchConfig) -> SearchConfig:
-    """The search in the model that comes before one that trains.
-
-    Of its limits those stay whose measures mean the same in both.
-    """
-    search = config.search
-    told: list[Measure] = [ROUND if o == TARGET else o for o in search.objectives]
-    objectives = tuple(dict.fromkeys(told))
-    limits = {name: v for name, v in search.limits.items() if name not in (LOSS, TARGET)}
-    return replace(
-        config,
-        search=replace(
-            search, evaluate="model", screen_trials=0, objectives=objectives, limits=limits
-        ),
-        space={key: values for key, values in config.space.items() if known_to_model(key)},
-    )
-
-
-def _screened(config: SearchConfig, first: Sequence[Seeded], trials: int) -> list[FrozenTrial]:
-    objective = Objective(config, Path())
-    with _quiet():
-        study = optuna.create_study(
-            directions=["minimize"] * len(config.objectives),
-            sampler=make_sampler(config, objective.space),
-            pruner=make_pruner(config),
-        )
-    for seeded in first:
-        params = {key: value for key, value in seeded.params.items() if key in objective.space}
-        study.enqueue_trial(params, {SOURCE_KEY: seeded.source})
-    for _ in range(trials):
-        _tried(study, objective)
-    try:
-        front = study.best_trials
-    except ValueError:  # nothing is feasible
-        return []
-    # The first of those that come to the same; what was tried before is proposed already.
-    by_point = {_point(trial): trial for trial in reversed(front)}
-    new = [t for _, t in sorted(by_point.items()) if SOURCE_KEY not in t.user_attrs]
-    if len(new) <= _MOST:
-        return new
-    return [new[round(k)] for k in np.linspace(0, len(new) - 1, _MOST)]
-
-
-def _tried(study: optuna.Study, objective: Objective) -> None:
-    trial = study.ask()
-    try:
-        values = objective(trial)
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-    except (ValueError, FedHQError):
-        study.tell(trial, state=TrialState.FAIL)
-    else:
-        study.tell(trial, values)
-
-
-def _point(trial: FrozenTrial) -> tuple[float, float]:
-    record = trial_record(trial.user_attrs)
-    assert record is not None, "a trial of a front was evaluated"
-    return record.measures[ROUND], record.measures[LOSS]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's word that it made a study, which is of no interest."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

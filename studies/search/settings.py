@@ -47,7 +47,7 @@ Measure = Literal[
 ]
 _T = TypeVar("_T")
 _SOME_CLIENTS = 100  # to be warned of
-_NO_CHANGE = ("workers", "trials", "screen_trials", "sampler", "seed")
+NO_CHANGE = ("workers", "trials", "screen_trials", "sampler", "seed")
 """Settings that change which trials there are, but not what a trial's values mean."""
 
 
@@ -265,7 +265,7 @@ def config_digest(config: SearchConfig) -> str:
     Trials, workers and who proposes trials are not among it: a search may go on with others.
     """
     resolved = resolved_search(config)
-    for name in _NO_CHANGE:
+    for name in NO_CHANGE:
         del resolved["search"][name]
     if config.problem is not None:
         del resolved["problem"]["path"], resolved["problem"]["labels"]  # its digest stays

@@ -12,7 +12,14 @@ import sqlalchemy as sa
 
 from ..writing import write_at_once
 from .errors import StudyError
-from .storage import JOURNAL, address_of, is_for_one_worker, is_journal, with_secret
+from .storage import (
+    JOURNAL,
+    STORAGE_VARIABLE,
+    address_of,
+    is_for_one_worker,
+    is_journal,
+    with_secret,
+)
 
 STUDY_FILE = "study.json"
 JOURNAL_FILE = "journal.log"
@@ -74,6 +81,8 @@ class StudyFile:
 def settle(folder: Path, place: str | None, name: str | None) -> tuple[str, str]:
     """Where a search is to be, and its name: what is given, else what the folder says, else new.
 
+    A new one is at `FEDHQ_STORAGE`, or else in a journal in the folder, and named like the folder.
+
     Args:
         folder: The search's.
         place: As `open_storage` takes it.
@@ -87,7 +96,8 @@ def settle(folder: Path, place: str | None, name: str | None) -> tuple[str, str]
     """
     known = StudyFile.read(folder)
     if known is None:
-        return place or str(folder / JOURNAL_FILE), name or folder.resolve().name
+        place = place or os.environ.get(STORAGE_VARIABLE) or str(folder / JOURNAL_FILE)
+        return place, name or folder.resolve().name
     if name not in (None, known.study):
         raise ValueError(
             f"--out {folder}: holds the study {known.study!r}, not {name!r}. Take another --out, "

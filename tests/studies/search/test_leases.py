@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
+from search_running import wait_for
 
 from fedhq.studies.search.leases import (
     LOST_KEY,
@@ -83,9 +84,7 @@ def test_a_process_that_ended_and_was_not_waited_for_is_dead() -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     worker = Worker(**eval(process.stdout.readline()))
     process.stdout.close()
-    while not (dead := worker.is_known_dead):
-        time.sleep(0.01)
-    assert dead
+    wait_for(lambda: worker.is_known_dead)  # a zombie, as nobody has waited for it
     assert process.wait() == 0
 
 

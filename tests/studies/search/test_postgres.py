@@ -15,6 +15,8 @@ from fedhq.studies.search.storage import close_storage, open_storage
 from fedhq.studies.search.worker import TrialLoop
 from fedhq.studies.study import main
 
+PROXY = [sys.executable, "-m", "fedhq.studies", "study", "proxy"]
+
 
 @pytest.fixture
 def storage(database):
@@ -124,17 +126,7 @@ def test_two_of_four_workers_are_killed_amid_their_trials(database, study, tmp_p
 def test_two_commands_share_a_study_through_a_proxy(database, study, tmp_path) -> None:
     place = f"grpc://127.0.0.1:{free_port()}"
     proxy = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fedhq.studies",
-            "study",
-            "proxy",
-            "--storage",
-            database,
-            "--port",
-            place.rpartition(":")[2],
-        ],
+        [*PROXY, "--storage", database, "--port", place.rpartition(":")[2]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

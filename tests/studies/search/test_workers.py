@@ -1,7 +1,6 @@
 """Workers: counting, failing, dying, stopping."""
 
 import signal
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -110,32 +109,37 @@ def test_ctrl_c_leaves_the_trial_to_the_next(place) -> None:
     assert trials[2].params == trials[1].params
 
 
-def test_never_are_more_trials_done_than_asked_for(tmp_path) -> None:
-    """Threads that ask at the same moment, with retries of low and of high numbers between."""
-    storage = optuna.storages.InMemoryStorage()
-    optuna.create_study(storage=storage, study_name="s")
-    barrier = threading.Barrier(6)
+@pytest.mark.parametrize("is_proposed", [False, True])
+def test_who_asks_at_the_same_moment_as_another_does_not_make_one_too_many(
+    place, is_proposed
+) -> None:
+    mine, other = reopened(place), reopened(place)
+    if is_proposed:
+        for x in (0.25, 0.5):
+            mine.enqueue_trial({"x": x})
+    theirs: list[optuna.Trial] = []
+
+    def another_asks(trials) -> None:
+        """Between my look, which finds one trial missing, and my asking for it."""
+        if not theirs:
+            theirs.append(other.ask())
+        elif theirs[0].number == 0 and len(trials) > 1 and trials[0].state.name == "RUNNING":
+            other.tell(theirs[0], 1.0)
+
+    run: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
-        x = trial.suggest_float("x", 0, 1)
-        if trial.number % 4 == 1:
-            raise ValueError(f"{trial.number}")
-        return x
+        run.append(trial.number)
+        return trial.suggest_float("x", 0, 1)
 
-    def work(seed: int) -> None:
-        sampler = optuna.samplers.RandomSampler(seed)
-        study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
-        barrier.wait()
-        TrialLoop(study, objective, trials=25).run()
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    states = [t.state.name for t in optuna.load_study(study_name="s", storage=storage).trials]
-    assert states.count("COMPLETE") == 25
-    assert set(states) <= {"COMPLETE", "FAIL"}
+    TrialLoop(mine, objective, trials=1, on_look=another_asks).run()
+    assert run == []
+    trials = mine.get_trials()
+    assert [t.state.name for t in trials[:2]] == ["COMPLETE", "FAIL"]
+    assert trials[1].user_attrs["reason"] == "one more than asked for."
+    left = [t.system_attrs["fixed_params"] for t in trials[2:]]
+    assert left == ([{"x": 0.5}] if is_proposed else [])  # for whoever asks for more
+    assert {t.state.name for t in trials[2:]} <= {"WAITING"}
 
 
 def test_numbers_of_workers_are_checked() -> None:
