@@ -10,7 +10,7 @@ from fedhq.studies.search.record import digits
 
 def cell(solver: str, problem: str = "ties, 2, 0", **changes) -> Cell:
     """A cell of a solver that proves an optimum of 4 in a millisecond, and what is changed."""
-    family, clients, seed = problem.split(", ")
+    family, clients, seed = problem.rsplit(", ", 2)
     seconds = changes.pop("total", 0.001)
     values = {
         "family": family, "problem": problem, "clients": int(clients), "strategies": 2,
@@ -60,7 +60,7 @@ def measure(name: str, solver: Solver, family: str, size: int, seed: int) -> Cel
         return failed(name, place, "wrong", **known, message=str(error))
     except FedHQError as error:
         return failed(name, place, "crashed", **known, message=str(error))
-    took = {"total": solution.solve_seconds, "seconds": {"total": solution.solve_seconds}}
+    took = {"total": solution.solve_seconds}
     bound = None if solution.bound == -float("inf") else solution.bound
     if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
         return failed(name, place, str(solution.status), **known, **took)

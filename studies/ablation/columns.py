@@ -43,7 +43,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def relative_text(value: float) -> str:

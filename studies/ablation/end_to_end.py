@@ -82,6 +82,7 @@ class EndToEnd:
         decisions: Digest of what every client was told in every round.
         curve: `(round, simulated seconds, deployed accuracy)` of every round that was evaluated.
         message: Why it failed; empty if it did not.
+        run: Where its records are, in `RUNS_FOLDER`: rounds, clients, configuration, versions.
     """
 
     solver: str
@@ -95,11 +96,12 @@ class EndToEnd:
     decisions: str
     curve: tuple[tuple[int, float, float], ...]
     message: str
+    run: str
 
     @classmethod
-    def failed(cls, solver: str, settings: str, seed: int, message: str) -> EndToEnd:
+    def failed(cls, solver: str, settings: str, seed: int, message: str, run: str) -> EndToEnd:
         """Of a run that broke down."""
-        return cls(solver, settings, seed, 0, None, None, None, None, "", (), message)
+        return cls(solver, settings, seed, 0, None, None, None, None, "", (), message, run)
 
 
 def run_end_to_end(
@@ -127,12 +129,15 @@ def run_end_to_end(
 
     runs, names = folder / RUNS_FOLDER, [s for s in settings.solvers if s in solvers]
     jobs = jobs_of(settings, {name: solvers[name] for name in names})
-    errors = run_jobs(jobs, runs, settings.workers, on_progress)
+    finished = {r.run: r for r in read_end_to_end(folder) if not r.message}
+    left = [job for job in jobs if _place(job) not in finished]
+    errors = dict(
+        zip(map(_place, left), run_jobs(left, runs, settings.workers, on_progress), strict=True)
+    )
+    told = zip([name for name in names for _ in settings.seeds], jobs, strict=True)
     records = tuple(
-        _record(name, job, job_folder(runs, job), error)
-        for name, job, error in zip(
-            [name for name in names for _ in settings.seeds], jobs, errors, strict=True
-        )
+        finished.get(_place(job)) or _record(name, job, job_folder(runs, job), errors[_place(job)])
+        for name, job in told
     )
     lines = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records)
     write_at_once(folder / END_TO_END_FILE, lines)
@@ -168,7 +173,7 @@ def jobs_of(settings: EndToEndSettings, solvers: Mapping[str, Solver]) -> list[J
     """
     configs = [_config(settings, seed) for seed in settings.seeds]
     return [
-        Job(_UNSAFE.sub("-", name), _digest(config, solver), seed, config, solver)
+        Job(_UNSAFE.sub("-", name), _digest(name, config, solver), seed, config, solver)
         for name, solver in solvers.items()
         for seed, config in zip(settings.seeds, configs, strict=True)
     ]
@@ -193,9 +198,13 @@ def _config(settings: EndToEndSettings, seed: int) -> RunConfig:
     return config
 
 
-def _digest(config: RunConfig, solver: Solver) -> str:
-    told = f"{run_text(config)}{solver!r}".encode()
+def _digest(name: str, config: RunConfig, solver: Solver) -> str:
+    told = f"{name}\n{run_text(config)}{solver!r}".encode()
     return hashlib.sha256(told).hexdigest()[:_DIGEST_DIGITS]
+
+
+def _place(job: Job) -> str:
+    return f"{job.scenario}/{job.arm}/seed-{job.seed}"
 
 
 def _record(name: str, job: Job, folder: Path, error: BaseException | None) -> EndToEnd:
@@ -204,7 +213,7 @@ def _record(name: str, job: Job, folder: Path, error: BaseException | None) -> E
 
     settings = repr(job.solver)
     if error is not None:
-        return EndToEnd.failed(name, settings, job.seed, f"{error}")
+        return EndToEnd.failed(name, settings, job.seed, f"{error}", _place(job))
     run = RunResult.read(folder, job.scenario, job.arm, job.seed)
     told = "".join(f"{c.round},{c.client},{c.strategy};" for c in run.clients)
     return EndToEnd(
@@ -223,6 +232,7 @@ def _record(name: str, job: Job, folder: Path, error: BaseException | None) -> E
             if r.deployed_accuracy is not None
         ),
         message="",
+        run=_place(job),
     )
 
 
@@ -235,8 +245,8 @@ def grouped(
         records: Those of runs that failed do not count.
 
     Example:
-        >>> a = EndToEnd("a", "A()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "")
-        >>> b = EndToEnd("b", "B()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "")
+        >>> a = EndToEnd("a", "A()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "", "")
+        >>> b = EndToEnd("b", "B()", 0, 1, 1.0, 0.5, 0.1, 0.01, "d", ((1, 1.0, 0.5),), "", "")
         >>> [solvers for solvers, own in grouped([a, b])]
         [('a', 'b')]
     """

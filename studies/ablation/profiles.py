@@ -27,7 +27,7 @@ class Profile:
 
     Example:
         >>> profile = Profile.of([1.0, np.inf, 3.0, 1.0])
-        >>> profile(1.0), profile(2.9), profile(3.0), profile.share[-1]
+        >>> profile(1.0), profile(2.9), profile(3.0), profile(1e9)
         (0.5, 0.5, 0.75, 0.75)
     """
 

@@ -14,10 +14,11 @@ from ..writing import write_at_once
 from . import words
 from .columns import COLUMNS, relative_text, seconds_text
 from .end_to_end import EndToEnd
-from .federations import federation_table
-from .judged import Judged
+from .federations import federation_table, federation_verdict
+from .judged import Criterion, Judged
 from .kinds import Kind
 from .marks import marks_of
+from .profiles import Race
 from .record import CELLS_FILE, Cell
 from .summary import Row, Summary, summarise
 from .verdict import verdict
@@ -97,13 +98,12 @@ class _Page:
 
         summary = self._summary
         place = f"limit-{summary.limits.index(limit)}"
-        found = "".join(f"<li>{html.escape(says)}</li>" for says in verdict(summary, limit))
         parts = [
-            f"<h2>Within {seconds_text(limit)}</h2><ul class=verdict>{found}</ul>",
+            _list(verdict(summary, limit)),
             self._table(summary.of(limit)),
             self._choices(
                 "Performance profile",
-                words.READ_PROFILE,
+                f"{words.READ_PROFILE}{self._left_out(limit)}",
                 curves.performance_figures(summary, limit),
                 f"{place}-solved",
             ),
@@ -142,7 +142,11 @@ class _Page:
                     "Memory against clients", words.READ_MEMORY, memory, f"{place}-family"
                 )
             )
-        return f'<section id="{place}">{"".join(parts)}</section>\n'
+        return _section(place, f"Within {seconds_text(limit)}", "".join(parts))
+
+    def _left_out(self, limit: float) -> str:
+        count = Race.of(self._summary.cells(limit), Criterion.NEAR).left_out
+        return f" Left out: {count} problems that not all solvers were given yet." if count else ""
 
     def _choices(self, title: str, read: str, choices: Sequence[Choice], linked: str) -> str:
         """A figure with a list to choose from; lists of one link move together."""
@@ -187,7 +191,7 @@ class _Page:
         more = len(wrong) - len(rows)
         note = f"{more} more are in {CELLS_FILE}." if more else ""
         listed = table("Wrong claims", ("solver", "problem", "what it claimed"), rows, note, "text")
-        return f"<section id=wrong><h2>Who was wrong</h2>{listed}</section>\n"
+        return _section("wrong", "Who was wrong", listed)
 
     def _federations(self) -> str:
         """What federations came to whose allocations a solver made."""
@@ -207,8 +211,10 @@ class _Page:
             parts.append(
                 self._document.figure("Accuracy over time", words.READ_FEDERATIONS, [drawn])
             )
-        told = f"<p class=plain>{words.FEDERATIONS}</p>"
-        return f"<section id=federations><h2>End to end</h2>{told}{''.join(parts)}</section>\n"
+        told = (
+            f"<p class=plain>{words.FEDERATIONS}</p>{_list(federation_verdict(self._end_to_end))}"
+        )
+        return _section("federations", "End to end", told + "".join(parts))
 
     def _origin(self) -> str:
         """Where the figures come from: command, files, versions, commit, machine."""
@@ -234,15 +240,23 @@ class _Page:
             for solver in self._summary.solvers
         ]
         heads = ("run", "fedhq", "Python", "machine", "packages", "started (UTC)")
-        return (
-            f"<section id=origin><h2>Where these figures come from</h2>"
+        return _section(
+            "origin",
+            "Where these figures come from",
             f"<p class=plain>{words.ORIGIN.format(file=CELLS_FILE)}</p>"
             f"<pre><code>{html.escape(self._command)}</code></pre>"
             f"{table('Solvers', ('solver', 'version', 'settings'), settings, kind='text')}"
             f"{table('Runs', heads, rows, kind='text')}"
-            f"<p class=plain>Written by fedhq {html.escape(metadata.version('fedhq'))}.</p>"
-            "</section>\n"
+            f"<p class=plain>Written by fedhq {html.escape(metadata.version('fedhq'))}.</p>",
         )
+
+
+def _section(place: str, title: str, body: str) -> str:
+    return f'<section id="{place}"><h2>{title}</h2>{body}</section>\n'
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul class=verdict>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences)}</ul>"
 
 
 def _claim(judged: Judged) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .judged import Criterion, Judged, judge
 from .kinds import Kind
-from .profiles import Race, ratios
 from .record import Cell
 
 SHIFT_SECONDS = 0.01
@@ -170,14 +169,19 @@ def summarise(cells: Sequence[Cell]) -> Summary:
         cells: Of any problems, solvers and limits, in any order.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or only of solvers that are not installed.
     """
     if not cells:
         raise ValueError("`cells` must hold a measurement, but is empty. Measure at least one.")
-    judged = judge(cells)
     tried = [cell for cell in cells if cell.outcome != "missing"]
+    if not tried:
+        names = sorted({cell.solver for cell in cells})
+        raise ValueError(
+            f"none of the solvers {', '.join(names)} is installed. Install one: "
+            "pip install 'fedhq[solvers]'."
+        )
     kinds = {cell.solver: Kind.of(cell.settings) for cell in tried}
-    order = list(Kind)
+    judged, order = judge(cells), list(Kind)
     solvers = tuple(sorted(kinds, key=lambda solver: (order.index(kinds[solver]), solver)))
     limits = tuple(sorted({cell.time_limit_seconds for cell in tried}))
     families = tuple(dict.fromkeys(cell.family for cell in cells))
@@ -200,18 +204,17 @@ def _rank(row: Row) -> tuple[float, float, float, str]:
 
 
 def _rows(judged: Sequence[Judged], limit: float, family: str) -> list[Row]:
-    race = Race.of(judged, Criterion.NEAR)
     by_solver: dict[str, list[Judged]] = {}
+    fastest: dict[str, float] = {}
     for j in judged:
         by_solver.setdefault(j.cell.solver, []).append(j)
-    columns = dict(zip(race.solvers, ratios(race.seconds).T, strict=True))
-    return [
-        _row(own, limit, family, [float(r) for r in columns[solver] if math.isfinite(r)])
-        for solver, own in by_solver.items()
-    ]
+        if j.meets(Criterion.NEAR):
+            took, problem = j.cell.seconds["total"], j.cell.problem
+            fastest[problem] = min(took, fastest.get(problem, took))
+    return [_row(own, limit, family, fastest) for own in by_solver.values()]
 
 
-def _row(own: Sequence[Judged], limit: float, family: str, ratio: Sequence[float]) -> Row:
+def _row(own: Sequence[Judged], limit: float, family: str, fastest: Mapping[str, float]) -> Row:
     first = own[0].cell
     found = [j for j in own if j.has_allocation]
     near = [j for j in own if j.meets(Criterion.NEAR)]
@@ -227,7 +230,7 @@ def _row(own: Sequence[Judged], limit: float, family: str, ratio: Sequence[float
         near=len(near),
         answered=sum(j.meets(Criterion.ANSWERED) for j in own),
         seconds=Spread.of(j.cell.seconds["total"] for j in near),
-        ratio=Spread.of(ratio),
+        ratio=Spread.of(j.cell.seconds["total"] / fastest[j.cell.problem] for j in near),
         mean_seconds=_mean_seconds(own),
         phases=_phases(found),
         gap=Spread.of(j.cell.gap for j in found),
