@@ -191,6 +191,16 @@ def test_what_a_seed_does_not_name_is_left_to_the_inner_sampler():
     assert len({t.params["y"] for t in study.trials}) > 3
 
 
+def test_once_the_seeds_are_spent_no_trial_is_read_for_them(monkeypatch):
+    sampler = SolverSeededSampler(SEEDS, RandomSampler(seed=0))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(one_value, n_trials=len(SEEDS) + 1)
+    later = [study.ask()._cached_frozen_trial for _ in range(2)]
+    monkeypatch.setattr(study._storage, "get_all_trials", None)
+    for trial in later:
+        sampler.before_trial(study, trial)
+
+
 def test_seeds_are_made_when_the_first_trial_starts_and_once():
     calls = []
 
