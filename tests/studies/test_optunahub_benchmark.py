@@ -36,7 +36,7 @@ def everything(problem):
     return [params for params in sets if feasible(problem, params)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_best_value_is_that_of_an_enumeration(seed):
     problem = Problem("clients", num_clients=5, seed=seed)
     values = [problem.evaluate(params) for params in everything(problem)]
@@ -48,7 +48,7 @@ def test_the_best_value_is_that_of_an_enumeration(seed):
         assert feasible(other, other.best_params)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_front_is_that_of_an_enumeration(seed):
     problem = Problem("clients", num_clients=5, num_objectives=2, seed=seed)
     points = np.array([problem.evaluate(params) for params in everything(problem)])
@@ -71,9 +71,9 @@ def test_the_parameters_of_the_front_lead_there_and_keep_the_constraints(space):
 def test_no_policy_beats_the_optimum_or_the_front():
     cost, both = (Problem("policy", 6, objectives, seed=1) for objectives in (1, 2))
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    study.optimize(cost, n_trials=25)
+    study.optimize(cost, n_trials=16)
     kept = [t for t in study.trials if all(value <= 0 for value in t.constraints.values())]
-    assert 5 < len(kept) < 25  # some plan too generously
+    assert 5 < len(kept) < 16  # some plan too generously
     assert min(t.value for t in kept) >= cost.best_value - 1e-9
     for trial in kept:
         time, loss = both.evaluate(trial.params)
@@ -153,7 +153,7 @@ def best_cost(problem, sampler, n_trials):
 
 
 @pytest.mark.parametrize("space", ["clients", "policy"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_seeded_by_a_solver_the_first_trial_is_the_optimum(space, seed):
     problem = Problem(space, 20, seed=seed)
     seeds = seeded.allocation_seeds(problem.program, problem.params_of)
@@ -161,7 +161,7 @@ def test_seeded_by_a_solver_the_first_trial_is_the_optimum(space, seed):
     assert best_cost(problem, sampler, n_trials=1) == pytest.approx(problem.best_value, rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_known_bad_a_category_a_client_leaves_tpe_far_above_the_optimum(seed):
     problem = Problem("clients", 20, seed=seed)
     assert best_cost(problem, TPESampler(seed=0), n_trials=100) > 1.2 * problem.best_value

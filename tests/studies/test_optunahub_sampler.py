@@ -97,7 +97,10 @@ def test_the_trials_are_those_of_a_study_in_which_the_seeds_were_enqueued(object
     assert [t.params for t in seeded.trials] == [t.params for t in enqueued.trials]
 
 
-@pytest.mark.parametrize("inner", [TPESampler, NSGAIISampler, GPSampler, RandomSampler])
+@pytest.mark.parametrize(
+    "inner",
+    [TPESampler, NSGAIISampler, RandomSampler, pytest.param(GPSampler, marks=pytest.mark.slow)],
+)
 def test_any_sampler_goes_on_after_the_seeds(inner):
     study = optuna.create_study(sampler=SolverSeededSampler(SEEDS, inner(seed=0)))
     study.optimize(one_value, n_trials=15)
