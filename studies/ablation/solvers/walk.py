@@ -62,6 +62,11 @@ class Walk:
         self.choice = self._least_taken() if choice is None else choice.copy()
         self._sum_up()
 
+    @property
+    def missed(self) -> float:
+        """By how much limits are missed, each relative to its size; 0 if all are kept."""
+        return self._missed
+
     def repair(self, is_late: Callable[[], bool]) -> None:
         """Changes what removes most of what limits are missed by, for its cost, until none is."""
 
