@@ -65,17 +65,15 @@ def federation_verdict(records: Sequence[EndToEnd]) -> list[str]:
     seconds = [statistics.fmean(r.round_seconds or 0.0 for r in own) for _, own in groups]
     best, quick = accuracy.index(max(accuracy)), seconds.index(min(seconds))
     says = [
-        _told(groups[best][0], "had the highest deployed accuracy", accuracy[best], seconds[best]),
-        _told(groups[quick][0], "had the shortest rounds", accuracy[quick], seconds[quick]),
+        f"{', '.join(groups[best][0])} had the highest deployed accuracy: {accuracy[best]:.3f}, "
+        f"with {seconds_text(seconds[best])} a round.",
+        f"{', '.join(groups[quick][0])} had the shortest rounds: {seconds_text(seconds[quick])}, "
+        f"with an accuracy of {accuracy[quick]:.3f}.",
     ]
     alike = [", ".join(solvers) for solvers, _ in groups if len(solvers) > 1]
     if alike:
         says.append(f"Told every client the same in every round and seed: {'; '.join(alike)}.")
     return says
-
-
-def _told(solvers: Sequence[str], did: str, accuracy: float, seconds: float) -> str:
-    return f"{', '.join(solvers)} {did}: {accuracy:.3f}, at {seconds_text(seconds)} a round."
 
 
 def _mean(

@@ -146,7 +146,8 @@ class _Page:
 
     def _left_out(self, limit: float) -> str:
         count = Race.of(self._summary.cells(limit), Criterion.NEAR).left_out
-        return f" Left out: {count} problems that not all solvers were given yet." if count else ""
+        what = "problem that was" if count == 1 else "problems that were"
+        return f" Left out: {count} {what} not given to all solvers yet." if count else ""
 
     def _choices(self, title: str, read: str, choices: Sequence[Choice], linked: str) -> str:
         """A figure with a list to choose from; lists of one link move together."""

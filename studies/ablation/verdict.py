@@ -73,7 +73,7 @@ def _who_is_best_where(summary: Summary, limit: float) -> str:
     for family in summary.families:
         rows = summary.of(limit, family)
         if rows and rows[0].near:
-            best.setdefault(rows[0].solver, []).append(family)
+            best.setdefault(rows[0].solver, []).append(f"'{family}'")
     told = [f"{solver} on {_list(families)}" for solver, families in best.items()]
     return (
         f"The best of a family (near, then proven, then time): {'; '.join(told)}." if told else ""

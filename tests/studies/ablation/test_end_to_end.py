@@ -187,8 +187,8 @@ def test_the_verdict_on_federations_names_the_best_and_who_decided_alike():
         record("a", 1, 0.7, 1.5, "x"), record("b", 1, 0.7, 1.5, "x"), record("c", 1, 0.6, 3.0, "y"),
     ]  # fmt: skip
     assert federation_verdict(records) == [
-        "c had the highest deployed accuracy: 0.750, at 2.5 s a round.",
-        "a, b had the shortest rounds: 0.650, at 1.25 s a round.",
+        "c had the highest deployed accuracy: 0.750, with 2.5 s a round.",
+        "a, b had the shortest rounds: 1.25 s, with an accuracy of 0.650.",
         "Told every client the same in every round and seed: a, b.",
     ]
     assert federation_verdict([EndToEnd.failed("a", "", 0, "no", "")]) == [

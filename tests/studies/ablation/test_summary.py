@@ -161,7 +161,9 @@ def test_the_verdict_names_the_best_of_each_family():
     cells += [cell("b", f"{family}, 2, 0", total=0.01) for family in ("x", "y")]
     cells.append(failed("b", "z, 2, 0", total=0.01))
     says = verdict(summarise(cells), 1.0)
-    assert "The best of a family (near, then proven, then time): b on x and y; a on z." in says
+    assert (
+        "The best of a family (near, then proven, then time): b on 'x' and 'y'; a on 'z'." in says
+    )
 
 
 def test_the_verdict_names_who_was_wrong():
