@@ -6,12 +6,6 @@ import argparse
 import math
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import optuna
-
-    from ..search.plans import Planner
 
 _EXAMPLES = """examples:
   fedhq study dashboard runs/search
@@ -82,22 +76,27 @@ def run(options: argparse.Namespace) -> None:
     if not 0 < options.refresh < math.inf:
         raise ValueError(f"--refresh {options.refresh:g}: must be above 0 and finite.")
     from ..search.opening import read_search
+    from ..search.plans import LatePlanner
     from ..search.report_parts import place_text
     from ..search.storage import address_of, close_storage
+    from ..search.view import StudyView
     from .session import address, dashboard, greeting
+    from .solver_plot import solver_figure
 
+    solvers = {} if options.ablation is None else solver_figure(options.ablation)
     study = read_search(options.place, options.name)
     try:
         place = place_text(address_of(options.place), options.name or "")
         with dashboard(
             study,
-            _planner(study),
+            LatePlanner(StudyView.of(study).record.config),
             place,
             options.artifacts or _artifacts(options.place),
-            options.host,
-            options.port,
-            options.refresh,
-            options.read_only,
+            host=options.host,
+            port=options.port,
+            every=options.refresh,
+            read_only=options.read_only,
+            extra=solvers,
         ) as server:
             print(greeting(server, study, place, options.read_only), flush=True)
             if options.browse:
@@ -105,21 +104,6 @@ def run(options: argparse.Namespace) -> None:
             server.serve_forever()
     finally:
         close_storage(study._storage)
-
-
-def _planner(study: optuna.Study) -> Planner:
-    from ..search.view import StudyView
-    from .compose import LatePlanner
-
-    config = StudyView.of(study).record.config
-
-    def make() -> Planner:
-        from ..search.policy import Policies
-        from ..search.settings import parse_search
-
-        return Policies(parse_search(config))
-
-    return LatePlanner(make)
 
 
 def _artifacts(place: str) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...allocator import AllocationProblem, FedHQError
 from ..search.details import Details, notable_trials
-from ..search.plans import Planned, Planner
+from ..search.plans import Planner
 from ..search.preferences import usual_preferences
 from ..search.report import write_report
 from ..search.trial_text import trial_config, trial_of
@@ -24,33 +23,6 @@ from .plots import figures
 
 if TYPE_CHECKING:
     import optuna
-
-
-class LatePlanner:
-    """Plans policies; what that needs is loaded when the first one is planned.
-
-    Several threads may plan.
-
-    Args:
-        make: Makes who plans them.
-    """
-
-    def __init__(self, make: Callable[[], Planner]) -> None:
-        self._make = make
-        self._planner: Planner | None = None
-        self._lock = threading.Lock()
-
-    def plan(self, params: Mapping[str, Any], seed: int | None = None) -> Planned:
-        """What a policy decides for a seed.
-
-        Raises:
-            FedHQError: If it cannot be planned.
-            ValueError: If the installed version does not take the search's configuration.
-        """
-        with self._lock:
-            if self._planner is None:
-                self._planner = self._make()
-            return self._planner.plan(params, seed)
 
 
 class Composer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,11 +10,12 @@ from ...allocator.explain.quantities import Unit, number
 from ..search.preferences import usual_preferences
 from ..search.record import TrialRecord
 from ..search.report_parts import trial_command
-from ..search.report_words import loss_text, spread, value_text, verdict
+from ..search.report_words import first_text, loss_text, spread, value_text, verdict
 from ..search.view import StudyView, TrialView
 from .attributes import counts_text, limits_text
 
-_MOST_OF_FRONT = 50
+_MOST_OF_FRONT = 30
+_MOST_LETTERS = 120
 _HOW = {
     "model": "in the allocation program's own predictions",
     "training": "by training a federation with it, on a simulated clock",
@@ -47,7 +48,7 @@ def study_note(view: StudyView, study_id: int, best_is_feasible: bool) -> str:
         "" if best_is_feasible else _TRUST,
         _SHOWS,
         f"## How to make it again\n\n{_code(record.command)}",
-        f"Configuration {record.digest}, whole in `search.toml` among the study's artifacts. "
+        f"Configuration {record.digest[:16]}, whole in `search.toml` among the study's artifacts. "
         + "; ".join(_ran_on(machine) for machine in record.provenance.values()),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -57,7 +58,7 @@ def noted_trials(view: StudyView) -> dict[int, tuple[str, ...]]:
     """The trials that get a note, by their place in the view, with what they are.
 
     Those that somebody may want (the feasible best of the usual preferences), the front (at most
-    50, from end to end), and the arms that everything is measured against.
+    30, from end to end), and the arms that everything is measured against.
     """
     what: dict[int, list[str]] = {}
     front = view.front.tolist()
@@ -65,9 +66,8 @@ def noted_trials(view: StudyView) -> dict[int, tuple[str, ...]]:
     for place in (front[int(k)] for k in chosen):
         what.setdefault(place, []).append("on the front")
     places = {trial.number: place for place, trial in enumerate(view.trials)}
-    for words, trial in _picks(view):
-        if trial is not None:
-            what.setdefault(places[trial.number], []).append(words)
+    for words, trial, _ in _picks(view):
+        what.setdefault(places[trial.number], []).append(words)
     for place, trial in enumerate(view.trials):
         if trial.source == "uniform" and trial.record is not None:
             what.setdefault(place, []).append("uniform: all clients do the same")
@@ -91,52 +91,38 @@ def trial_note(view: StudyView, trial: TrialView, what: Sequence[str], place: st
     rows += [
         ("clients", counts_text(record.counts)),
         ("who is waited for", slowest),
-        ("decided by", f"{record.solver}, {record.status}{_gap(record.gap)}"),
+        ("decided by", f"{_short(record.solver)}, {record.status}{_gap(record.gap)}"),
         ("seeds", ", ".join(map(str, record.seeds))),
         ("configuration", f"{record.digest}, run on {record.provenance}"),
         *((key, value_text(value)) for key, value in trial.params.items()),
     ]
     kept = "It keeps every limit." if trial.is_feasible else "It breaks a limit."
-    verdict = f"**{_plain('; '.join(what))}**. {kept if trial.constraints else ''}"
-    return "\n\n".join([verdict, _table(("", ""), rows), _code(trial_command(place, trial))])
+    head = f"**{_plain('; '.join(what))}**. {kept if trial.constraints else ''}".strip()
+    return "\n\n".join([head, _table(("", ""), rows), _code(trial_command(place, trial))])
 
 
 def _best_table(view: StudyView, study_id: int) -> str:
     """The feasible best of every usual preference."""
-    if not len(view.front):
-        return ""
     rows = []
-    loss_head = ""
-    for words, trial in _picks(view):
-        if trial is None or trial.record is None:
-            continue
-        loss, loss_head = loss_text(view, trial)
+    loss_name = ""
+    for words, trial, record in _picks(view):
+        loss, loss_name = loss_text(view, trial)
         page = f"/dashboard/studies/{study_id}/trials?numbers={trial.number}"
-        time = _measured(trial.record, view.axes[0])
-        rows.append(
-            (
-                words,
-                f"{trial.number} ([open]({page}))",
-                time,
-                loss,
-                counts_text(trial.record.counts),
-            )
-        )
-    head = ("if you want", "trial", view.axes[0].replace("_", " "), loss_head, "clients")
-    return _table(head, rows)
+        link = f"{trial.number} ([open]({page}))"
+        rows.append((words, link, first_text(view, trial), loss, counts_text(record.counts)))
+    head = ("if you want", "trial", view.axes[0].replace("_", " "), loss_name, "clients")
+    return _table(head, rows) if rows else ""
 
 
-def _picks(view: StudyView) -> list[tuple[str, TrialView | None]]:
-    """The usual preferences in words, with the trial that each picks."""
-    if not len(view.front):
-        return []
-    picks = []
+def _picks(view: StudyView) -> Iterator[tuple[str, TrialView, TrialRecord]]:
+    """The usual preferences in words, with the trial that each picks; without those of none."""
     for preference in usual_preferences(view):
         try:
-            picks.append((preference.words, view.best(preference.rule)))
+            trial = view.best(preference.rule)
         except ValueError:  # no point of the front satisfies it
-            picks.append((preference.words, None))
-    return picks
+            continue
+        if trial is not None and trial.record is not None:
+            yield preference.words, trial, trial.record
 
 
 def _measured(record: TrialRecord, name: str) -> str:
@@ -148,6 +134,11 @@ def _measured(record: TrialRecord, name: str) -> str:
 
 def _kept(value: float) -> str:
     return "kept" if value <= 0 else f"**broken** (by {number(value)})"
+
+
+def _short(text: str) -> str:
+    """A solver's settings may hold whole arrays."""
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} ..."
 
 
 def _gap(gap: float | None) -> str:

@@ -238,9 +238,9 @@ class Policies:
 
     def _check_measures(self) -> None:
         search = self.config.search
-        known = {ROUND, LOSS, *self.base.usage} | (
-            {TARGET} if not self.config.is_modelled else set()
-        )
+        known = {ROUND, LOSS, *self.base.usage}
+        if not self.config.is_modelled:
+            known.add(TARGET)
         for place, names in (("objectives", search.objectives), ("limits", tuple(search.limits))):
             if missing := [name for name in names if name not in known]:
                 raise ValueError(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from ablation_cells import cell
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna_dashboard._custom_plot_data import is_valid_graph_object_id
@@ -17,6 +18,7 @@ from search_studies import Policies, make_study
 
 from fedhq.allocator.instances import FAMILIES
 from fedhq.allocator.solution import Allocation
+from fedhq.studies.ablation.record import CELLS_FILE, cell_to_json
 from fedhq.studies.dashboard.additions import Additions
 from fedhq.studies.dashboard.allocation_table import allocation_csv
 from fedhq.studies.dashboard.compose import Composer
@@ -25,6 +27,7 @@ from fedhq.studies.dashboard.notes import noted_trials, study_note, trial_note
 from fedhq.studies.dashboard.plots import figures
 from fedhq.studies.dashboard.refresh import Refresher
 from fedhq.studies.dashboard.shown import ShownStorage
+from fedhq.studies.dashboard.solver_plot import solver_figure
 from fedhq.studies.search.details import Details
 from fedhq.studies.search.preferences import usual_preferences
 from fedhq.studies.search.view import StudyView
@@ -73,12 +76,13 @@ def test_trials_that_matter_get_a_note_and_the_many_others_none(make):
     picked = {view.best(p.rule).number for p in usual_preferences(view)}
     uniform = {t.number for t in view.trials if t.source == "uniform"}
     assert picked | uniform <= {view.trials[place].number for place in noted}
-    assert set(view.front.tolist()) <= set(noted)
-    assert len(noted) <= len(view.front) + len(uniform)
+    assert {int(view.front[0]), int(view.front[-1])} <= set(noted)
+    assert len(noted) <= 30 + len(picked) + len(uniform)
 
 
 def test_a_trial_note_tells_limits_counts_and_the_command(study):
     view = StudyView.of(study)
+    assert any("\n" in trial.record.solver for trial in view.trials), "arrays in settings wrap"
     for trial in view.trials:
         note = trial_note(view, trial, ["on the front"], "runs/search")
         rows = dict(row[:2] for row in [["", ""], *table_of(note)])
@@ -233,3 +237,28 @@ def test_a_fault_is_told_and_what_was_shown_stays(make, capsys):
     assert not background.is_alive()
     assert note_in(shown, study) == "five"
     assert "could not refresh the dashboard: OSError('the disk is gone')" in capsys.readouterr().err
+
+
+def test_an_ablation_shows_the_profile_of_its_solvers(tmp_path):
+    times = {"fast": 0.001, "slow": 0.01}
+    cells = [
+        cell(solver, f"ties, {n}, 0", total=total)
+        for n in (2, 3)
+        for solver, total in times.items()
+    ]
+    lines = [json.dumps(cell_to_json(one)) + "\n" for one in cells]
+    (tmp_path / CELLS_FILE).write_text("".join(lines), "utf-8")
+    ((name, text),) = solver_figure(tmp_path).items()
+    assert is_valid_graph_object_id(name)
+    drawn = {line["name"]: line for line in json.loads(text)["data"]}
+    assert set(drawn) == set(times)
+    solved = {
+        solver: dict(zip(line["x"], line["y"], strict=True)) for solver, line in drawn.items()
+    }
+    assert solved["fast"][1.0] == 1.0  # fastest on every problem
+    assert solved["slow"][1.0] == 0.0  # on none
+
+
+def test_a_folder_without_an_ablation_is_an_error_that_names_the_option(tmp_path):
+    with pytest.raises(ValueError, match=r"--ablation .* `fedhq study ablation`"):
+        solver_figure(tmp_path)
