@@ -13,6 +13,7 @@ from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Prices, Solution, Solver, Status
 from .solve import solve
+from .solvers.blackbox import BlackBox
 from .solvers.coarse import CoarseRule
 from .solvers.cvx import Cvx
 from .solvers.cvx_model import CvxVariables
@@ -30,6 +31,7 @@ __all__ = [
     "Allocation",
     "AllocationProblem",
     "Answer",
+    "BlackBox",
     "Budget",
     "CheckpointError",
     "CoarseRule",

@@ -114,7 +114,7 @@ COLUMNS = (
         "shifted geometric mean (shift 10 ms) of the whole call, over all problems that it does "
         "not refuse; one that is not near counts as the time limit",
         _seconds,
-        lambda row: row.mean_seconds,
+        lambda row: None if row.faults.refused else row.mean_seconds,
     ),
     Column(
         "× fastest",  # noqa: RUF001 a sign of multiplication

@@ -129,10 +129,11 @@ def _against_clients(
     measure: Callable[[Judged], float | None],
     text: Callable[[float], str],
 ) -> list[Choice]:
-    """A figure for all families and for each: medians over problems of a size, and quartiles."""
+    """A figure for each family and for all: medians over problems of a size, and quartiles."""
+    every, *each = choices_of_families(summary)
     return [
         Choice("", family or ALL, _lines_figure(summary, limit, family, title, measure, text))
-        for family in choices_of_families(summary)
+        for family in (*each, every)
     ]
 
 
@@ -144,7 +145,7 @@ def _lines_figure(
     measure: Callable[[Judged], float | None],
     text: Callable[[float], str],
 ) -> go.Figure:
-    cells, marks, figure = summary.cells(limit, family), marks_of(summary), go.Figure()
+    cells, marks, figure = _sized(summary.cells(limit, family)), marks_of(summary), go.Figure()
     sizes = sorted({j.cell.clients for j in cells})
     ends, drawn = [], []
     for k, solver in enumerate(summary.solvers):
@@ -161,6 +162,15 @@ def _lines_figure(
     figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{n:,}" for n in sizes])
     figure.update_yaxes(**powers_of_ten(drawn, text))
     return figure
+
+
+def _sized(cells: Sequence[Judged]) -> list[Judged]:
+    """Of several families only those of several sizes: others would bend the lines of all."""
+    sizes: dict[str, set[int]] = {}
+    for j in cells:
+        sizes.setdefault(j.cell.family, set()).add(j.cell.clients)
+    several = [family for family, own in sizes.items() if len(own) > 1]
+    return [j for j in cells if j.cell.family in (several or sizes)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .summary import Summary
 ALL = "all families"
 _DIGITS = 4
 _HEIGHT = 400
+_FEW = 2  # powers of ten between which there are ticks
 _ROOM = 15  # of the legend, for every solver
 
 
@@ -43,18 +44,22 @@ def lay_out_lines(figure: go.Figure, x_title: str, y_title: str, alt: str) -> No
 
 
 def powers_of_ten(values: Iterable[float], text: Callable[[float], str]) -> dict[str, object]:
-    """A logarithmic axis for some values, with a tick at every power of ten.
+    """A logarithmic axis for some values, with ticks at powers of ten, and between few of them.
 
     Args:
         values: What is drawn; those that are not above 0 do not count.
         text: What stands at a tick.
 
     Example:
-        >>> powers_of_ten([0.3, 20.0], "{:g}".format)["ticktext"]
-        ['0.1', '1', '10', '100']
+        >>> powers_of_ten([0.3, 200.0], "{:g}".format)["ticktext"]
+        ['0.1', '1', '10', '100', '1000']
+        >>> powers_of_ten([0.3, 2.0], "{:g}".format)["ticktext"]
+        ['0.1', '0.2', '0.5', '1', '2', '5', '10']
     """
     logs = [math.log10(value) for value in values if value > 0] or [0.0]
-    ticks = [10.0**k for k in range(math.floor(min(logs)), math.ceil(max(logs)) + 1)]
+    first, last = math.floor(min(logs)), math.ceil(max(logs))
+    between = (1.0, 2.0, 5.0) if last - first <= _FEW else (1.0,)
+    ticks = [step * 10.0**k for k in range(first, last) for step in between] + [10.0**last]
     return {"type": "log", "tickvals": ticks, "ticktext": [text(tick) for tick in ticks]}
 
 

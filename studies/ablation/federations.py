@@ -52,6 +52,30 @@ def federation_table(records: Sequence[EndToEnd]) -> tuple[tuple[str, ...], list
     return _HEADINGS, rows
 
 
+def federation_verdict(records: Sequence[EndToEnd]) -> list[str]:
+    """In words: who reached the highest accuracy, who had the shortest rounds, who decided alike.
+
+    Args:
+        records: Of any solvers and seeds.
+    """
+    groups = grouped(records)
+    if not groups:
+        return ["No federation could be trained."]
+    accuracy = [statistics.fmean(r.deployed_accuracy or 0.0 for r in own) for _, own in groups]
+    seconds = [statistics.fmean(r.round_seconds or 0.0 for r in own) for _, own in groups]
+    best, quick = accuracy.index(max(accuracy)), seconds.index(min(seconds))
+    says = [
+        f"{', '.join(groups[best][0])} had the highest deployed accuracy: {accuracy[best]:.3f}, "
+        f"with {seconds_text(seconds[best])} a round.",
+        f"{', '.join(groups[quick][0])} had the shortest rounds: {seconds_text(seconds[quick])}, "
+        f"with an accuracy of {accuracy[quick]:.3f}.",
+    ]
+    alike = [", ".join(solvers) for solvers, _ in groups if len(solvers) > 1]
+    if alike:
+        says.append(f"Told every client the same in every round and seed: {'; '.join(alike)}.")
+    return says
+
+
 def _mean(
     values: Sequence[float | None], text: Callable[[float], str], with_range: bool = True
 ) -> str:

@@ -14,7 +14,7 @@ from ..writing import write_at_once
 from . import words
 from .columns import COLUMNS, relative_text, seconds_text
 from .end_to_end import EndToEnd
-from .federations import federation_table
+from .federations import federation_table, federation_verdict
 from .judged import Criterion, Judged
 from .kinds import Kind
 from .marks import marks_of
@@ -98,9 +98,8 @@ class _Page:
 
         summary = self._summary
         place = f"limit-{summary.limits.index(limit)}"
-        found = "".join(f"<li>{html.escape(says)}</li>" for says in verdict(summary, limit))
         parts = [
-            f"<ul class=verdict>{found}</ul>",
+            _list(verdict(summary, limit)),
             self._table(summary.of(limit)),
             self._choices(
                 "Performance profile",
@@ -147,7 +146,8 @@ class _Page:
 
     def _left_out(self, limit: float) -> str:
         count = Race.of(self._summary.cells(limit), Criterion.NEAR).left_out
-        return f" Left out: {count} problems that not all solvers were given yet." if count else ""
+        what = "problem that was" if count == 1 else "problems that were"
+        return f" Left out: {count} {what} not given to all solvers yet." if count else ""
 
     def _choices(self, title: str, read: str, choices: Sequence[Choice], linked: str) -> str:
         """A figure with a list to choose from; lists of one link move together."""
@@ -212,7 +212,9 @@ class _Page:
             parts.append(
                 self._document.figure("Accuracy over time", words.READ_FEDERATIONS, [drawn])
             )
-        told = f"<p class=plain>{words.FEDERATIONS}</p>"
+        told = (
+            f"<p class=plain>{words.FEDERATIONS}</p>{_list(federation_verdict(self._end_to_end))}"
+        )
         return _section("federations", "End to end", told + "".join(parts))
 
     def _origin(self) -> str:
@@ -252,6 +254,10 @@ class _Page:
 
 def _section(place: str, title: str, body: str) -> str:
     return f'<section id="{place}"><h2>{title}</h2>{body}</section>\n'
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul class=verdict>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences)}</ul>"
 
 
 def _claim(judged: Judged) -> str:

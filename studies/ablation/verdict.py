@@ -21,6 +21,7 @@ def verdict(summary: Summary, limit: float) -> list[str]:
         _who_solves(rows),
         _who_proves(rows),
         _who_is_fast(summary, limit),
+        _who_is_best_where(summary, limit),
         *_how_it_grows(summary, limit),
         _against_others(summary, limit),
         _who_was_wrong(summary, limit),
@@ -50,7 +51,7 @@ def _who_proves(rows: Sequence[Row]) -> str:
 
 
 def _who_is_fast(summary: Summary, limit: float) -> str:
-    """Who was the fastest that came near, how often, and by how much over the next."""
+    """Who was the fastest that came near, and how often."""
     race = Race.of(summary.cells(limit), Criterion.NEAR)
     wins = dict.fromkeys(race.solvers, 0)
     for line in race.seconds:
@@ -62,6 +63,21 @@ def _who_is_fast(summary: Summary, limit: float) -> str:
     ranked = sorted(wins.items(), key=lambda item: -item[1])
     told = [f"{solver} on {count}" for solver, count in ranked if count][:_LISTED]
     return f"The fastest to come near, of {solved} problems: {', '.join(told)}."
+
+
+def _who_is_best_where(summary: Summary, limit: float) -> str:
+    """The best solver of each family: that came near most often, then proved most, then fastest."""
+    if len(summary.families) < 2:
+        return ""
+    best: dict[str, list[str]] = {}
+    for family in summary.families:
+        rows = summary.of(limit, family)
+        if rows and rows[0].near:
+            best.setdefault(rows[0].solver, []).append(f"'{family}'")
+    told = [f"{solver} on {_list(families)}" for solver, families in best.items()]
+    return (
+        f"The best of a family (near, then proven, then time): {'; '.join(told)}." if told else ""
+    )
 
 
 def _how_it_grows(summary: Summary, limit: float) -> list[str]:

@@ -44,6 +44,7 @@ run below that measured it. <code>cells.csv</code> holds the same as a table,
 place:"""
 
 STYLE = """
+body{max-width:1240px}
 .verdict{margin:0 0 20px;padding-left:1.2em;max-width:90ch} .verdict li{margin:4px 0}
 select{max-width:min(320px,100%)} tbody th{min-width:0;white-space:nowrap} td b{font-weight:650}
 .wide table{font-size:14px} .wide :is(th,td){padding:9px 10px} .plain{max-width:94ch}

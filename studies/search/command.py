@@ -130,6 +130,7 @@ def run(options: argparse.Namespace) -> None:
     from .run import open_search, run_search
     from .storage import close_storage
     from .study_file import settle
+    from .view import StudyView
     from .workers import check_workers
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -151,7 +152,8 @@ def run(options: argparse.Namespace) -> None:
                 lease_seconds=options.lease,
                 on_progress=show,
             )
-            view = _write_report(study, config, options.out)
+            _write_report(study, options.out)
+            view = StudyView.of(study)
         finally:
             close_storage(study._storage)
     _print_front(view)
@@ -194,20 +196,12 @@ def _without_secrets(command: str, place: str | None) -> str:
     return shlex.join(words)
 
 
-def _write_report(study: optuna.Study, config: SearchConfig, folder: Path) -> StudyView:
-    from functools import partial
-
-    from .details import Details
-    from .policy import Policies
-    from .report import write_report
+def _write_report(study: optuna.Study, folder: Path) -> None:
+    from .report import report_studies
     from .report_parts import place_text
-    from .view import StudyView
 
-    view = StudyView.of(study)
     place = place_text(str(folder))
-    details = Details.of(study, view, place, partial(Policies, config))
-    write_report(folder / "report.html", [view], [details], f"fedhq study report {place}")
-    return view
+    report_studies(folder / "report.html", [study], [place], f"fedhq study report {place}")
 
 
 def _print_front(view: StudyView) -> None:

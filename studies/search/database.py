@@ -78,11 +78,13 @@ def open_database(url: sa.URL, shown: str, may_create: bool) -> BaseStorage:
         while True:
             try:
                 holds = _look(engine)
-                if holds is _Holds.NOTHING and may_create:
-                    RDBStorage(_text(url), {"poolclass": sa.NullPool})  # makes the tables
-                    holds = _Holds.STUDIES
-                if holds is _Holds.STUDIES:
-                    return _storage(url, shown)
+                if holds is _Holds.STUDIES or (holds is _Holds.NOTHING and may_create):
+                    _prepare(url, shown, is_new=holds is _Holds.NOTHING)
+                    options = {"pool_pre_ping": True, "connect_args": _connect_args(url)}
+                    # Tables and version are checked: no more of that.
+                    return get_storage(
+                        RDBStorage(_text(url), options, True, skip_table_creation=True)
+                    )
             except (SQLAlchemyError, StorageInternalError) as error:
                 if time.monotonic() > deadline or not _is_race(error):
                     raise StorageError(_cannot_open(shown, error)) from None
@@ -146,10 +148,11 @@ def _text(url: sa.URL) -> str:
     return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
 
 
-def _storage(url: sa.URL, shown: str) -> BaseStorage:
-    options = {"pool_pre_ping": True, "connect_args": _connect_args(url)}
+def _prepare(url: sa.URL, shown: str, is_new: bool) -> None:
+    """Makes the tables, or checks whose version they are; it leaves no connection open."""
+    options = {"poolclass": sa.NullPool, "connect_args": _connect_args(url)}
     try:
-        return get_storage(RDBStorage(_text(url), options, skip_table_creation=True))
+        RDBStorage(_text(url), options, skip_table_creation=not is_new)
     except RuntimeError as error:
         raise StorageError(
             f"{shown}: its tables are of another version of Optuna, and were left as they are. "

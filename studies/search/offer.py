@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...allocator import AllocationProblem, Budget
+from ...allocator import AllocationProblem, Budget, parse_menu
 from ...allocator.arrays import FloatArray, IntArray
 from ...fl_core.settings import FederationSettings
 from ..config import AllocationSettings, RunConfig
@@ -118,3 +118,12 @@ def first_cohort(federation: Federation) -> IntArray:
     by_examples = settings.sampling == "examples"
     weights = federation.num_examples[ready].astype(np.float64) if by_examples else None
     return sample_cohort(settings, 1, federation.seed, ready, weights, len(federation.clients))
+
+
+def check_profile(settings: FederationSettings) -> None:
+    """Raises a `ValueError` unless the settings' step profile has all strategies of their menu."""
+    from ...fl_core.data.registry import load_dataset
+    from ...fl_core.profiling import find_profile
+
+    profile = find_profile(settings, load_dataset(settings.data.name).input_shape)
+    profile.select(parse_menu(settings.menu))

@@ -23,12 +23,12 @@ from ...allocator import (
 from ...allocator.errors import InfeasibleError
 from ...fl_core.settings import FederationSettings
 from ..arms import make_solver
-from ..config import AllocationSettings
+from ..config import AllocationSettings, RunConfig
 from .known import KnownFrontier, LeastObjective, PickKnown
-from .offer import Offer, offer_of
+from .offer import Offer, check_profile, offer_of
 from .record import digits
 from .settings import LOSS, ROUND, TARGET, SearchConfig, digest_of
-from .space import Params, Range, changed, client_key
+from .space import BITS, Params, Range, changed, client_key, encoded
 
 _NOTHING: Params = {}
 _DIGEST = 16
@@ -36,6 +36,8 @@ _MOST_KEPT = 64
 """Offers and frontiers that are kept: one for every menu, width of the wire, seed and limit."""
 _MOST_CLIENTS = 300
 """Of a frontier that no sort finds: of more clients it takes longer than a study's answers."""
+_PROFILED = ("menu", BITS, "model", "training.batch_size")
+"""Keys that want other step times."""
 _LIMITS = ("uplink_bytes", "energy_joules", "min_participation")
 """What a policy may limit beside deadline and loss, and what makes another frontier."""
 
@@ -118,6 +120,7 @@ class Policies:
             isinstance(config.space.get(f"allocation.{name}"), Range) for name in _LIMITS
         )
         self._check_measures()
+        self._check_profiles()
 
     @cached_property
     def base(self) -> Offer:
@@ -235,9 +238,9 @@ class Policies:
 
     def _check_measures(self) -> None:
         search = self.config.search
-        known = {ROUND, LOSS, *self.base.usage} | (
-            {TARGET} if not self.config.is_modelled else set()
-        )
+        known = {ROUND, LOSS, *self.base.usage}
+        if not self.config.is_modelled:
+            known.add(TARGET)
         for place, names in (("objectives", search.objectives), ("limits", tuple(search.limits))):
             if missing := [name for name in names if name not in known]:
                 raise ValueError(
@@ -245,6 +248,18 @@ class Policies:
                     f"{', '.join(sorted(known))}. Give each device its active_watts (energy), a "
                     "table a budget of that name, or leave it out."
                 )
+
+    def _check_profiles(self) -> None:
+        """Now, not in the trial that is the first to need a strategy that was never measured."""
+        for key in _PROFILED:
+            values = self.config.space.get(key)
+            for value in () if values is None else values.all():
+                read = self.config.with_values({key: encoded(value)})
+                assert isinstance(read, RunConfig), "of a table these are no keys"
+                try:
+                    check_profile(read.federation)
+                except ValueError as error:
+                    raise ValueError(f"search.space.{key}: of {value!r}, {error}") from None
 
 
 def listed_clients(params: Params, num_clients: int) -> Listed | None:

@@ -15,25 +15,12 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass as settings
 
 from ...fl_core.settings.fields import KNOWN_KEYS_ONLY, Count, Positive, Seed, Share, Whole
-from ..config import (
-    AllocationSettings,
-    RunConfig,
-    check_distinct,
-    parse_run,
-    run_text,
-)
+from ..config import AllocationSettings, RunConfig, check_distinct, parse_run, run_text
 from ..faults import faults_of, faulty, validate
 from ..tables import read_table
 from .checks import check_readers, check_space, known_to_model, resolved_range
 from .problem_file import ProblemSettings, ProblemTable, read_problem
-from .space import (
-    CLIENTS,
-    Params,
-    Space,
-    changed,
-    distributions,
-    enumerated_clients,
-)
+from .space import CLIENTS, Params, Space, changed, distributions, enumerated_clients
 from .space_table import read_space
 
 ROUND: Final = "round_seconds"

@@ -73,6 +73,12 @@ class Range:
         """Both ends by name."""
         return {"low": self.low, "high": self.high}
 
+    def all(self) -> Sequence[int | float]:
+        """Every value of a range of whole numbers; of others, the ends."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return range(self.low, self.high + 1, int(self.step or 1))
+        return self.low, self.high
+
 
 @dataclass(frozen=True, config=KNOWN_KEYS_ONLY)
 class Choices:
@@ -91,6 +97,10 @@ class Choices:
         texts = [json.dumps(c) for c in self.choices]
         if len(set(texts)) < len(texts):
             raise ValueError(f"choices must differ, but are {', '.join(texts)}.")
+
+    def all(self) -> Sequence[Any]:
+        """Every value."""
+        return self.choices
 
 
 Space = Mapping[str, Range | Choices]

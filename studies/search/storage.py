@@ -57,10 +57,10 @@ def open_storage(place: str, may_create: bool = False) -> BaseStorage:
             something else than studies. What stands there is not changed.
 
     Example:
-        >>> open_storage("nowhere/journal.log")
+        >>> open_storage("nowhere/journal.log")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        fedhq.studies.search.errors.StorageError: nowhere/journal.log: there is no such file. ...
+        fedhq.studies.search.errors.StorageError: nowhere/journal.log: there is no such file. Check...
     """
     if is_journal(place):
         return _open_journal(Path(place.removeprefix(JOURNAL)), may_create)

@@ -97,7 +97,10 @@ def test_the_trials_are_those_of_a_study_in_which_the_seeds_were_enqueued(object
     assert [t.params for t in seeded.trials] == [t.params for t in enqueued.trials]
 
 
-@pytest.mark.parametrize("inner", [TPESampler, NSGAIISampler, GPSampler, RandomSampler])
+@pytest.mark.parametrize(
+    "inner",
+    [TPESampler, NSGAIISampler, RandomSampler, pytest.param(GPSampler, marks=pytest.mark.slow)],
+)
 def test_any_sampler_goes_on_after_the_seeds(inner):
     study = optuna.create_study(sampler=SolverSeededSampler(SEEDS, inner(seed=0)))
     study.optimize(one_value, n_trials=15)
@@ -189,6 +192,16 @@ def test_what_a_seed_does_not_name_is_left_to_the_inner_sampler():
     study.optimize(one_value, n_trials=20)
     assert {t.params["x"] for t in study.trials} == {2.0}
     assert len({t.params["y"] for t in study.trials}) > 3
+
+
+def test_once_the_seeds_are_spent_no_trial_is_read_for_them(monkeypatch):
+    sampler = SolverSeededSampler(SEEDS, RandomSampler(seed=0))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(one_value, n_trials=len(SEEDS) + 1)
+    later = [study.ask()._cached_frozen_trial for _ in range(2)]
+    monkeypatch.setattr(study._storage, "get_all_trials", None)
+    for trial in later:
+        sampler.before_trial(study, trial)
 
 
 def test_seeds_are_made_when_the_first_trial_starts_and_once():

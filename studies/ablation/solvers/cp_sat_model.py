@@ -64,7 +64,10 @@ class CpSatModel:
     def decode(self, solver: Any) -> IntArray:
         """`(clients,)` what each client does."""
         return np.array(
-            [next(s for s, does in row.items() if solver.boolean_value(does)) for row in self.choice]
+            [
+                next(s for s, does in row.items() if solver.boolean_value(does))
+                for row in self.choice
+            ]
         )
 
 

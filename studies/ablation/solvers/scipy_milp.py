@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
@@ -71,7 +72,7 @@ class ScipyMilp:
 
     def _run(self, program: Program, seconds: float | None) -> OptimizeResult:
         linear = program.linear
-        options: dict[str, float | int] = {"mip_rel_gap": self.gap}
+        options: Any = {"mip_rel_gap": self.gap}  # its stubs know a private type
         if seconds is not None:
             options["time_limit"] = seconds
         if self.node_limit is not None:

@@ -20,7 +20,7 @@ from fedhq.studies.ablation.end_to_end import (
     read_end_to_end,
     run_end_to_end,
 )
-from fedhq.studies.ablation.federations import federation_table
+from fedhq.studies.ablation.federations import federation_table, federation_verdict
 from fedhq.studies.arms import make_allocator
 from fedhq.studies.config import parse_run
 from fedhq.studies.faults import validate
@@ -175,3 +175,22 @@ def test_who_decided_alike_in_one_seed_only_is_apart():
     ]  # fmt: skip
     assert [solvers for solvers, _ in grouped(records)] == [("a", "b"), ("c",)]
     assert [row[1] for row in federation_table(records)[1]] == ["A", "A", "B"]
+
+
+def test_the_verdict_on_federations_names_the_best_and_who_decided_alike():
+    def record(solver, seed, accuracy, seconds, decisions):
+        curve = ((1, seconds, accuracy),)
+        return EndToEnd(solver, "", seed, 1, seconds, accuracy, 0.1, 0.1, decisions, curve, "", "")
+
+    records = [
+        record("a", 0, 0.6, 1.0, "x"), record("b", 0, 0.6, 1.0, "x"), record("c", 0, 0.9, 2.0, "y"),
+        record("a", 1, 0.7, 1.5, "x"), record("b", 1, 0.7, 1.5, "x"), record("c", 1, 0.6, 3.0, "y"),
+    ]  # fmt: skip
+    assert federation_verdict(records) == [
+        "c had the highest deployed accuracy: 0.750, with 2.5 s a round.",
+        "a, b had the shortest rounds: 1.25 s, with an accuracy of 0.650.",
+        "Told every client the same in every round and seed: a, b.",
+    ]
+    assert federation_verdict([EndToEnd.failed("a", "", 0, "no", "")]) == [
+        "No federation could be trained."
+    ]

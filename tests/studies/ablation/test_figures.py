@@ -82,7 +82,7 @@ def test_a_long_profile_is_thinned_and_keeps_its_ends():
 
 def test_scaling_shows_medians_of_a_size(summary):
     choices = {choice.name: choice.figure for choice in curves.scaling_figures(summary, 1.0)}
-    assert list(choices) == ["all families", *FAMILIES]
+    assert list(choices) == [*FAMILIES, "all families"]
     own = [j.cell for j in summary.cells(1.0, "ties") if j.cell.solver == "exact"]
     line = lines_of(choices["ties"])["exact"]
     for size, y in zip((4, 8), line.y, strict=True):
@@ -101,6 +101,14 @@ def test_a_point_is_hollow_where_not_all_came_near_and_a_line_ends_where_none_di
     assert list(line.marker.symbol) == ["square", "square-open"]
     assert [round(x) for x in line.x] == [2, 8]
     assert list(choice.figure.layout.xaxis.ticktext) == ["2", "8", "32"]
+
+
+def test_a_family_of_one_size_does_not_bend_the_lines_of_all():
+    cells = [cell("a", f"ties, {n}, 0", total=n / 100) for n in (2, 8)]
+    cells.append(cell("a", "recorded, 4, 0", total=9.0))
+    ties, recorded, every = (c.figure for c in curves.scaling_figures(summarise(cells), 1.0))
+    assert recorded.data[0].y == (9.0,)
+    assert every.data[0].y == ties.data[0].y == (0.02, 0.08)
 
 
 def test_the_time_limit_stands_on_a_logarithmic_axis_where_it_is(summary):

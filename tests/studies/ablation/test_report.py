@@ -135,7 +135,7 @@ def test_wrong_claims_are_listed_with_what_refutes_them(tmp_path):
 
 def test_problems_that_not_all_were_given_are_told(cells, tmp_path):
     some = [c for c in cells if (c.solver, c.seed) != ("highs", 1)]
-    assert "Left out: 4 problems that not all solvers were given yet." in page_of(some, tmp_path)
+    assert "Left out: 4 problems that were not given to all solvers yet." in page_of(some, tmp_path)
 
 
 def test_every_limit_has_its_section(tmp_path):

@@ -156,6 +156,16 @@ def test_the_verdict_counts_the_fastest():
     assert "The fastest to come near, of 3 problems: b on 2, a on 1." in says
 
 
+def test_the_verdict_names_the_best_of_each_family():
+    cells = [cell("a", f"{family}, 2, 0", total=0.1) for family in ("x", "y", "z")]
+    cells += [cell("b", f"{family}, 2, 0", total=0.01) for family in ("x", "y")]
+    cells.append(failed("b", "z, 2, 0", total=0.01))
+    says = verdict(summarise(cells), 1.0)
+    assert (
+        "The best of a family (near, then proven, then time): b on 'x' and 'y'; a on 'z'." in says
+    )
+
+
 def test_the_verdict_names_who_was_wrong():
     cells = [cell("honest"), cell("liar", objective=5.0, bound=5.0), failed("odd", outcome="wrong")]
     says = verdict(summarise(cells), 1.0)[-1]

@@ -151,6 +151,20 @@ def test_print_shows_the_whole_configuration_and_makes_nothing(config, tmp_path,
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("command", ["search", "proxy"])
+def test_help_teaches_and_loads_nothing_heavy(command) -> None:
+    code = (
+        "import sys; from fedhq.studies.study import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'optuna', 'sqlalchemy', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "postgresql+psycopg://me@" in done.stdout
+    assert "FEDHQ_STORAGE" in done.stdout
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 

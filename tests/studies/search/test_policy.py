@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from search_tables import PICK_LOSS, device, modelled, of_table, tiny, write_tab
 import fedhq.studies.search.known as known
 from fedhq.allocator import Exact, FastestWithin, FrontierPick, Milp, Status, Uniform, solve
 from fedhq.allocator.instances.families import FAMILIES, SEPARABLE_FAMILIES
+from fedhq.studies.search.objective import Objective
 from fedhq.studies.search.policy import Policies
 from fedhq.studies.search.settings import parse_search
 
@@ -238,3 +240,26 @@ def test_a_table_with_groups_is_planned_by_groups(tmp_path) -> None:
     assert plan.solution.allocation.objective == pytest.approx(best)
     assert plan.choice[0] == plan.choice[1]
     assert len(policies.frontier().allocation(0).choice) == 6
+
+
+@pytest.mark.parametrize(
+    ("space", "part"),
+    [
+        ({"bits": {"choices": [2, 5]}}, "search.space.bits: of 5, the profile of"),
+        ({"bits": {"low": 2, "high": 5}}, "search.space.bits: of 5, the profile of"),
+        ({"training.batch_size": {"choices": [32, 16]}}, "training.batch_size: of 16, `profile`"),
+        ({"menu": {"choices": [["ptq-w2a2"], ["ptq-w2a2", "qat-w7a7"]]}}, "search.space.menu: of"),
+    ],
+)
+def test_a_strategy_that_was_never_measured_is_told_before_the_first_trial(space, part) -> None:
+    with pytest.raises(ValueError, match=r"Measure it with|Run `fedhq profile") as told:
+        Policies(parse_search(tiny(space=space)))
+    assert part in str(told.value)
+
+
+def test_a_search_can_be_sent_to_another_process(tmp_path) -> None:
+    path = write_table(tmp_path / "fleet.json", FAMILIES["federated"](3, 5))
+    for table in (tiny(), of_table(path, {"pick_loss": PICK_LOSS})):
+        config = parse_search(table)
+        received = ForkingPickler.loads(ForkingPickler.dumps(Objective(config, tmp_path)))
+        assert received.policies.plan({}).choice == Policies(config).plan({}).choice

@@ -1,11 +1,13 @@
 """Storages: what opens, and what is refused untouched."""
 
+import fcntl
 import json
 import multiprocessing
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import optuna
@@ -90,6 +92,19 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path) -> None:
     lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     for writer in writers:
         assert [line["k"] for line in lines if line["worker"] == writer.pid] == list(range(200))
+
+
+def test_a_writer_waits_for_the_lock(tmp_path) -> None:
+    path = tmp_path / "journal.log"
+    journal = SharedJournal(str(path))
+    with path.open("ab") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        writer = threading.Thread(target=journal.append_logs, args=([{"op_code": 0}],))
+        writer.start()
+        writer.join(timeout=0.2)
+        assert path.read_bytes() == b""
+    writer.join(timeout=60)
+    assert path.read_bytes() == b'{"op_code":0}\n'
 
 
 def test_a_writer_that_is_killed_with_the_lock_holds_nobody_up(tmp_path) -> None:

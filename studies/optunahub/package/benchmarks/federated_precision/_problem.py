@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import optunahub
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 
-from fedhq.allocator import Allocation, AllocationProblem, Exact, pareto_frontier, solve
+from fedhq.allocator import Allocation, AllocationProblem, Budget, Exact, pareto_frontier, solve
 from fedhq.allocator.check import with_tolerance
 from fedhq.allocator.instances import FAMILIES
 
@@ -22,6 +22,8 @@ _SPACES: Mapping[str, Callable[[AllocationProblem], Space]] = {
     "policy": PolicySpace,
     "clients": ClientSpace,
 }
+_FEWEST = 5
+_SCARCITY = 0.75  # of the budgets of fedhq's family of programs, which decide little
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
     Args:
         space: `policy`: a deadline and shares of the budgets (three numbers), from which a solver
             works out what the clients do; `clients`: one category a client.
-        num_clients: Size of the fleet, >= 2; evaluations take some 30 ms at 20 clients and at 100.
+        num_clients: Size of the fleet, >= 5; a policy takes some 30 ms at 20 clients and at 100.
         num_objectives: 1: seconds of a round plus `tradeoff` times the loss; 2: both of them.
         seed: Of the fleet and its data.
 
@@ -77,13 +79,14 @@ class Problem(optunahub.benchmarks.BaseProblem):
     ) -> None:
         if space not in _SPACES:
             raise ValueError(f"`space` must be one of {sorted(_SPACES)}, but got {space!r}.")
-        if num_clients < 2:
-            raise ValueError(f"`num_clients >= 2` must hold, but got {num_clients}.")
+        if num_clients < _FEWEST:
+            raise ValueError(f"`num_clients >= {_FEWEST}` must hold, but got {num_clients}.")
         if num_objectives not in (1, 2):
             raise ValueError(f"`num_objectives` must be 1 or 2, but got {num_objectives}.")
-        self._program = FAMILIES["federated"](seed, num_clients)
+        self._program = _program(seed, num_clients)
         self._num_objectives = num_objectives
         self._space = _SPACES[space](self._program)
+        self._search_space = self._space.distributions
         self._last: tuple[Mapping[str, Any], Allocation] | None = None
 
     @property
@@ -91,10 +94,10 @@ class Problem(optunahub.benchmarks.BaseProblem):
         """What is to be solved, as `fedhq.allocator.solve` takes it."""
         return self._program
 
-    @cached_property
+    @property
     def search_space(self) -> dict[str, BaseDistribution]:
         """The parameters by name."""
-        return self._space.distributions
+        return dict(self._search_space)
 
     @property
     def directions(self) -> list[StudyDirection]:
@@ -181,3 +184,10 @@ class Problem(optunahub.benchmarks.BaseProblem):
         if last is None or last[0] != params:
             last = self._last = dict(params), self._space.allocation(params)
         return last[1]
+
+
+def _program(seed: int, num_clients: int) -> AllocationProblem:
+    """A fleet of three device classes with skewed labels, and budgets that are scarce."""
+    program = FAMILIES["federated"](seed, num_clients)
+    budgets = [Budget(b.resource, b.usage, _SCARCITY * b.limit) for b in program.budgets]
+    return replace(program, budgets=tuple(budgets))

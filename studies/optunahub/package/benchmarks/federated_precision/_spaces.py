@@ -9,9 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from fedhq.allocator import Allocation, AllocationProblem, Budget, Exact, solve
+from fedhq.allocator import (
+    Allocation,
+    AllocationProblem,
+    Budget,
+    Exact,
+    Solution,
+    solve,
+)
 
-_SHARES = (0.75, 1.25)  # of a budget, to plan with; above 1 a plan may spend too much
+_SHARES = (0.8, 1.25)  # of a budget, to plan with; above 1 a plan may spend too much
 
 
 class Space(Protocol):
@@ -69,7 +76,8 @@ class PolicySpace:
     """Parameters of a rule for the whole fleet: least loss within a deadline and some budgets.
 
     An exact solver finds what follows for the clients. A deadline that is the round time of an
-    allocation of the frontier, and all of every budget, lead to it or to one as good.
+    allocation of the frontier, and all of every budget, lead to it or to one as good. Shares that
+    are too small for the deadline count as 1, so every policy leads to an allocation.
 
     Args:
         program: The allocation program.
@@ -79,28 +87,28 @@ class PolicySpace:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """`deadline_seconds`, and `<resource>_share` of every budget.
-
-        The shortest deadline is that of the fastest round on the least budgets, so every policy in
-        these ranges has an allocation.
+        """`deadline_seconds`, from the fastest round on, and `<resource>_share` of every budget.
 
         Raises:
-            InfeasibleError: If the least budgets suffice for no round at all.
+            InfeasibleError: If the budgets suffice for no round at all.
         """
-        thrifty = self._planned([_SHARES[0]] * len(self.program.budgets))
         anything = float(self.program.loss.max(axis=1).sum()) + 1.0  # coverage costs 1 at most
-        fastest = solve(replace(thrifty, max_loss=anything), Exact()).allocation
+        planned = replace(self.program, tradeoff=None, max_loss=anything)
+        fastest = solve(planned, Exact()).allocation.round_seconds
         slowest = float(self.program.seconds[self.program.allowed].max())
         return {
-            "deadline_seconds": FloatDistribution(fastest.round_seconds, slowest),
+            "deadline_seconds": FloatDistribution(fastest, slowest, log=True),
             **{name: FloatDistribution(*_SHARES) for name in self._share_names},
         }
 
     def allocation(self, params: Mapping[str, Any]) -> Allocation:
         """The plan that a policy leads to."""
-        planned = self._planned([params[name] for name in self._share_names])
-        planned = replace(planned, deadline_seconds=params["deadline_seconds"])
-        return Allocation.of(self.program, solve(planned, Exact()).allocation.choice)
+        shares = [float(params[name]) for name in self._share_names]
+        thrifty = self._least_loss(shares, params["deadline_seconds"])
+        if thrifty.status.has_allocation:
+            return Allocation.of(self.program, thrifty.allocation.choice)
+        wasteful = self._least_loss([max(s, 1.0) for s in shares], params["deadline_seconds"])
+        return Allocation.of(self.program, wasteful.allocation.choice)
 
     def params_of(self, allocation: Allocation) -> dict[str, Any]:
         """A policy that leads to an allocation of the frontier, or to one as good."""
@@ -111,10 +119,12 @@ class PolicySpace:
     def _share_names(self) -> list[str]:
         return [f"{budget.resource}_share" for budget in self.program.budgets]
 
-    def _planned(self, shares: Sequence[float]) -> AllocationProblem:
-        """The program with parts of its budgets, and nothing said of what to minimise."""
+    def _least_loss(self, shares: Sequence[float], deadline_seconds: float) -> Solution:
         budgets = tuple(
             Budget(budget.resource, budget.usage, share * budget.limit)
             for budget, share in zip(self.program.budgets, shares, strict=True)
         )
-        return replace(self.program, tradeoff=None, budgets=budgets)
+        planned = replace(
+            self.program, tradeoff=None, deadline_seconds=deadline_seconds, budgets=budgets
+        )
+        return solve(planned, Exact(), explain_infeasible=False)

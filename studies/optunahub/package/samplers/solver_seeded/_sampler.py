@@ -70,6 +70,7 @@ class SolverSeededSampler(BaseSampler):
         self._sampler = TPESampler() if sampler is None else sampler
         self._after = after
         self._running: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self._spent: dict[str, int] = {}  # by study: from this trial on no seed is left
 
     @cached_property
     def seeds(self) -> Seeds:
@@ -86,10 +87,8 @@ class SolverSeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Gives the trial its seed, if one is left for it."""
-        turn = self._turn(study, trial)
-        if turn is not None and turn in range(len(self.seeds)):
-            self._running[study.study_name, trial.number] = self.seeds[turn]
-            study._storage.set_trial_system_attr(trial._trial_id, SEED_KEY, turn)
+        if trial.number < self._spent.get(study.study_name, math.inf):
+            self._give(study, trial)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -141,6 +140,16 @@ class SolverSeededSampler(BaseSampler):
 
     def _seed(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
         return self._running.get((study.study_name, trial.number), {})
+
+    def _give(self, study: Study, trial: FrozenTrial) -> None:
+        turn = self._turn(study, trial)
+        if turn is None or turn < 0:
+            return
+        if turn >= len(self.seeds):
+            self._spent[study.study_name] = trial.number
+            return
+        self._running[study.study_name, trial.number] = self.seeds[turn]
+        study._storage.set_trial_system_attr(trial._trial_id, SEED_KEY, turn)
 
     def _turn(self, study: Study, trial: FrozenTrial) -> int | None:
         """How many trials of ours came before; None for one that was enqueued.
