@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from optuna.artifacts import FileSystemArtifactStore
-from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ...allocator.errors import FedHQError
 
@@ -104,11 +103,10 @@ class OfferedFiles:
         self._store.write(artifact_id, content_body)
 
     def remove(self, artifact_id: str) -> None:
-        """Removes an artifact that somebody uploaded.
+        """Removes an artifact that somebody uploaded; ours lie nowhere.
 
         Raises:
-            ArtifactNotFound: If there is none of that id; ours cannot be removed.
+            ArtifactNotFound: If there is none of that id.
         """
-        if self._files.find(artifact_id) is not None:
-            raise ArtifactNotFound(f"{artifact_id} is made anew whenever it is opened.")
-        self._store.remove(artifact_id)
+        if self._files.find(artifact_id) is None:
+            self._store.remove(artifact_id)

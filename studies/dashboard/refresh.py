@@ -45,6 +45,7 @@ class Refresher(threading.Thread):
         self._shown, self._make, self._every = shown, make, every
         self._ended = threading.Event()
         self._seen = -1
+        self._told = ""
 
     def refresh(self) -> float:
         """Makes them now if trials have finished since; returns the seconds that it took."""
@@ -64,8 +65,14 @@ class Refresher(threading.Thread):
             try:
                 took = self.refresh()
             except Exception as error:  # a storage may be gone for a while
-                print(f"fedhq: could not refresh the dashboard: {error!r}", file=sys.stderr)
+                self._tell(f"fedhq: could not refresh the dashboard: {error!r}")
             rest = max(self._every, _REST * took)
+
+    def _tell(self, fault: str) -> None:
+        """Prints a fault, once while it lasts."""
+        if fault != self._told:
+            print(fault, file=sys.stderr)
+        self._told = fault
 
     def end(self) -> None:
         """Ends it; waits a moment for what it is making."""

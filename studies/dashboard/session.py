@@ -58,6 +58,7 @@ def dashboard(
     except ModuleNotFoundError:
         raise FedHQError(_NEEDS) from None
     from . import mends
+    from .ahead import AnswerAhead
     from .compose import Composer
     from .files import OfferedFiles
     from .refresh import Refresher
@@ -70,7 +71,7 @@ def dashboard(
     shown = ShownStorage(storage, key, files)
     shown.show(composer.first())
     app = wsgi(shown, artifact_store=OfferedFiles(files, artifacts))
-    server = listen(guarded(with_bodies(app), host, read_only), host, port)
+    server = listen(guarded(AnswerAhead(with_bodies(app)), host, read_only), host, port)
     refresher = Refresher(storage, key, shown, composer.all, every)
     refresher.start()
     try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from fedhq.studies.dashboard.ahead import AnswerAhead
 from fedhq.studies.dashboard.serve import guarded, listen
 
 
@@ -101,3 +102,56 @@ def test_the_other_loopback_address_works_too():
         listen(echo, "::1", 0).server_close()
     except ValueError as error:
         pytest.skip(f"no IPv6 here: {error}")
+
+
+class Counted:
+    """A dashboard that counts how often it was asked for trials."""
+
+    def __init__(self):
+        self.asked = []
+        self.is_broken = False
+
+    def __call__(self, environ, start_response):
+        self.asked.append((environ["PATH_INFO"], environ.get("QUERY_STRING", "")))
+        if self.is_broken and environ["PATH_INFO"].startswith("/api"):
+            raise RuntimeError("the storage is gone")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{len(self.asked)}: {environ['PATH_INFO']}".encode()]
+
+
+def call(app, path: str, query: str = "", method: str = "GET") -> tuple[str, bytes]:
+    begun = []
+    environ = {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method}
+    body = b"".join(app(environ, lambda status, headers: begun.append(status)))
+    return begun[-1], body
+
+
+def test_a_page_has_its_trials_asked_for_once_and_the_answer_is_given_once():
+    plain = Counted()
+    app = AnswerAhead(plain)
+    call(app, "/dashboard/studies/3/note")
+    status, body = call(app, "/api/studies/3", "after=0")
+    assert (status, plain.asked.count(("/api/studies/3", "after=0"))) == ("200 OK", 1)
+    assert body.endswith(b"/api/studies/3")
+    assert call(app, "/api/studies/3", "after=0")[1] == b"3: /api/studies/3"  # asked anew
+    assert call(app, "/api/studies/3", "after=7")[1] == b"4: /api/studies/3"
+
+
+def test_an_answer_made_ahead_is_of_its_own_study_and_not_for_late_comers(monkeypatch):
+    plain = Counted()
+    app = AnswerAhead(plain)
+    call(app, "/dashboard/studies/3")
+    call(app, "/api/studies/4", "after=0")
+    assert ("/api/studies/4", "after=0") in plain.asked
+    monkeypatch.setattr("fedhq.studies.dashboard.ahead._FRESH_SECONDS", 0.0)
+    call(app, "/api/studies/3", "after=0")
+    assert plain.asked.count(("/api/studies/3", "after=0")) == 2
+
+
+def test_a_fault_ahead_is_the_fault_of_the_request():
+    plain = Counted()
+    plain.is_broken = True
+    app = AnswerAhead(plain)
+    call(app, "/dashboard/studies/3")
+    with pytest.raises(RuntimeError, match="the storage is gone"):
+        call(app, "/api/studies/3", "after=0")

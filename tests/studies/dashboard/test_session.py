@@ -42,12 +42,14 @@ def detail(root: str, study: optuna.Study) -> dict:
 
 def write_note(root: str, study: optuna.Study, version: int, body: str) -> int:
     """The status of saving a note, as the page does."""
-    request = urllib.request.Request(
-        f"{root}/api/studies/{study._study_id}/note",
-        json.dumps({"version": version, "body": body}).encode(),
-        {"Content-Type": "application/json"},
-        method="PUT",
-    )
+    note = {"version": version, "body": body}
+    return change("PUT", f"{root}/api/studies/{study._study_id}/note", note)
+
+
+def change(method: str, url: str, content: dict) -> int:
+    """The status of a request that changes something."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(content).encode(), headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status
@@ -139,6 +141,20 @@ def test_a_note_of_ones_own_is_kept_in_the_study(study, unplannable, tmp_path):
         assert write_note(root, study, 1, "late") == 409  # somebody else was faster
     kept = study._storage.get_study_system_attrs(study._study_id)
     assert kept["dashboard:note_str:0"] == "mine"
+
+
+def test_uploads_are_kept_and_a_study_can_be_deleted_with_them(study, unplannable, tmp_path):
+    with opened(study, unplannable, tmp_path) as root:
+        upload = {"file": "data:text/plain;base64,aGVsbG8=", "filename": "hello.txt"}
+        api = f"{root}/api/artifacts/{study._study_id}"
+        assert change("POST", api, upload) == 201
+        artifact = next(a for a in detail(root, study)["artifacts"] if a["filename"] == "hello.txt")
+        kept = tmp_path / "artifacts" / artifact["artifact_id"]
+        assert kept.read_bytes() == b"hello"
+        assert get(f"{root}/artifacts/{study._study_id}/{artifact['artifact_id']}") == b"hello"
+        assert change("DELETE", f"{root}/api/studies/{study._study_id}", {}) == 200
+    assert study._storage.get_all_studies() == []
+    assert not kept.exists()
 
 
 def test_read_only_refuses_notes_and_leaves_the_study_as_it_is(study, unplannable, tmp_path):
