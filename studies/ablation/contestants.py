@@ -9,7 +9,7 @@ from functools import cache, partial
 from importlib import import_module, metadata
 from types import MappingProxyType
 
-from ...allocator import Cvx, Dual, Exact, Milp, Solver, Sweep
+from ...allocator import BlackBox, Cvx, Dual, Exact, Milp, Solver, Sweep
 from . import menu_rules as rules
 
 CVXPY = "cvxpy:"
@@ -71,6 +71,11 @@ def _cvx(backend: str, limit: float) -> Solver:
     return Cvx(backend, time_limit_seconds=limit)
 
 
+def _policy_search(limit: float) -> Solver:
+    """From nothing: without the policy that the problem itself says."""
+    return BlackBox(own_first=False, time_limit_seconds=limit)
+
+
 _BACKEND_MODULES = {
     "HIGHS": "highspy",
     "SCIPY": "scipy",
@@ -100,7 +105,7 @@ _ENTRIES: Mapping[str, _Entry] = MappingProxyType(
         },
         "greedy": _Entry(_late(".solvers.greedy", "Greedy"), (_OURS,)),
         "lp-rounding": _Entry(_late(".solvers.lp_rounding", "LpRounding"), (_OURS, "highspy")),
-        "policy-search": _Entry(_late(".solvers.policy_search", "PolicySearch"), ("optuna",)),
+        "policy-search": _Entry(_policy_search, (_OURS, "optuna")),
         "per-client": _Entry(_late(".solvers.per_client", "PerClient"), ("optuna",)),
         "coarse": _Entry(lambda limit: rules.COARSE, (_OURS,)),
         "hardware-only": _Entry(lambda limit: rules.HARDWARE_ONLY, (_OURS,)),
