@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import create_trial
 
-from fedhq.studies.palette import _strategy_colours
+from fedhq.studies.palette import strategy_colours
 from fedhq.studies.search.record import TRIAL_KEY, TrialRecord, digits, to_json
 
 REGISTRY = Path(__file__).parents[2] / "studies" / "optunahub" / "package"
@@ -179,7 +179,7 @@ def test_a_study_that_does_not_say_what_clients_do_is_an_error():
 
 def test_the_colours_are_those_of_fedhqs_reports():
     menu = {"skip", "fp32", "ptq-w2a2", "ptq-w4a4", "ptq-w8a8", "qat-w2a2-u8", "qat-w2a2"}
-    assert strategy_colours(menu) == _strategy_colours(menu)
+    assert strategy_colours(menu) == strategy_colours(menu)
 
 
 def test_strategies_of_other_fields_have_hues_of_their_own():
