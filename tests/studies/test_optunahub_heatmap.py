@@ -10,13 +10,13 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import create_trial
 
-from fedhq.studies.palette import strategy_colours
+from fedhq.studies import palette
 from fedhq.studies.search.record import TRIAL_KEY, TrialRecord, digits, to_json
 
 REGISTRY = Path(__file__).parents[2] / "studies" / "optunahub" / "package"
 hub = optunahub.load_local_module("visualization/allocation_heatmap", registry_root=str(REGISTRY))
 plot = hub.plot_allocation_heatmap
-strategy_colours = sys.modules[f"{hub.__name__}._colours"].strategy_colours
+hub_colours = sys.modules[f"{hub.__name__}._colours"].strategy_colours
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
 NAMES = [f"client_{k}" for k in range(12)]
 
@@ -179,9 +179,9 @@ def test_a_study_that_does_not_say_what_clients_do_is_an_error():
 
 def test_the_colours_are_those_of_fedhqs_reports():
     menu = {"skip", "fp32", "ptq-w2a2", "ptq-w4a4", "ptq-w8a8", "qat-w2a2-u8", "qat-w2a2"}
-    assert strategy_colours(menu) == strategy_colours(menu)
+    assert hub_colours(menu) == palette.strategy_colours(menu)
 
 
 def test_strategies_of_other_fields_have_hues_of_their_own():
-    found = strategy_colours({"night", "day", "off-duty"})
+    found = hub_colours({"night", "day", "off-duty"})
     assert len(set(found.values())) == 3
