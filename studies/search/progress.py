@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
 
+from .record import RETRY_KEY
 from .worker import count_done
 
 _PAUSE_SECONDS = 0.5
@@ -22,7 +23,7 @@ class Progress:
         done: Trials that are complete or pruned.
         total: How many there shall be.
         running: Trials that somebody works at.
-        failed: Trials that failed.
+        failed: Trials that failed and are not tried again.
         least: Of every objective the least value of a feasible trial; empty before the first.
     """
 
@@ -41,11 +42,12 @@ class Progress:
             if trial.state is TrialState.COMPLETE
             and all(excess <= 0 for excess in trial.constraints.values())
         ]
+        retried = {trial.user_attrs.get(RETRY_KEY) for trial in trials}
         return cls(
             done=count_done(trials),
             total=total,
             running=sum(trial.state is TrialState.RUNNING for trial in trials),
-            failed=sum(trial.state is TrialState.FAIL for trial in trials),
+            failed=sum(t.state is TrialState.FAIL and t.number not in retried for t in trials),
             least=tuple(min(column) for column in zip(*values, strict=True)),
         )
 

@@ -111,6 +111,7 @@ def test_ctrl_c_leaves_the_trial_to_the_next(place) -> None:
     trials = study.get_trials()
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert trials[2].params == trials[1].params
+    assert Progress.of(trials, 3).failed == 0  # it was tried again
 
 
 @pytest.mark.parametrize("is_proposed", [False, True])
