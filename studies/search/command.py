@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import optuna
 
+    from .progress import Progress
     from .settings import SearchConfig
     from .view import StudyView, TrialView
-    from .workers import Progress
 
 _DESCRIPTION = """Searches policies: what a fleet should be told to do, which the allocator then
 works out for every client. Optuna proposes trials; each is a short federation that is trained, or

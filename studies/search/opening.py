@@ -18,8 +18,9 @@ from optuna.study import StudyDirection
 
 from ..provenance import Provenance
 from .errors import StudyError
-from .leases import PROPOSAL_KEY, Worker
+from .leases import PROPOSAL_KEY
 from .record import SOURCE_KEY, STUDY_KEY, StudyRecord, study_record, to_json
+from .signature import Worker
 from .storage import address_of, close_storage, is_journal, open_storage
 from .study_file import StudyFile
 

@@ -12,17 +12,19 @@ from optuna.trial import TrialState
 
 from ...allocator import Frontier
 from ..provenance import Provenance
-from .leases import LEASE_SECONDS, Worker
+from .leases import LEASE_SECONDS
 from .objective import Objective
 from .opening import PACKAGES, PROPOSER_KEY, Proposal, Wanted, open_study, propose
 from .policy import Policies
+from .progress import OnProgress
 from .record import StudyRecord
 from .sampling import make_pruner, make_sampler
 from .seeds import seed_trials
 from .settings import NO_CHANGE, SearchConfig, config_digest, resolved_search
+from .signature import Worker
 from .storage import close_storage, open_storage
 from .study_file import StudyFile, make_folder, settle
-from .workers import OnProgress, Order, Tools, run_order
+from .workers import Order, Tools, run_order
 
 _MOST_POINTS = 400
 _FREE = (*(f"search.{name}" for name in NO_CHANGE), "problem.path", "problem.labels")

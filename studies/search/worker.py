@@ -13,8 +13,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .errors import StorageError, WorkerError
-from .leases import LEASE_SECONDS, Loss, Renewal, Watch, Worker, hand_back, is_twin, sign
+from .leases import LEASE_SECONDS, Loss, Renewal, Watch, hand_back, is_twin
 from .record import REASON_KEY
+from .signature import Worker, sign
 from .storage import OUTAGE_SECONDS, is_outage, survive
 
 Objective = Callable[[Trial], float | Sequence[float]]

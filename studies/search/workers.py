@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -17,11 +15,13 @@ import optuna
 from optuna import Study
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from ...fl_core.runtime import set_up_worker
 from .errors import StorageError, WorkerError
-from .leases import LEASE_SECONDS, Loss, Watch, Worker, hand_back
+from .leases import LEASE_SECONDS, Loss, Watch, hand_back
+from .progress import OnProgress, Progress, Teller
+from .signature import Worker
 from .storage import close_storage, is_for_one_worker, open_storage, survive
 from .worker import Objective, TrialLoop, count_done
 
@@ -65,60 +65,6 @@ class Order:
     trials: int
     lease_seconds: float = LEASE_SECONDS
     worker: int = 0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a study is.
-
-    Args:
-        done: Trials that are complete or pruned.
-        total: How many there shall be.
-        running: Trials that somebody works at.
-        failed: Trials that failed.
-        least: Of every objective the least value of a feasible trial; empty before the first.
-    """
-
-    done: int
-    total: int
-    running: int
-    failed: int
-    least: tuple[float, ...]
-
-    @classmethod
-    def of(cls, trials: Sequence[FrozenTrial], total: int) -> Progress:
-        """That of a study's trials."""
-        values = [
-            trial.values
-            for trial in trials
-            if trial.state is TrialState.COMPLETE
-            and all(excess <= 0 for excess in trial.constraints.values())
-        ]
-        return cls(
-            done=count_done(trials),
-            total=total,
-            running=sum(trial.state is TrialState.RUNNING for trial in trials),
-            failed=sum(trial.state is TrialState.FAIL for trial in trials),
-            least=tuple(min(column) for column in zip(*values, strict=True)),
-        )
-
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass
-class _Teller:
-    """Tells the progress now and then, and at the end: it takes a look at every trial."""
-
-    total: int
-    on_progress: OnProgress
-    _last: float = field(default=-math.inf, init=False)
-
-    def __call__(self, trials: Sequence[FrozenTrial]) -> None:
-        now = time.monotonic()
-        if now - self._last >= _POLL_SECONDS or count_done(trials) >= self.total:
-            self._last = now
-            self.on_progress(Progress.of(trials, self.total))
 
 
 def run_order(order: Order, workers: int, on_progress: OnProgress | None = None) -> None:
@@ -170,7 +116,7 @@ def _work(order: Order, on_progress: OnProgress | None = None) -> None:
         study = optuna.load_study(
             study_name=order.study, storage=storage, sampler=tools.sampler, pruner=tools.pruner
         )
-        tell = None if on_progress is None else _Teller(order.trials, on_progress)
+        tell = None if on_progress is None else Teller(order.trials, on_progress)
         TrialLoop(study, tools.objective, order.trials, order.lease_seconds, tell).run()
     finally:
         close_storage(storage)

@@ -20,13 +20,12 @@ from fedhq.studies.search.leases import (
     Loss,
     Renewal,
     Watch,
-    Worker,
     hand_back,
     is_twin,
     repair,
-    sign,
 )
 from fedhq.studies.search.record import REASON_KEY, RETRY_KEY, SOURCE_KEY
+from fedhq.studies.search.signature import Worker, sign
 from fedhq.studies.search.storage import open_storage
 from fedhq.studies.search.worker import TrialLoop
 
@@ -78,7 +77,7 @@ def test_a_worker_is_known_dead_when_its_process_is_gone_or_another() -> None:
 
 def test_a_process_that_ended_and_was_not_waited_for_is_dead() -> None:
     code = (
-        "from fedhq.studies.search.leases import Worker; from dataclasses import asdict\n"
+        "from fedhq.studies.search.signature import Worker; from dataclasses import asdict\n"
         "print(asdict(Worker.here()), flush=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -11,9 +11,10 @@ from search_objectives import make_broken, make_deadly, make_square, make_suicid
 from search_running import begun_by, evaluations, kill_two_of_four, start_command, wait_for
 
 from fedhq.studies.search.errors import WorkerError
+from fedhq.studies.search.progress import Progress
 from fedhq.studies.search.storage import open_storage
 from fedhq.studies.search.worker import TrialLoop
-from fedhq.studies.search.workers import Order, Progress, check_workers, run_order
+from fedhq.studies.search.workers import Order, check_workers, run_order
 
 
 @pytest.fixture
@@ -110,6 +111,7 @@ def test_ctrl_c_leaves_the_trial_to_the_next(place) -> None:
     trials = study.get_trials()
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert trials[2].params == trials[1].params
+    assert Progress.of(trials, 3).failed == 0  # it was tried again
 
 
 @pytest.mark.parametrize("is_proposed", [False, True])
