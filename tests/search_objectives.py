@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from fedhq.studies.search.workers import Tools
+from fedhq.studies.search.workers.pool import Tools
 
 
 def make_random(objective, worker: int, seed: int = 0) -> Tools:

@@ -11,7 +11,7 @@ from pathlib import Path
 RUN = """
 import sys
 from functools import partial
-from fedhq.studies.search.workers import Order, run_order
+from fedhq.studies.search.workers.pool import Order, run_order
 import search_objectives
 if __name__ == "__main__":
     place, folder, trials, workers, seconds, first = sys.argv[1:]

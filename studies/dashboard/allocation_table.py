@@ -9,7 +9,7 @@ import numpy as np
 
 from ...allocator import AllocationProblem
 from ..search.record import TrialRecord
-from ..search.view import choice_of
+from ..search.report.view import choice_of
 
 
 def allocation_csv(record: TrialRecord, problem: AllocationProblem | None) -> bytes:

@@ -75,11 +75,11 @@ def run(options: argparse.Namespace) -> None:
     """
     if not 0 < options.refresh < math.inf:
         raise ValueError(f"--refresh {options.refresh:g}: must be above 0 and finite.")
-    from ..search.opening import read_search
-    from ..search.plans import LatePlanner
-    from ..search.report_parts import place_text
-    from ..search.storage import address_of, close_storage
-    from ..search.view import StudyView
+    from ..search.report.parts import place_text
+    from ..search.report.plans import LatePlanner
+    from ..search.report.view import StudyView
+    from ..search.storage.opening import read_search
+    from ..search.storage.places import address_of, close_storage
     from .session import address, dashboard, greeting
     from .solver_plot import solver_figure
 

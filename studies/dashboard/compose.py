@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...allocator import AllocationProblem, FedHQError
-from ..search.details import Details, notable_trials
-from ..search.plans import Planner
-from ..search.preferences import usual_preferences
-from ..search.report import write_report
-from ..search.trial_text import trial_config, trial_of
-from ..search.view import StudyView, TrialView
+from ..search.report.details import Details, notable_trials
+from ..search.report.plans import Planner
+from ..search.report.preferences import usual_preferences
+from ..search.report.report import write_report
+from ..search.report.trial_text import trial_config, trial_of
+from ..search.report.view import StudyView, TrialView
 from ..toml_text import toml_text
 from .additions import Additions
 from .allocation_table import allocation_csv

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ...allocator.explain.quantities import Unit, number
-from ..search.preferences import usual_preferences
 from ..search.record import TrialRecord
-from ..search.report_parts import trial_command
-from ..search.report_words import first_text, loss_text, spread, value_text, verdict
-from ..search.view import StudyView, TrialView
+from ..search.report.parts import trial_command
+from ..search.report.preferences import usual_preferences
+from ..search.report.view import StudyView, TrialView
+from ..search.report.words import first_text, loss_text, spread, value_text, verdict
 from .attributes import counts_text, limits_text
 
 _MOST_OF_FRONT = 30

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ..search.details import Details
-from ..search.view import StudyView
+from ..search.report.details import Details
+from ..search.report.view import StudyView
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go
@@ -52,8 +52,8 @@ def _drawn(view: StudyView, details: Details) -> Iterator[tuple[str, str, Callab
     """Id, title and drawing of every figure that the search has data for."""
     import numpy as np
 
-    from ..search import figures as courses
-    from ..search import plan_figures as who
+    from ..search.report import figures as courses
+    from ..search.report import plan_figures as who
 
     yield "frontier", "Trials against the exact frontier", lambda: courses.frontier_figure([view])
     if not len(view.front):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from ..search.plans import Planner
+    from ..search.report.plans import Planner
 
 _NEEDS = (
     "the dashboard needs optuna-dashboard, which is not installed: pip install 'fedhq[dashboard]'"

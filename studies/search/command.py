@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import optuna
 
-    from .progress import Progress
-    from .settings import SearchConfig
-    from .view import StudyView, TrialView
+    from .config.settings import SearchConfig
+    from .report.view import StudyView, TrialView
+    from .workers.progress import Progress
 
 _DESCRIPTION = """Searches policies: what a fleet should be told to do, which the allocator then
 works out for every client. Optuna proposes trials; each is a short federation that is trained, or
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If the configuration or an option has faults.
         FedHQError: If the study is another, its storage is not there, or workers cannot go on.
     """
-    from .settings import resolved_search
+    from .config.settings import resolved_search
 
     config = _config(options)
     if options.only_print:
@@ -127,11 +127,11 @@ def run(options: argparse.Namespace) -> None:
 
     from ...fl_core.callbacks.meter import Meter
     from ...fl_core.runtime import set_up_process
+    from .report.view import StudyView
     from .run import open_search, run_search
-    from .storage import close_storage
-    from .study_file import settle
-    from .view import StudyView
-    from .workers import check_workers
+    from .storage.places import close_storage
+    from .storage.study_file import settle
+    from .workers.pool import check_workers
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_workers(settle(options.out, options.storage, options.name)[0], config.search.workers)
@@ -163,7 +163,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> SearchConfig:
-    from .settings import read_search_config
+    from .config.settings import read_search_config
 
     changes = [
         f"search.{name}={value}"
@@ -188,7 +188,7 @@ def _told(progress: Progress, config: SearchConfig) -> str:
 
 def _without_secrets(command: str, place: str | None) -> str:
     """A command as it may be recorded."""
-    from .storage import address_of
+    from .storage.places import address_of
 
     if place is None:
         return command
@@ -197,8 +197,8 @@ def _without_secrets(command: str, place: str | None) -> str:
 
 
 def _write_report(study: optuna.Study, folder: Path) -> None:
-    from .report import report_studies
-    from .report_parts import place_text
+    from .report.parts import place_text
+    from .report.report import report_studies
 
     place = place_text(str(folder))
     report_studies(folder / "report.html", [study], [place], f"fedhq study report {place}")
@@ -209,7 +209,7 @@ def _print_front(view: StudyView) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .view import State
+    from .report.view import State
 
     trials = [view.trials[k] for k in view.front]
     if (best := view.least()) is not None:

@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If the storage cannot stand behind a proxy, or it cannot listen there.
         StorageError: If the storage cannot be opened, or gRPC is not installed.
     """
-    from .errors import StorageError
-    from .storage import address_of, close_storage, open_storage
+    from .storage.errors import StorageError
+    from .storage.places import address_of, close_storage, open_storage
 
     _check_storage(options.storage)
     _check_port(options.host, options.port)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_storage(place: str | None) -> None:
-    from .storage import is_database
+    from .storage.places import is_database
 
     if place is None:
         raise ValueError("--storage: is required. Name a database, or set FEDHQ_STORAGE.")

@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes the page, or prints a trial."""
-    from .opening import read_search
-    from .preferences import read_preference
-    from .report import report_studies
-    from .report_parts import place_text
-    from .storage import address_of, close_storage
+    from .report.parts import place_text
+    from .report.preferences import read_preference
+    from .report.report import report_studies
+    from .storage.opening import read_search
+    from .storage.places import address_of, close_storage
 
     preferences = tuple(map(read_preference, options.prefer))
     if options.config is not None and options.trial is None:
@@ -98,9 +98,9 @@ def _usual_out(places: Sequence[str]) -> Path:
 
 def _show_trial(studies: Sequence[optuna.Study], trial_number: int, config: Path | None) -> None:
     from ..writing import write_at_once
-    from .plans import LatePlanner
-    from .trial_text import trial_config, trial_of, trial_text
-    from .view import StudyView
+    from .report.plans import LatePlanner
+    from .report.trial_text import trial_config, trial_of, trial_text
+    from .report.view import StudyView
 
     if len(studies) > 1:
         raise ValueError(f"--trial {trial_number}: is of one study, but {len(studies)} are named.")

@@ -12,19 +12,19 @@ from optuna.trial import TrialState
 
 from ...allocator import Frontier
 from ..provenance import Provenance
-from .leases import LEASE_SECONDS
-from .objective import Objective
-from .opening import PACKAGES, PROPOSER_KEY, Proposal, Wanted, open_study, propose
-from .policy import Policies
-from .progress import OnProgress
+from .config.settings import NO_CHANGE, SearchConfig, config_digest, resolved_search
 from .record import StudyRecord
-from .sampling import make_pruner, make_sampler
-from .seeds import seed_trials
-from .settings import NO_CHANGE, SearchConfig, config_digest, resolved_search
-from .signature import Worker
-from .storage import close_storage, open_storage
-from .study_file import StudyFile, make_folder, settle
-from .workers import Order, Tools, run_order
+from .storage.opening import PACKAGES, PROPOSER_KEY, Proposal, Wanted, open_study, propose
+from .storage.places import close_storage, open_storage
+from .storage.study_file import StudyFile, make_folder, settle
+from .trials.objective import Objective
+from .trials.policy import Policies
+from .trials.sampling import make_pruner, make_sampler
+from .trials.seeds import seed_trials
+from .workers.leases import LEASE_SECONDS
+from .workers.pool import Order, Tools, run_order
+from .workers.progress import OnProgress
+from .workers.signature import Worker
 
 _MOST_POINTS = 400
 _FREE = (*(f"search.{name}" for name in NO_CHANGE), "problem.path", "problem.labels")

@@ -10,8 +10,8 @@ import urllib.request
 import pytest
 
 from fedhq.studies.entry import main
-from fedhq.studies.search.storage import close_storage, open_storage
-from fedhq.studies.search.study_file import JOURNAL_FILE, StudyFile
+from fedhq.studies.search.storage.places import close_storage, open_storage
+from fedhq.studies.search.storage.study_file import JOURNAL_FILE, StudyFile
 
 
 @pytest.fixture

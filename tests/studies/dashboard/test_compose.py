@@ -28,9 +28,9 @@ from fedhq.studies.dashboard.plots import figures
 from fedhq.studies.dashboard.refresh import Refresher
 from fedhq.studies.dashboard.shown import ShownStorage
 from fedhq.studies.dashboard.solver_plot import solver_figure
-from fedhq.studies.search.details import Details
-from fedhq.studies.search.preferences import usual_preferences
-from fedhq.studies.search.view import StudyView
+from fedhq.studies.search.report.details import Details
+from fedhq.studies.search.report.preferences import usual_preferences
+from fedhq.studies.search.report.view import StudyView
 
 
 def table_of(note: str) -> list[list[str]]:

@@ -13,10 +13,10 @@ import pytest
 from optuna.trial import TrialState
 from search_running import wait_for
 
-from fedhq.studies.search.opening import read_search
+from fedhq.studies.search.config.settings import parse_search, resolved_search
 from fedhq.studies.search.record import study_record, trial_record
-from fedhq.studies.search.settings import parse_search, resolved_search
-from fedhq.studies.search.storage import close_storage
+from fedhq.studies.search.storage.opening import read_search
+from fedhq.studies.search.storage.places import close_storage
 from fedhq.studies.study import main
 
 COMMAND = [sys.executable, "-m", "fedhq.studies", "study"]

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from search_studies import Policies, make_study
 
-from fedhq.studies.search.details import Details
-from fedhq.studies.search.figures import (
+from fedhq.studies.search.report.details import Details
+from fedhq.studies.search.report.figures import (
     MOST_DRAWN,
     drawn_trials,
     frontier_figure,
     importance_figure,
     regret_figure,
 )
-from fedhq.studies.search.plan_figures import (
+from fedhq.studies.search.report.plan_figures import (
     MOST_CLIENTS,
     MOST_COLUMNS,
     allocation_figure,
@@ -23,8 +23,8 @@ from fedhq.studies.search.plan_figures import (
     speed_order,
     waterfall_figure,
 )
-from fedhq.studies.search.regret import find_regret
-from fedhq.studies.search.view import StudyView
+from fedhq.studies.search.report.regret import find_regret
+from fedhq.studies.search.report.view import StudyView
 
 MOST_BYTES = 100_000  # what a dashboard's storage takes well
 

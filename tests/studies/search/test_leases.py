@@ -13,7 +13,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from search_running import wait_for
 
-from fedhq.studies.search.leases import (
+from fedhq.studies.search.record import REASON_KEY, RETRY_KEY, SOURCE_KEY
+from fedhq.studies.search.storage.places import open_storage
+from fedhq.studies.search.workers.leases import (
     LOST_KEY,
     MOST_RETRIES,
     RENEWED_KEY,
@@ -24,10 +26,8 @@ from fedhq.studies.search.leases import (
     is_twin,
     repair,
 )
-from fedhq.studies.search.record import REASON_KEY, RETRY_KEY, SOURCE_KEY
-from fedhq.studies.search.signature import Worker, sign
-from fedhq.studies.search.storage import open_storage
-from fedhq.studies.search.worker import TrialLoop
+from fedhq.studies.search.workers.signature import Worker, sign
+from fedhq.studies.search.workers.worker import TrialLoop
 
 ELSEWHERE = Worker("another machine", 7, "1")
 
@@ -77,7 +77,8 @@ def test_a_worker_is_known_dead_when_its_process_is_gone_or_another() -> None:
 
 def test_a_process_that_ended_and_was_not_waited_for_is_dead() -> None:
     code = (
-        "from fedhq.studies.search.signature import Worker; from dataclasses import asdict\n"
+        "from dataclasses import asdict\n"
+        "from fedhq.studies.search.workers.signature import Worker\n"
         "print(asdict(Worker.here()), flush=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -9,12 +9,12 @@ from search_tables import PICK_LOSS, modelled, of_table, tiny, write_table
 
 from fedhq.allocator import Exact, FedHQError, solve
 from fedhq.allocator.instances.families import FAMILIES
-from fedhq.studies.search.modelled import Modelled
-from fedhq.studies.search.objective import POLICY, Objective
-from fedhq.studies.search.policy import Policies
+from fedhq.studies.search.config.settings import parse_search
 from fedhq.studies.search.record import REASON_KEY, trial_record
-from fedhq.studies.search.sampling import make_pruner, make_sampler
-from fedhq.studies.search.settings import parse_search
+from fedhq.studies.search.trials.modelled import Modelled
+from fedhq.studies.search.trials.objective import POLICY, Objective
+from fedhq.studies.search.trials.policy import Policies
+from fedhq.studies.search.trials.sampling import make_pruner, make_sampler
 
 
 @pytest.fixture(autouse=True)

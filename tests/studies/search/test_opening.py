@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 
-from fedhq.studies.search.errors import StudyError
-from fedhq.studies.search.leases import PROPOSAL_KEY
-from fedhq.studies.search.opening import (
+from fedhq.studies.search.record import SOURCE_KEY, StudyRecord, study_record
+from fedhq.studies.search.storage.errors import StudyError
+from fedhq.studies.search.storage.opening import (
     PROPOSED_KEY,
     Proposal,
     Wanted,
@@ -19,10 +19,10 @@ from fedhq.studies.search.opening import (
     propose,
     read_search,
 )
-from fedhq.studies.search.record import SOURCE_KEY, StudyRecord, study_record
-from fedhq.studies.search.storage import open_storage
-from fedhq.studies.search.study_file import StudyFile, make_folder, settle
-from fedhq.studies.search.worker import TrialLoop
+from fedhq.studies.search.storage.places import open_storage
+from fedhq.studies.search.storage.study_file import StudyFile, make_folder, settle
+from fedhq.studies.search.workers.leases import PROPOSAL_KEY
+from fedhq.studies.search.workers.worker import TrialLoop
 
 CONFIG = {"training": {"rounds": 3}, "menu": ["skip", "qat-w2a2"], "search": {"trials": 4}}
 WANTED = Wanted(CONFIG, "abc", ("round_seconds", "accuracy_loss"), {"search.trials"})
@@ -111,7 +111,7 @@ def test_other_objectives_or_directions_are_refused(storage, journal) -> None:
 
 
 def test_a_study_that_is_not_ours_is_refused(storage, journal, monkeypatch) -> None:
-    monkeypatch.setattr("fedhq.studies.search.opening._RECORD_SECONDS", 0.2)
+    monkeypatch.setattr("fedhq.studies.search.storage.opening._RECORD_SECONDS", 0.2)
     study = optuna.create_study(storage=storage, study_name="s", directions=["minimize"] * 2)
     for _ in range(2):  # empty, and with a trial
         before = journal.read_bytes()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from search_tables import PICK_LOSS, device, modelled, of_table, tiny, write_table
 
-import fedhq.studies.search.known as known
+import fedhq.studies.search.trials.known as known
 from fedhq.allocator import Exact, FastestWithin, FrontierPick, Milp, Status, Uniform, solve
 from fedhq.allocator.instances.families import FAMILIES, SEPARABLE_FAMILIES
-from fedhq.studies.search.objective import Objective
-from fedhq.studies.search.policy import Policies
-from fedhq.studies.search.settings import parse_search
+from fedhq.studies.search.config.settings import parse_search
+from fedhq.studies.search.trials.objective import Objective
+from fedhq.studies.search.trials.policy import Policies
 
 KNOBS = {
     "pick_loss": PICK_LOSS,

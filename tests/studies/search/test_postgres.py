@@ -10,9 +10,9 @@ import pytest
 from search_accounts import check_accounts
 from search_running import evaluations, free_port, kill_two_of_four, start_command
 
-from fedhq.studies.search.errors import StorageError
-from fedhq.studies.search.storage import close_storage, open_storage
-from fedhq.studies.search.worker import TrialLoop
+from fedhq.studies.search.storage.errors import StorageError
+from fedhq.studies.search.storage.places import close_storage, open_storage
+from fedhq.studies.search.workers.worker import TrialLoop
 from fedhq.studies.study import main
 
 PROXY = [sys.executable, "-m", "fedhq.studies", "study", "proxy"]

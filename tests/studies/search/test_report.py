@@ -12,10 +12,10 @@ from browser import open_browser
 from search_studies import Policies, make_study
 
 from fedhq.allocator import FedHQError
-from fedhq.studies.search.details import Details, notable_trials
-from fedhq.studies.search.preferences import read_preference, usual_preferences
-from fedhq.studies.search.report import report_studies, write_report
-from fedhq.studies.search.view import StudyView
+from fedhq.studies.search.report.details import Details, notable_trials
+from fedhq.studies.search.report.preferences import read_preference, usual_preferences
+from fedhq.studies.search.report.report import report_studies, write_report
+from fedhq.studies.search.report.view import StudyView
 
 MOST_BYTES = 8_000_000
 

@@ -6,13 +6,13 @@ from search_studies import Policies, make_study
 
 from fedhq.studies.config import parse_run, resolved
 from fedhq.studies.entry import main
+from fedhq.studies.search.config.settings import config_digest, parse_search, resolved_search
 from fedhq.studies.search.record import to_json
-from fedhq.studies.search.report_parts import place_text
-from fedhq.studies.search.settings import config_digest, parse_search, resolved_search
-from fedhq.studies.search.storage import open_storage
-from fedhq.studies.search.study_file import StudyFile
-from fedhq.studies.search.trial_text import trial_config
-from fedhq.studies.search.view import StudyView
+from fedhq.studies.search.report.parts import place_text
+from fedhq.studies.search.report.trial_text import trial_config
+from fedhq.studies.search.report.view import StudyView
+from fedhq.studies.search.storage.places import open_storage
+from fedhq.studies.search.storage.study_file import StudyFile
 from fedhq.studies.tables import read_table
 from fedhq.studies.toml_text import toml_text
 

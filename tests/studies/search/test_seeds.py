@@ -9,12 +9,12 @@ from search_tables import PICK_LOSS, modelled, of_table, tiny, write_table
 
 from fedhq.allocator import Uniform, pareto_frontier, solve
 from fedhq.allocator.instances.families import SEPARABLE_FAMILIES
-from fedhq.studies.search.objective import Objective
-from fedhq.studies.search.policy import Policies
-from fedhq.studies.search.sampling import make_sampler
-from fedhq.studies.search.screening import modelled_config, screened
-from fedhq.studies.search.seeds import frontier_trials, own_values, seed_trials, spread
-from fedhq.studies.search.settings import parse_search
+from fedhq.studies.search.config.settings import parse_search
+from fedhq.studies.search.trials.objective import Objective
+from fedhq.studies.search.trials.policy import Policies
+from fedhq.studies.search.trials.sampling import make_sampler
+from fedhq.studies.search.trials.screening import modelled_config, screened
+from fedhq.studies.search.trials.seeds import frontier_trials, own_values, seed_trials, spread
 
 KNOBS = {
     "pick_loss": (PICK_LOSS, {}),

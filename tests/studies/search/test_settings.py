@@ -6,13 +6,13 @@ import pytest
 from search_tables import PICK_LOSS, modelled, of_table, tiny, write_table
 
 from fedhq.allocator.instances.families import FAMILIES
-from fedhq.studies.search.settings import (
+from fedhq.studies.search.config.settings import (
     config_digest,
     parse_search,
     read_search_config,
     resolved_search,
 )
-from fedhq.studies.search.space import Choices, Range
+from fedhq.studies.search.config.space import Choices, Range
 
 
 def in_space(**space):

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from fedhq.studies.search.space import (
+from fedhq.studies.search.config.space import (
     Choices,
     Range,
     changed,

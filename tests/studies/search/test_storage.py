@@ -16,9 +16,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from search_running import free_port
 
-from fedhq.studies.search.errors import StorageError
-from fedhq.studies.search.journal import SharedJournal
-from fedhq.studies.search.storage import (
+from fedhq.studies.search.storage.errors import StorageError
+from fedhq.studies.search.storage.journal import SharedJournal
+from fedhq.studies.search.storage.places import (
     address_of,
     close_storage,
     is_for_one_worker,
@@ -195,7 +195,7 @@ def test_servers_that_are_not_there_are_told_of() -> None:
 
 
 def test_a_proxy_that_is_not_there_is_told_of(monkeypatch) -> None:
-    monkeypatch.setattr("fedhq.studies.search.storage._PROXY_SECONDS", 0.3)
+    monkeypatch.setattr("fedhq.studies.search.storage.places._PROXY_SECONDS", 0.3)
     port = free_port()
     told = refusal(f"grpc://127.0.0.1:{port}")
     assert told.startswith(f"grpc://127.0.0.1:{port}: no proxy of studies answers there: ")

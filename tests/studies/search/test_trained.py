@@ -13,10 +13,10 @@ from fedhq.fl_core.records.lock import RunLock
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.studies.arms import make_trainer
 from fedhq.studies.results import RunResult
-from fedhq.studies.search.modelled import InfeasiblePolicyError
-from fedhq.studies.search.policy import Policies
-from fedhq.studies.search.settings import parse_search
-from fedhq.studies.search.trained import Trained, measures_of
+from fedhq.studies.search.config.settings import parse_search
+from fedhq.studies.search.trials.modelled import InfeasiblePolicyError
+from fedhq.studies.search.trials.policy import Policies
+from fedhq.studies.search.trials.trained import Trained, measures_of
 
 PARAMS = {"allocation.pick_loss": 0.05}
 

@@ -8,17 +8,17 @@ from optuna.trial import TrialState, create_trial
 from search_studies import Policies, make_study
 
 from fedhq.allocator import FastestWithin, Knee, MostAccurateWithin, Tradeoff
-from fedhq.studies.search.importance import find_importances
-from fedhq.studies.search.plans import along_tradeoff, plan_trials, tradeoffs_of
-from fedhq.studies.search.preferences import read_preference, usual_preferences
-from fedhq.studies.search.regret import (
+from fedhq.studies.search.report.importance import find_importances
+from fedhq.studies.search.report.plans import along_tradeoff, plan_trials, tradeoffs_of
+from fedhq.studies.search.report.preferences import read_preference, usual_preferences
+from fedhq.studies.search.report.regret import (
     Unclaimed,
     exact_points,
     find_progress,
     find_regret,
     hypervolumes,
 )
-from fedhq.studies.search.view import State, StudyView, non_dominated
+from fedhq.studies.search.report.view import State, StudyView, non_dominated
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from search_accounts import check_accounts
 from search_objectives import make_broken, make_deadly, make_square, make_suicidal
 from search_running import begun_by, evaluations, kill_two_of_four, start_command, wait_for
 
-from fedhq.studies.search.errors import WorkerError
-from fedhq.studies.search.progress import Progress
-from fedhq.studies.search.storage import open_storage
-from fedhq.studies.search.worker import TrialLoop
-from fedhq.studies.search.workers import Order, check_workers, run_order
+from fedhq.studies.search.storage.errors import WorkerError
+from fedhq.studies.search.storage.places import open_storage
+from fedhq.studies.search.workers.pool import Order, check_workers, run_order
+from fedhq.studies.search.workers.progress import Progress
+from fedhq.studies.search.workers.worker import TrialLoop
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What is searched: settings of a search, its space, and their checks."""

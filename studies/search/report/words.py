@@ -1,0 +1,196 @@
+"""What the report of a search says in words: verdicts, how to read its figures, its own style."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from ....allocator.explain.quantities import POINTS, Unit, number
+from ..record import SOURCES, TrialRecord
+from .regret import EXCESS, MISSING, Unclaimed, find_regret
+from .view import ACCURACY_LOSS, State, StudyView, TrialView
+
+STYLE = """
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr));gap:16px;
+margin:0 0 20px}
+.pick{display:flex;flex-direction:column;padding:16px 18px;border:1px solid var(--line);
+border-radius:12px;background:var(--card)}
+.pick h4{margin:0 0 2px;font-size:15px} .pick p{margin:0;color:var(--soft);font-size:13.5px}
+.pick .big{margin:6px 0 4px;color:var(--ink);font-size:22px;font-weight:650;line-height:1.25;
+letter-spacing:-.01em}
+.pick .big small{color:var(--soft);font-size:14px;font-weight:500}
+.pick dl,.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 12px;
+margin:10px 0 0;font-size:13.5px} dt{color:var(--soft)} dd{margin:0;overflow-wrap:anywhere}
+.pick pre{margin:auto 0 0;padding:8px 10px;font-size:12px;white-space:pre-wrap;
+overflow-wrap:anywhere;background:var(--page)} .pick dl{margin-bottom:12px}
+h3.part{margin:28px 0 12px} .verdict{max-width:88ch;margin:0 0 18px}
+.facts{margin:0 0 14px;gap:6px 18px;font-size:14px}
+tbody th{min-width:0;white-space:nowrap} td.text{text-align:left}
+details{margin:0 0 12px;font-size:14px} summary{cursor:pointer;color:var(--soft)}
+details pre{max-height:420px;overflow:auto}
+@media (max-width:640px){.facts{grid-template-columns:1fr;gap:0} .facts dd{margin-bottom:8px}}
+"""
+
+LEAD = """A search tries <b>policies</b>: how a fleet is to decide which client skips, trains in
+floats, or trains for low precision. Each trial below is one policy, measured {how}. A trial is
+<b>feasible</b> if it keeps every limit; the <b>front</b> are the feasible trials that no other
+beats in both time and loss."""
+HOW = {
+    "model": "in the allocation program's own predictions",
+    "training": "by training a federation with it, on a simulated clock",
+}
+READ_FRONTIER = """<b>How to read.</b> Further left and lower is better. Filled marks keep every
+limit, hollow ones do not; the symbol says who proposed the trial. The line joins the front.{exact}
+Click a name to hide it; drag to zoom, double-click to see all."""
+READ_EXACT = """ Dotted: what is provably best at each round time, for the fleet and menu of the
+configuration{thinned}; a trial can lie below it only with another menu or other bits."""
+THINNED = ", some of its points"
+READ_REGRET = """<b>How to read.</b> {what} after each trial: 0 reaches what is provably best. The
+dashed line counts only what the sampler found itself, without the trials that it was given."""
+REGRETS = {
+    EXCESS: "How far the best objective lay above the exact optimum",
+    MISSING: "Which share of the exact frontier's hypervolume no trial had reached",
+}
+READ_PROGRESS = """<b>How to read.</b> How the search came to its own best. {why}"""
+READ_ALLOCATION = """<b>How to read.</b> One column a trial of the front, the fastest round on the
+left; one row a client, {order}. What they did in the first round of the trial's first seed, as it
+was recorded."""
+READ_WATERFALL = """<b>How to read.</b> One bar a client: how long the program expects its round to
+take. The slowest sets the round time, the dashed line; the room above a bar is waiting.{again}"""
+AGREE = " Planned again by the installed version; every client does what was recorded."
+DIFFER = """ Planned again by the installed version; in trials {trials} some clients do other than
+was recorded, as another version or a tie may have it."""
+READ_MIX = """<b>How to read.</b> Who does what when a unit of loss is worth more and more seconds:
+the program of trial {trial}, solved anew at {count} trade-offs."""
+READ_PRICES = """<b>How to read.</b> By how many seconds the objective (round time + trade-off *
+loss) would fall if a limit were a bit wider: 1 % more of a budget, or one more point of a class's
+examples with clients that teach the deployed precision. The same solutions as above."""
+READ_IMPORTANCE = """<b>How to read.</b> Which parameters decide whether a trial is among the best
+tenth, by objective (PED-ANOVA). Near 0: its range hardly matters, or is too narrow to."""
+TRACE = """<p>Every number comes from a trial's record in the study, which names its seeds, its
+versions and its commit; <code>--trial</code> prints one and plans it again.</p>"""
+
+
+_NO_SPREAD = 1e-6  # relative: rounding
+
+
+def verdict(view: StudyView) -> str:
+    """What came of a study, in some sentences."""
+    if not view.trials:
+        return "No trial has been started yet."
+    feasible = int(view.feasible.sum())
+    broke = sum(bool(t.broken) for t in view.trials)
+    pruned = sum(t.state is State.PRUNED and not t.broken for t in view.trials)
+    others = {
+        "broke a limit": broke,
+        "were given up early": pruned,
+        "failed": view.count(State.FAIL),
+        "are not finished": view.count(State.RUNNING) + view.count(State.WAITING),
+    }
+    rest = "".join(f", {n} {what}" for what, n in others.items() if n)
+    counted = f"Of {len(view.trials)} trials {feasible} are feasible{rest}. "
+    if not feasible:
+        return counted + broken(view)
+    return counted + _front(view) + _regret(view) + _seeds(view)
+
+
+def broken(view: StudyView) -> str:
+    """Which limits are broken how often."""
+    names = Counter(name for t in view.trials for name in t.broken)
+    if not names:
+        return "No trial was measured to its end."
+    often = ", ".join(f"{name} (in {n} trials)" for name, n in names.most_common())
+    return f"Broken limits: {often}. Widen a limit, or let the search vary more."
+
+
+def _front(view: StudyView) -> str:
+    fast, best = (view.points[k] for k in (view.front[0], view.front[-1]))
+    if len(view.front) == 1:
+        return f"One beats all others: {said(view, fast)}. "
+    return (
+        f"{len(view.front)} of them are on the front, from {said(view, fast)} to "
+        f"{said(view, best)}. "
+    )
+
+
+def said(view: StudyView, point: np.ndarray) -> str:
+    """A point in words."""
+    time, loss = map(float, point)
+    return f"{Unit.of(view.axes[0]).text(time)} with {_loss_words(view, loss)}"
+
+
+def _loss_words(view: StudyView, loss: float) -> str:
+    if view.axes[1] != ACCURACY_LOSS:
+        return f"{view.axes[1].replace('_', ' ')} {number(loss)}"
+    if view.evaluated == "model":
+        return f"{POINTS.text(loss)} of predicted loss"
+    return f"{100 * (1 - loss):.1f} % deployed accuracy"
+
+
+def _regret(view: StudyView) -> str:
+    regret = find_regret(view)
+    if isinstance(regret, Unclaimed):
+        return f"{regret.reason} "
+    alone = find_regret(view, SOURCES[:1])
+    given = {t.source for t in view.trials} - {SOURCES[0]}
+    sampler = ""
+    if given and not isinstance(alone, Unclaimed):
+        sampler = f" (the sampler alone: {_percent(alone.last)})"
+    if regret.measure == EXCESS:
+        return f"The best is {_percent(regret.last)} above the exact optimum{sampler}. "
+    return f"{_percent(regret.last)} of the exact frontier's hypervolume is missing{sampler}. "
+
+
+def _percent(share: float) -> str:
+    return "no feasible trial" if np.isnan(share) else f"{number(100 * round(share, 6))} %"
+
+
+def _seeds(view: StudyView) -> str:
+    """How sure the numbers are."""
+    if view.evaluated == "model":
+        return ""
+    counts = {len(t.record.seeds) for t in view.trials if t.record is not None}
+    if counts == {1}:
+        return "One seed a trial: differences of a few hundredths may be chance."
+    return "Means over seeds; do not tell apart trials that lie within each other's ±."
+
+
+def spread(record: TrialRecord, measure: str) -> float | None:
+    """Standard deviation of a measure over a trial's seeds; None for one seed."""
+    values = [own[measure] for own in record.per_seed if measure in own]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def first_text(view: StudyView, trial: TrialView) -> str:
+    """A trial's first measure with its unit."""
+    record = trial.record
+    assert record is not None, "a feasible trial has measured"
+    name = view.axes[0]
+    value, deviation = record.measures[name], spread(record, name)
+    unit = Unit.of(name)
+    if deviation is None or deviation < _NO_SPREAD * abs(value):
+        return unit.text(value)
+    digits = float(f"{deviation:.2g}")
+    if len(unit.prefixes) == 1:  # one unit behind both
+        return f"{number(value)} ± {unit.text(digits)}"
+    return f"{unit.text(value)} ± {unit.text(digits)}"
+
+
+def loss_text(view: StudyView, trial: TrialView) -> tuple[str, str]:
+    """A trial's second measure as text, and what it is."""
+    record = trial.record
+    assert record is not None, "a feasible trial has measured"
+    name = view.axes[1]
+    value, deviation = record.measures[name], spread(record, name)
+    if name != ACCURACY_LOSS:
+        return Unit.of(name).text(value), name.replace("_", " ")
+    if record.evaluated == "model":
+        return f"{100 * value:.2f}", "points of predicted loss"
+    spread_text = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * (1 - value):.1f}{spread_text} %", "deployed accuracy"
+
+
+def value_text(value: object) -> str:
+    """A parameter as text: few digits where they do not matter."""
+    return number(value) if isinstance(value, float) else str(value)

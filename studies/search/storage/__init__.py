@@ -1,0 +1,1 @@
+"""Where studies live, and how they are opened."""

@@ -1,0 +1,1 @@
+"""What a trial is: a policy proposed, planned, evaluated and recorded."""

@@ -1,0 +1,176 @@
+"""The function that Optuna minimises: suggests a policy, evaluates it, says and records all."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+
+from ..config.settings import SCALAR, TARGET, SearchConfig
+from ..config.space import ARM, distributions, suggest
+from ..record import REASON_KEY, SOURCE_KEY, TRIAL_KEY, TrialRecord, to_json
+from .modelled import Evaluator, InfeasiblePolicyError, Measured, Modelled
+from .policy import Policies
+from .trained import SHORTFALL, Trained
+
+POLICY = "policy"
+"""The constraint of a trial whose policy leaves no allocation: by how much its limits are broken.
+
+Trials that were evaluated do not have it."""
+ONLY_OLD_CONSTRAINTS = True
+"""Whether constraints are told in Optuna 4's way, too: optuna-dashboard 0.21 reads no other."""
+
+_OLD_KEY = "constraints"
+
+
+class Objective:
+    """Evaluates a trial, in `study.optimize` or between ask and tell.
+
+    A policy that leaves no allocation is pruned, with the constraint `policy` above 0 and a reason:
+    it has no values, so that no figure shows invented ones, and TPE learns from the constraint.
+    What cannot be evaluated fails with a reason, and the exception goes on.
+
+    Args:
+        config: Of the search.
+        folder: Its folder, for the runs of trials.
+        provenance: Key of what the process runs on, in the study's record.
+    """
+
+    def __init__(self, config: SearchConfig, folder: Path, provenance: str = "") -> None:
+        self._config = config
+        self._folder = folder
+        self._provenance = provenance
+
+    @cached_property
+    def policies(self) -> Policies:
+        """What is searched; made in the process that evaluates."""
+        return Policies(self._config)
+
+    @cached_property
+    def space(self) -> Mapping[str, BaseDistribution]:
+        """What is suggested."""
+        return distributions(self._config.space, self.policies.num_clients)
+
+    @cached_property
+    def _evaluate(self) -> Evaluator:
+        policies = self.policies
+        return Modelled(policies) if self._config.is_modelled else Trained(policies, self._folder)
+
+    def __call__(self, trial: optuna.Trial) -> Sequence[float]:
+        """Evaluates a trial.
+
+        Args:
+            trial: Of a study with the configuration's objectives.
+
+        Returns:
+            A value an objective.
+
+        Raises:
+            optuna.TrialPruned: If its policy leaves no allocation, or is worse than the best on the
+                seeds so far.
+            FedHQError: If it cannot be evaluated.
+        """
+        try:
+            return self._run(trial)
+        except InfeasiblePolicyError as error:
+            trial.set_user_attr(REASON_KEY, str(error))
+            self._constrain(trial, {POLICY: error.excess})
+            raise optuna.TrialPruned(str(error)) from error
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            trial.set_user_attr(REASON_KEY, f"{type(error).__name__}: {error}")
+            raise
+
+    def _run(self, trial: optuna.Trial) -> Sequence[float]:
+        search, start = self._config.search, time.perf_counter()
+        params = self._params(trial)
+        found: list[Measured] = []
+        given_up = False
+        for step, seed in enumerate(search.seeds):
+            found.append(self._evaluate(params, seed))
+            if search.tradeoff is not None:
+                trial.report(self._scalar(found[-1].measures), step)
+                given_up = step + 1 < len(search.seeds) and trial.should_prune()
+            if given_up:
+                break
+        means = self._means(found)
+        self._constrain(trial, self._constraints(found, means))
+        record = self._record(params, found, means, time.perf_counter() - start)
+        trial.set_user_attr(TRIAL_KEY, to_json(record))
+        if given_up:
+            raise optuna.TrialPruned(f"worse than the best on {len(found)} seeds")
+        return [means[name] for name in self._config.objectives]
+
+    def _params(self, trial: optuna.Trial) -> dict[str, Any]:
+        if trial.user_attrs.get(SOURCE_KEY) == "uniform":
+            return {ARM: trial.suggest_categorical(ARM, arms(self._config))}
+        return suggest(trial, self.space)
+
+    def _scalar(self, measures: Mapping[str, float]) -> float:
+        seconds, loss = (measures[name] for name in self._config.search.objectives)
+        assert self._config.search.tradeoff is not None
+        return seconds + self._config.search.tradeoff * loss
+
+    def _means(self, found: Sequence[Measured]) -> dict[str, float]:
+        means = {
+            name: statistics.fmean(f.measures[name] for f in found) for name in found[0].measures
+        }
+        if self._config.search.tradeoff is not None:
+            means[SCALAR] = self._scalar(means)
+        return means
+
+    def _constraints(
+        self, found: Sequence[Measured], means: Mapping[str, float]
+    ) -> dict[str, float]:
+        """By how much each limit is exceeded, relative to it; <= 0 where it is kept."""
+        search = self._config.search
+        over: dict[str, float] = {
+            name: means[name] / limit - 1.0 for name, limit in search.limits.items()
+        }
+        if TARGET in (*search.objectives, *search.limits):
+            over["target_accuracy"] = max(f.measures[SHORTFALL] for f in found)
+        return over
+
+    def _constrain(self, trial: optuna.Trial, constraints: Mapping[str, float]) -> None:
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
+        # Both ways a Gaussian process would see each constraint twice.
+        if constraints and ONLY_OLD_CONSTRAINTS and self._config.search.sampler != "gp":
+            old = list(constraints.values())
+            trial.storage.set_trial_system_attr(trial._trial_id, _OLD_KEY, old)
+
+    def _record(
+        self,
+        params: Mapping[str, Any],
+        found: Sequence[Measured],
+        means: Mapping[str, float],
+        wall_seconds: float,
+    ) -> TrialRecord:
+        first = found[0]
+        return TrialRecord(
+            evaluated=self._config.search.evaluate,
+            seeds=self._config.search.seeds[: len(found)],
+            measures=means,
+            per_seed=tuple(f.measures for f in found),
+            menu=first.menu,
+            choice=first.choice,
+            bottleneck=first.bottleneck,
+            solver=first.solver,
+            status=first.status,
+            gap=first.gap,
+            wall_seconds=wall_seconds,
+            digest=self.policies.digest(params),
+            provenance=self._provenance,
+        )
+
+
+def arms(config: SearchConfig) -> list[str]:
+    """The uniform arms: each strategy of the menu that takes part, for everybody."""
+    return [name for name in config.menu if name != "skip"]

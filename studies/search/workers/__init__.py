@@ -1,0 +1,1 @@
+"""Who works at a study: processes, their leases on trials, and what is counted."""
