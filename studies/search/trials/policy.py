@@ -145,7 +145,7 @@ class Policies:
             SolverError: If a solver crashes.
 
         Example:
-            >>> from .settings import read_search_config
+            >>> from ..config.settings import read_search_config
             >>> policies = Policies(read_search_config("demo"))
             >>> plans = [policies.plan({"allocation.pick_loss": p}) for p in (0.01, 0.3)]
             >>> plans[0].measures["round_seconds"] > plans[1].measures["round_seconds"]
