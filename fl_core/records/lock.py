@@ -1,4 +1,4 @@
-"""One process trains in a folder at a time."""
+"""One process works in a folder at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LOCK_FILE = ".lock"
 
 
 class FolderBusyError(CheckpointError):
-    """Another process trains in the folder."""
+    """Another process works in the folder."""
 
 
 class RunLock:
-    """Held while a run's folder is written; the system frees it when the process ends, however.
+    """Held while a folder is written; the system frees it when the process ends, however.
 
     Args:
-        folder: The run's; it must exist.
+        folder: Of a run or a study; it must exist.
 
     Raises:
         FolderBusyError: On entering, if another process holds it.
@@ -31,7 +31,7 @@ class RunLock:
         ...     RunLock(Path(folder)).__enter__()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        fedhq.fl_core.records.lock.FolderBusyError: `one process trains in .../... a time` must...
+        fedhq.fl_core.records.lock.FolderBusyError: `one process works in .../... a time` must...
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,7 @@ class RunLock:
             os.close(self._file)
             self._file = None
             raise FolderBusyError(
-                f"`one process trains in {self._folder} at a time` must hold, but another does. "
+                f"`one process works in {self._folder} at a time` must hold, but another does. "
                 "Wait for it, or take another folder."
             )
         return self
