@@ -36,8 +36,8 @@ class BlackBox:
 
     The objective is the problem's, with the measured loss in place of the predicted one, and a
     maximum loss holds for both. The answer is `FEASIBLE`, and its message tells what was measured;
-    the solution's loss and objective are predictions. The same seed gives the same
-    answer if `measure` does.
+    the solution's loss and objective are predictions. The same seed gives the same answer if
+    `measure` does.
 
     Args:
         measure: From an allocation to the loss that training found, a fraction of accuracy. It sees

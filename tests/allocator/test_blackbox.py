@@ -37,7 +37,7 @@ MENU = ("skip", "ptq-w2a2", "qat-w2a2")
 
 
 class TestBlackBox(SolverPromises):
-    solver = BlackBox(trials=3)
+    solver = BlackBox(trials=2)
     seeds = 1
     medium_clients = ()
 

@@ -80,7 +80,6 @@ def test_nothing_is_recorded_where_nobody_listens():
         (Exact(), {"solve"}),
         (Milp(), {"build", "solve"}),
         (Cvx(), {"build", "compile", "solve"}),
-        (Cvx("SCIPY", time_limit_seconds=5), {"build", "compile", "solve"}),
     ],
 )
 def test_phases_lie_within_the_call_and_change_no_answer(pair, solver, phases):
@@ -99,5 +98,6 @@ def test_phases_lie_within_the_call_and_change_no_answer(pair, solver, phases):
 def test_the_start_of_a_backends_own_process_is_not_its_solving(pair):
     pytest.importorskip("cvxpy")
     with recording() as seconds:
-        solve(pair, Cvx("SCIPY", time_limit_seconds=5))
-    assert seconds["compile"] > seconds["solve"]  # the start of Python and cvxpy
+        solution = solve(pair, Cvx("SCIPY", time_limit_seconds=5))
+    assert seconds["compile"] > seconds["solve"] > 0  # the start of Python and cvxpy
+    assert sum(seconds.values()) <= solution.solve_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -43,8 +43,6 @@ class PuLp:
         >>> PuLp()(problem).choice
         array([1, 0])
     """
-
-    package: ClassVar[str] = "pulp"
 
     gap: float = 0.0
     time_limit_seconds: float | None = None
