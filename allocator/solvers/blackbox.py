@@ -14,6 +14,7 @@ from ..check import exceeds, violations, with_tolerance, within_deadline
 from ..problem import AllocationProblem
 from ..solution import Allocation, Answer, Solver, Status
 from .cvx_constraints import function_name
+from .dominant import Dominant
 from .dual import Dual
 from .milp import check_settings
 from .optuna_study import load_optuna, study_in_memory
@@ -35,15 +36,16 @@ class BlackBox:
 
     The objective is the problem's, with the measured loss in place of the predicted one, and a
     maximum loss holds for both. The answer is `FEASIBLE`, and its message tells what was measured;
-    the solution's loss and objective are predictions. The same seed gives the same
-    answer if `measure` does.
+    the solution's loss and objective are predictions. The same seed gives the same answer if
+    `measure` does.
 
     Args:
         measure: From an allocation to the loss that training found, a fraction of accuracy. It sees
             what solvers see, a group of clients as one. The problem's own prediction where None.
         trials: How many policies are tried: more than are measured, as many decide alike.
         seed: Of Optuna's sampler.
-        inner: Who decides under a policy; where None `Sweep()` if it can, else `Dual()`.
+        inner: Who decides under a policy; where None one sort if it is exact (`Sweep()`, or where
+            no client has to choose between own loss and coverage), else `Dual()`.
         own_first: Whether the problem's own policy is measured first, so that the answer is no
             worse. False makes it a search that knows nothing but the policies.
         time_limit_seconds: Start no further trial after this time; unlimited if None.
@@ -181,10 +183,8 @@ class _Search:
         self._study.tell(trial, found.objective)
 
     def _decide(self, program: AllocationProblem) -> Answer:
-        if self._settings.inner is not None:
-            return self._settings.inner(program)
-        priced = program.max_loss is not None and program.switching_seconds is not None
-        return Sweep()(program) if is_separable(program) and not priced else Dual()(program)
+        inner = self._settings.inner
+        return _usual(program) if inner is None else inner(program)
 
     def _measure(self, choice: IntArray) -> _Measured:
         """What is measured of a choice, at most once."""
@@ -206,3 +206,18 @@ class _Search:
                 "Return the loss of a useless model, 1, where training diverged."
             )
         return loss
+
+
+def _usual(program: AllocationProblem) -> Answer:
+    """Decides by one sort where that is exact, else by `Dual`."""
+    priced = program.switching_seconds is not None
+    if is_separable(program) and not (priced and program.max_loss is not None):
+        return Sweep()(program)
+    steps = None if priced else Dominant.of(program)
+    if steps is None:
+        return Dual()(program)
+    if not len(steps.thresholds):
+        return Answer(Status.INFEASIBLE)
+    weights = program.time_weight, program.loss_weight
+    best = int(np.argmin(weights[0] * steps.thresholds + weights[1] * steps.losses))
+    return Answer(Status.FEASIBLE, steps.choose(float(steps.thresholds[best])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ....allocator import AllocationProblem, Answer, SolverError, Status
 from ....allocator.check import within_deadline
@@ -44,8 +44,6 @@ class CpSat:
         >>> answer.status, answer.choice
         (<Status.OPTIMAL: 'optimal'>, array([1, 0]))
     """
-
-    package: ClassVar[str] = "ortools"
 
     gap: float = 0.0
     time_limit_seconds: float | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from ....allocator import AllocationProblem, Coverage
 from ....allocator.arrays import BoolArray, FloatArray, IntArray
 from ....allocator.check import with_tolerance, within_deadline
-from ....allocator.rows import Rows, row_size
+from ....allocator.rows import Row, Rows, row_size
 
 _A_CLIENT, _LARGEST_SUM = 2.0**33, 2.0**50
 """Units; CP-SAT counts in 64 bits, and its bound comes as a float of 53."""
@@ -51,7 +51,7 @@ class CpSatModel:
         """
         builder = _Builder(cp_model, problem)
         for row in Rows.of(problem).all:
-            builder.limit(row.table, row.limit, row_size(row.limit, row.table))
+            builder.limit(row)
         if problem.max_loss is not None:
             builder.limit_loss(with_tolerance(problem.max_loss))
         scale, least = builder.minimise()
@@ -86,12 +86,12 @@ class _Builder:
             self.choice.append(does)
         self._literals = [does for row in self.choice for does in row.values()]
 
-    def limit(self, table: FloatArray, limit: float, size: float) -> None:
-        """Limits the sum of a table whose entries have one sign."""
-        most = _BEYOND * max(abs(limit), size)
-        table = np.clip(table, -most, most)
-        scale = self._scale(self._most(np.abs(table)) + abs(limit))
-        self.program.add(self._sum(table, scale) <= _down(limit, scale))
+    def limit(self, row: Row) -> None:
+        """Adds a row, whose entries have one sign."""
+        most = _BEYOND * max(abs(row.limit), row.scale)
+        table = np.clip(row.table, -most, most)
+        scale = self._scale(self._most(np.abs(table)) + abs(row.limit))
+        self.program.add(self._sum(table, scale) <= _down(row.limit, scale))
 
     def limit_loss(self, limit: float) -> None:
         """Limits the loss L."""

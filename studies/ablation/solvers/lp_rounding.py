@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....allocator import AllocationProblem, Answer, Status
-from ....allocator.arrays import BoolArray, IntArray
+from ....allocator.arrays import BoolArray, FloatArray, IntArray
 from ....allocator.solvers.highs import HighsSettings, Outcome
 from ....allocator.solvers.milp import check_settings
 from ....allocator.solvers.phases import phase
@@ -15,6 +15,8 @@ from ....allocator.solvers.program import Program
 from .narrowing import narrowing
 from .times import best_within_times, until
 from .walk import Walk
+
+_TIED = 1e-6  # shares as near as this are equal to HiGHS
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class LpRounding:
         return Answer(Status.FEASIBLE, choice, found.bound)
 
 
-def _largest(share: np.ndarray, usable: BoolArray, problem: AllocationProblem) -> IntArray:
+def _largest(share: FloatArray, usable: BoolArray, problem: AllocationProblem) -> IntArray:
     """`(clients,)` the largest usable share; of equals, as zeros are, the least loss."""
-    rank = np.argsort(np.argsort(problem.loss, axis=1, kind="stable"), axis=1)
-    order = np.round(share, 6) - 1e-7 * rank
-    return np.asarray(np.where(usable, order, -np.inf).argmax(axis=1), dtype=np.int64)
+    largest = np.where(usable, share, -np.inf).max(axis=1, keepdims=True)
+    tied = usable & (share >= largest - _TIED)
+    return np.asarray(np.where(tied, problem.loss, np.inf).argmin(axis=1), dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,8 +41,6 @@ class PerClient:
         >>> PerClient(trials=20)(problem).choice
         array([1, 0])
     """
-
-    package: ClassVar[str] = "optuna"
 
     trials: int = 300
     sampler: SamplerName = "tpe"

@@ -104,7 +104,7 @@ class Walk:
                     self._change(int(client), int(own.argmax()))
 
     def _worth(self, worth: Callable[[Changes], FloatArray], clients: IntArray) -> FloatArray:
-        return np.where(self._usable[clients], worth(self._changes(clients)), 0.0)
+        return np.where(self._usable[clients], worth(self.changes(clients)), 0.0)
 
     def _least_taken(self) -> IntArray:
         taken = np.where(self._usable, self._tables.sum(axis=0), np.inf)
@@ -135,11 +135,12 @@ class Walk:
 
     def _stand(self) -> None:
         """Cost and missed limits of the choice: those of a change to what a client does already."""
-        here = self._changes(self._everybody[:1])
+        here = self.changes(self._everybody[:1])
         self._cost = float(here.cost[0, self.choice[0]])
         self._missed = float(here.missed[0, self.choice[0]])
 
-    def _changes(self, clients: IntArray) -> Changes:
+    def changes(self, clients: IntArray) -> Changes:
+        """What each change of one of some clients leads to."""
         problem, now = self._problem, self.choice[clients]
         at = (clients, now)
         loss, price = problem.loss, self._price
