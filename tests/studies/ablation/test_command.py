@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from fedhq.studies.ablation.ledger import read_cells
-from fedhq.studies.ablation.settings import parse_ablation
+from fedhq.allocator import FedHQError
+from fedhq.studies.ablation.asked import asked_cells
+from fedhq.studies.ablation.contestants import NAMES, contestant
+from fedhq.studies.ablation.ledger import latest_cells, read_cells
+from fedhq.studies.ablation.settings import parse_ablation, read_ablation
+from fedhq.studies.dashboard.solver_plot import solver_figure
 from fedhq.studies.entry import main
 
 SMALL = """
@@ -99,14 +103,71 @@ def test_some_solvers_train_a_federation_unless_one_does_not_want_it(
     assert all(json.loads(line)["deployed_accuracy"] > 0 for line in lines)
 
 
-def test_print_shows_the_whole_configuration_and_writes_nothing(small, tmp_path, capsys) -> None:
-    folder = tmp_path / "out"
+def test_print_shows_the_whole_configuration_as_toml_that_it_reads(small, tmp_path, capsys) -> None:
+    small.write_text(SMALL + FEDERATION, "utf-8")
+    folder, printed = tmp_path / "out", tmp_path / "printed.toml"
     assert ablation(small, "--out", folder, "--print", "--workers", 3) == 0
-    settings = parse_ablation(json.loads(capsys.readouterr().out))
-    assert (settings.grid.workers, settings.grid.time_limits_seconds) == (3, (2.0,))
+    printed.write_text(capsys.readouterr().out, "utf-8")
+    assert read_ablation(str(printed)) == read_ablation(str(small), ["grid.workers=3"])
+    assert "grid.time_limits_seconds = [2.0]" in printed.read_text("utf-8")
     assert not folder.exists()
-    assert ablation("--print") == 0
-    assert "cvxpy:HIGHS" in capsys.readouterr().out
+    assert ablation("--print", "--no-end-to-end") == 0
+    assert "cvxpy:HIGHS" in (told := capsys.readouterr().out)
+    assert "end_to_end" not in told
+
+
+def test_a_grid_needs_no_torch(small, tmp_path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')", "utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(hidden), *sys.path])}
+    command = [sys.executable, "-m", "fedhq.studies", "study", "ablation", str(small), "--quiet"]
+    command += ["--out", str(tmp_path / "out"), "--no-end-to-end"]
+    small.write_text(SMALL + FEDERATION, "utf-8")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "report.html").exists()
+    told = subprocess.run(
+        [sys.executable, "-c", "import torch"], env=environment, capture_output=True, check=False
+    )
+    assert b"no torch" in told.stderr  # it is hidden indeed
+
+
+def test_a_grid_of_solvers_that_are_not_installed_is_an_error_at_once(
+    small, tmp_path, capsys
+) -> None:
+    lacking = next(name for name in NAMES if contestant(name, 1.0).missing)
+    chosen = f"grid.solvers=['{lacking}']"
+    assert ablation(small, "--out", tmp_path / "out", "--set", chosen) == 2
+    told = f"grid.solvers: none is installed. {contestant(lacking, 1.0).missing}"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_of_the_grid_stands_whatever_becomes_of_the_federations(
+    small, tmp_path, capsys, monkeypatch
+) -> None:
+    def fail(*arguments):
+        raise FedHQError("the lights went out")
+
+    small.write_text(SMALL + FEDERATION, "utf-8")
+    monkeypatch.setattr("fedhq.studies.ablation.training.Federations.run", fail)
+    folder = tmp_path / "out"
+    assert ablation(small, "--out", folder, "--quiet") == 2
+    assert "the lights went out" in capsys.readouterr().err
+    assert {"report.html", "cells.csv", "table.tex"} <= {p.name for p in folder.iterdir()}
+
+
+def test_the_dashboard_shows_what_the_report_shows(small, tmp_path, capsys) -> None:
+    folder = tmp_path / "out"
+    changes = ["--set", "grid.families=['federated']", "--set", "grid.solvers=['dual','exact']"]
+    assert ablation(small, "--out", folder, "--quiet", "--set", "grid.recorded=[]") == 0
+    assert ablation(small, "--out", folder, "--quiet", *changes) == 0
+    with open(folder / "cells.csv", encoding="utf-8", newline="") as file:
+        rows = {(row["problem"], row["solver"]) for row in csv.DictReader(file)}
+    assert {cell.key[:2] for cell in asked_cells(folder)} == rows
+    assert len(rows) == 4 < len(latest_cells(folder))
+    assert len(solver_figure(folder)) == 1
 
 
 @pytest.mark.parametrize(
@@ -118,6 +179,8 @@ def test_print_shows_the_whole_configuration_and_writes_nothing(small, tmp_path,
         (["--set", "grid.sizes=[0]"], "grid.sizes.0 = 0"),
         (["--set", "grid.recorded=['none.json']"], "cannot read none.json: No such file"),
         (["--set", "end_to_end.solvers=['exat']"], "Did you mean 'exact'?"),
+        (["--set", "end_to_end.solvers=['exact','exact']"], "has 'exact' twice"),
+        (["--set", "end_to_end.config='none.toml'"], "end_to_end.config = 'none.toml': cannot"),
         (["--set", "grid"], "an override must be `key=value`"),
     ],
 )
@@ -140,10 +203,14 @@ def test_a_folder_of_a_search_is_left_as_it_is(small, tmp_path, capsys) -> None:
     assert [p.name for p in (tmp_path / "search").iterdir()] == ["study.json"]
 
 
-def test_a_place_that_cannot_be_written_is_named(small, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("place", ["file", "file/out"])
+def test_a_place_that_is_no_folder_is_named_with_the_mend(small, tmp_path, capsys, place) -> None:
     (tmp_path / "file").write_text("", "utf-8")
-    assert ablation(small, "--out", tmp_path / "file" / "out") == 2
-    assert f"fedhq: error: {tmp_path / 'file' / 'out'}: " in capsys.readouterr().err
+    assert ablation(small, "--out", tmp_path / place) == 2
+    told = capsys.readouterr().err
+    assert f"fedhq: error: `{tmp_path / place} is a folder or can be made` must hold" in told
+    assert told.endswith("Take another one with --out.\n")
+    assert (tmp_path / "file").read_text("utf-8") == ""
 
 
 @pytest.mark.slow

@@ -197,7 +197,8 @@ def test_names_are_no_markup():
 
 def federation(solver, seed, accuracy, decisions):
     curve = tuple((k, 2.0 * k, accuracy * k / 3) for k in (1, 2, 3))
-    return EndToEnd(solver, "S()", seed, 3, 2.0, accuracy, 0.1, 0.01, decisions, curve, "", "")
+    origin = (solver, "S()", "lib 7", seed, "run", "here")
+    return EndToEnd(*origin, "", 3, 2.0, accuracy, 0.1, 0.01, decisions, curve)
 
 
 def test_federations_share_a_line_only_if_every_seed_was_decided_alike():
@@ -205,7 +206,7 @@ def test_federations_share_a_line_only_if_every_seed_was_decided_alike():
         federation("a", 0, 0.6, "x"), federation("a", 1, 0.9, "y"),
         federation("b", 0, 0.6, "x"), federation("b", 1, 0.9, "y"),
         federation("c", 0, 0.6, "x"), federation("c", 1, 0.3, "z"),
-        EndToEnd.failed("d", "S()", 0, "no way", ""),
+        EndToEnd("d", "S()", "lib 7", 0, "run", "here", "no way"),
     ]  # fmt: skip
     drawn = [t for t in figures.federations_figure(records, {}).data if t.name]
     assert [trace.name for trace in drawn] == ["a, b", "c"]

@@ -28,12 +28,13 @@ COMMAND = "fedhq study ablation 'a <b>.toml'"
 
 def federation(solver, seed, accuracy):
     curve = tuple((k, 0.1 * k, accuracy * k / 3) for k in (1, 2, 3))
-    return EndToEnd(solver, "S()", seed, 3, 0.1, accuracy, 0.1, 0.01, solver, curve, "", "")
+    origin = (solver, f"S({solver})", "lib 7", seed, "run", "here")
+    return EndToEnd(*origin, "", 3, 0.1, accuracy, 0.1, 0.01, solver, curve)
 
 
 FEDERATIONS = (
     federation("exact", 0, 0.8), federation("exact", 1, 0.9), federation("dual", 0, 0.7),
-    EndToEnd.failed("sweep", "Sweep()", 0, "no <coverage> for it", ""),
+    EndToEnd("sweep", "Sweep()", "lib 7", 0, "run", "here", "no <coverage> for it"),
 )  # fmt: skip
 
 
@@ -99,7 +100,8 @@ def test_every_figure_has_its_alternatives_and_a_caption(page):
 def test_the_federations_have_a_table_and_say_what_failed(page):
     rows = table_of(page, "Federations")
     assert rows[0][:3] == ["exact", "A", "0.850 (0.800 to 0.900)"]
-    assert rows[2][:2] == ["sweep", "failed"]
+    assert [row[1] for row in rows[1:]] == ["failed", "failed"]  # dual lacks a seed
+    assert "Not compared, because a federation failed: dual, sweep." in markup_of(page)
     assert "Failed: sweep: no &lt;coverage&gt; for it" in markup_of(page)
 
 
@@ -111,6 +113,11 @@ def test_the_page_says_where_its_figures_come_from(page, cells):
     assert "highspy" in runs[0][4]
     settings = {row[0]: row[2] for row in table_of(page, "Solvers")}
     assert settings == {c.solver: c.settings for c in cells}
+    deciders = table_of(page, "Solvers in the federations")
+    assert deciders == [
+        ["exact", "lib 7", "S(exact)", "here"], ["dual", "lib 7", "S(dual)", "here"],
+        ["sweep", "lib 7", "Sweep()", "here"],
+    ]  # fmt: skip
 
 
 def test_without_federations_the_section_is_not_there(page, tmp_path):

@@ -134,8 +134,8 @@ def test_nothing_measured_is_an_error():
 
 
 def test_no_solver_but_missing_ones_is_an_error():
-    with pytest.raises(ValueError, match=r"none of the solvers .*gone.* is installed"):
-        summarise([failed("gone", outcome="missing")])
+    with pytest.raises(ValueError, match=r"no solver that was measured is installed. Get `gone`"):
+        summarise([failed("gone", outcome="missing", message="Get `gone` from its makers.")])
 
 
 # --- In words ---
@@ -153,7 +153,18 @@ def test_the_verdict_counts_the_fastest():
     cells = [cell("a", f"ties, 2, {k}", total=0.1) for k in range(3)]
     cells += [cell("b", f"ties, 2, {k}", total=0.01 if k else 1.0) for k in range(3)]
     says = verdict(summarise(cells), 1.0)
-    assert "The fastest to come near, of 3 problems: b on 2, a on 1." in says
+    assert "The fastest to come near, of 3 problems: b on 2 and a on 1." in says
+
+
+def test_the_verdict_says_how_many_of_the_fastest_it_leaves_out():
+    cells = [
+        cell(solver, f"ties, 2, {k}", total=0.01 if solver == best else 0.1)
+        for k, best in enumerate("aaabbcdef")
+        for solver in "abcdef"
+    ]
+    says = verdict(summarise(cells), 1.0)
+    told = "of 9 problems: a on 3, b on 2, c on 1, d on 1 and 2 others."
+    assert f"The fastest to come near, {told}" in says
 
 
 def test_the_verdict_names_the_best_of_each_family():

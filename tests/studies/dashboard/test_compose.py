@@ -259,6 +259,14 @@ def test_an_ablation_shows_the_profile_of_its_solvers(tmp_path):
     assert solved["slow"][1.0] == 0.0  # on none
 
 
+def test_an_ablation_that_is_not_through_with_any_problem_is_an_error_with_the_mend(tmp_path):
+    cells = [cell("fast", "ties, 2, 0"), cell("slow", "ties, 3, 0")]
+    lines = [json.dumps(cell_to_json(one)) + "\n" for one in cells]
+    (tmp_path / CELLS_FILE).write_text("".join(lines), "utf-8")
+    with pytest.raises(ValueError, match=r"(?s)no problem was given to all.*--out .* to its end"):
+        solver_figure(tmp_path)
+
+
 def test_a_folder_without_an_ablation_is_an_error_that_names_the_option(tmp_path):
     with pytest.raises(ValueError, match=r"--ablation .* `fedhq study ablation`"):
         solver_figure(tmp_path)
