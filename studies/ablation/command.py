@@ -39,7 +39,8 @@ _EPILOG = """a configuration in TOML (--print shows the default, with every key)
   solvers = ["exact", "uniform-qat"]
 
 what stands in --out then: report.html, cells.csv, table.tex, cells.jsonl (a line a cell),
-provenance.json, ablation.json (the configuration) and problems/ (the recorded tables)
+provenance.json, ablation.json (the configuration) and problems/ (the recorded tables);
+end_to_end.jsonl (a line a federation) and federations/ (their records)
 """
 _SHOWN = ("near", "proven", "mean time", "excess", "agrees")  # on a terminal; the report has all
 _TAKEN = 0.55  # of their time limits, by the cells of the default grid on average
@@ -161,9 +162,8 @@ def _train(federations: Federations, ledger: Ledger, quiet: bool) -> tuple[EndTo
             meter.show(text, progress.rounds_done, progress.rounds_total)
 
         trained = federations.run(ledger, show)
-    for failed in (record for record in trained if record.message):
-        told = f"the federation of {failed.solver}, seed {failed.seed}, failed: {failed.message}"
-        print(f"fedhq: {told}", file=sys.stderr)
+    for told in dict.fromkeys(f"{r.solver}: {r.message}" for r in trained if r.message):
+        print(f"fedhq: no federation of {told}", file=sys.stderr)
     return trained
 
 

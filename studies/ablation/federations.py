@@ -133,24 +133,29 @@ def federation_verdict(records: Sequence[EndToEnd]) -> list[str]:
 
 
 def _who_is_ahead(groups: Sequence[_Group], aim: _Aim) -> str:
-    """The best in every seed; nobody if it is behind another in any, or only one seed is known."""
+    """Who is best in every seed; nobody if another keeps up in any, or only one is known."""
     best = max(groups, key=lambda group: group.mean(aim))
     mean, seeds = aim.text(abs(best.mean(aim))), len(best.records)
-    others = [(group, best.ahead(group, aim)) for group in groups if group is not best]
     if seeds == 1:
         return f"One seed names no winner: there {best} had {aim.words}, {mean}."
-    nearest, ahead = min(others, key=lambda other: min(other[1]))
+    others = [(group, best.ahead(group, aim)) for group in groups if group is not best]
+    apart = [(group, ahead) for group, ahead in others if any(ahead)]
+    winners = "; ".join(map(str, [best, *(group for group, ahead in others if not any(ahead))]))
+    if not apart:
+        return f"All are equal in each of {seeds} seeds: {mean} on average are {aim.words}."
+    nearest, ahead = min(apart, key=lambda other: min(other[1]))
     low, high = aim.text(min(ahead)), aim.text(max(ahead))
+    reach = low if low == high else f"{low} to {high}"
     if min(ahead) > 0:
         return (
-            f"{best} had {aim.words} in each of {seeds} seeds: {mean} on average, "
-            f"ahead of {nearest} by {low} to {high}."
+            f"{winners} had {aim.words} in each of {seeds} seeds: {mean} on average, "
+            f"ahead of {nearest} by {reach}."
         )
-    equal = [str(group) for group, own in others if min(own) <= 0]
-    reach = "differences" if len(equal) == 1 else f"differences from {nearest}"
+    equal = [str(group) for group, own in apart if min(own) <= 0]
+    what = "differences" if len(equal) == 1 else f"differences from {nearest}"
     return (
-        f"Nobody had {aim.words} in each of {seeds} seeds: {best} on average, {mean}, but not "
-        f"always ahead of {'; '.join(equal)} ({reach} of {low} to {high})."
+        f"Nobody had {aim.words} in each of {seeds} seeds: {winners} on average, {mean}, but not "
+        f"always ahead of {'; '.join(equal)} ({what} of {reach})."
     )
 
 

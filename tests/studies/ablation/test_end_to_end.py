@@ -102,6 +102,18 @@ def test_several_who_are_not_told_apart_are_all_named():
     )
 
 
+def test_who_is_equal_in_every_seed_wins_or_not_together():
+    records = [
+        record("a", 0, "x", 0.8), record("b", 0, "y", 0.8), record("c", 0, "z", 0.7),
+        record("a", 1, "x", 0.6), record("b", 1, "y", 0.6), record("c", 1, "z", 0.5),
+    ]  # fmt: skip
+    assert federation_verdict(records) == [
+        "a; b had the highest deployed accuracy in each of 2 seeds: 0.700 on average, ahead of c "
+        "by 0.100.",
+        "All are equal in each of 2 seeds: 1 s on average are the shortest rounds.",
+    ]
+
+
 def test_one_seed_names_no_winner():
     records = [record("a", 0, "x", 0.6), record("b", 0, "y", 0.9, 2.0)]
     assert federation_verdict(records) == [
