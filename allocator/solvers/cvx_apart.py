@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROGRAM, ANSWER = "program.npz", "answer.npz"
 
 _LATEST, _AND_SECONDS = 1.5, 1.0
-"""The process is ended at this multiple of the time limit and so many seconds after it was asked."""
+"""The process is ended at this multiple of the time limit and so many seconds after it is asked."""
 
 
 def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:

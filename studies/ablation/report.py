@@ -224,7 +224,7 @@ class _Page:
                 html.escape(key),
                 html.escape(f"{p.fedhq} {p.commit}".strip()),
                 html.escape(p.python),
-                html.escape(f"{p.system}, {p.cores} cores"),
+                html.escape(f"{p.machine}; {self._summary.workers(key)}"),
                 html.escape(", ".join(f"{n} {v}" for n, v in sorted(p.versions.items()))),
                 html.escape(p.started),
             )

@@ -302,9 +302,7 @@ def test_a_process_that_was_ended_or_crashed_is_replaced_by_a_new_one(pair, hard
             assert seconds(hard) == (False, False)
         assert seconds(pair) == (True, True)
         with monkeypatch.context() as broken:
-            broken.setattr(
-                cvx, "solve_apart", lambda p, n, s: cvx_apart.solve_apart(p, "NONE", s)
-            )
+            broken.setattr(cvx, "solve_apart", lambda p, n, s: cvx_apart.solve_apart(p, "NONE", s))
             assert seconds(pair) == (False, False)
         assert seconds(pair) == (True, True)
 
