@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 _GIT_SECONDS = 10.0
+_NUMERIC = ("numpy", "scipy")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Provenance:
         versions: Of the packages that the figures depend on, by name; those not installed are
             missing.
         python: Version of the interpreter.
-        system: Operating system and processor.
+        system: Operating system and architecture.
+        processor: Model of the processor, as the system calls it; may be empty.
         cores: Of the machine.
         started: Time in UTC, ISO 8601.
     """
@@ -38,14 +41,35 @@ class Provenance:
     versions: dict[str, str]
     python: str
     system: str
+    processor: str
     cores: int
     started: str
 
     @property
     def key(self) -> str:
         """A short digest of all but the time: the same for all processes that are alike."""
-        told = json.dumps({**asdict(self), "started": ""}, sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        return _digest({**asdict(self), "started": ""})
+
+    @property
+    def machine(self) -> str:
+        """The machine in words."""
+        told = (self.processor, self.system, f"{self.cores} core{'' if self.cores == 1 else 's'}")
+        return ", ".join(filter(None, told))
+
+    @property
+    def speed_key(self) -> str:
+        """A short digest of what times depend on beside the code: machine, Python, NumPy, SciPy.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> here = Provenance.here()
+            >>> replace(here, commit="abc").speed_key == here.speed_key
+            True
+            >>> replace(here, processor="abacus").speed_key == here.speed_key
+            False
+        """
+        libraries = [self.versions.get(name) for name in _NUMERIC]
+        return _digest([self.machine, self.python, *libraries])
 
     @classmethod
     def here(cls, packages: Sequence[str] = ()) -> Provenance:
@@ -64,14 +88,30 @@ class Provenance:
             commit=_commit(),
             versions={
                 name: version
-                for name in ("numpy", "scipy", *packages)
+                for name in (*_NUMERIC, *packages)
                 if (version := _version(name)) is not None
             },
             python=platform.python_version(),
             system=f"{platform.system()} {platform.machine()}",
+            processor=_processor(),
             cores=os.cpu_count() or 1,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _processor() -> str:
+    """The model's name: Python knows it on some systems only, Linux in a file."""
+    try:
+        lines = _CPUINFO.read_text("utf-8", errors="replace").splitlines()
+    except OSError:  # another system
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
 
 
 def _version(package: str) -> str | None:

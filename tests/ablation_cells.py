@@ -2,8 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from fedhq.allocator import FedHQError, Solver, SolverError, Status, solve
+from fedhq.allocator import (
+    Dual,
+    Exact,
+    FedHQError,
+    HardwareOnly,
+    Solver,
+    SolverError,
+    Status,
+    Sweep,
+    Uniform,
+    solve,
+)
 from fedhq.allocator.instances import FAMILIES
+from fedhq.studies.ablation.kinds import Kind
 from fedhq.studies.ablation.record import Cell
 from fedhq.studies.search.record import digits
 
@@ -14,10 +26,12 @@ def cell(solver: str, problem: str = "ties, 2, 0", **changes) -> Cell:
     seconds = changes.pop("total", 0.001)
     values = {
         "family": family, "problem": problem, "clients": int(clients), "strategies": 2,
-        "seed": int(seed), "solver": solver, "settings": "Milp()", "solver_version": "highspy 1.16",
+        "seed": int(seed), "solver": solver, "kind": Kind.LIBRARY, "settings": "Milp()",
+        "solver_version": "highspy 1.16",
         "time_limit_seconds": 1.0, "outcome": "optimal", "objective": 4.0, "bound": 4.0,
         "gap": 0.0, "round_seconds": 3.0, "loss": 0.1, "seconds": {"total": seconds},
-        "peak_bytes": None, "verified": True, "choice": "", "message": "", "provenance": "here",
+        "peak_bytes": None, "verified": True, "choice": "", "message": "", "workers": 2,
+        "provenance": "here",
     }  # fmt: skip
     return Cell(**{**values, **changes})
 
@@ -44,13 +58,20 @@ def measured(
     ]
 
 
+def kind_of(solver: Solver) -> Kind:
+    """Ours, a rule or a library."""
+    if isinstance(solver, (Sweep, Dual, Exact)):
+        return Kind.OURS
+    return Kind.RULE if isinstance(solver, (HardwareOnly, Uniform)) else Kind.LIBRARY
+
+
 def measure(name: str, solver: Solver, family: str, size: int, seed: int) -> Cell:
     """What a solver does with a problem."""
     problem = FAMILIES[family](seed, size)
     place = f"{family}, {size}, {seed}"
     known = {
         "strategies": len(problem.strategies), "settings": repr(solver), "solver_version": "here",
-        "clients": problem.num_clients,
+        "clients": problem.num_clients, "kind": kind_of(solver),
     }  # fmt: skip
     try:
         solution = solve(problem, solver, explain_infeasible=False)

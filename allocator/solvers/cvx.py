@@ -36,8 +36,8 @@ class Cvx:
 
     The time limit holds for cvxpy's work and the backend's. HIGHS and the commercial backends stop
     at it; SCIPY, SCIP, CBC and GLPK_MI may run on, CBC for ten times as long: with a limit they
-    run in a process of their own, which takes a second or two to start and is ended, without an
-    answer, 1 s after one and a half times the limit.
+    run in a process of their own, which takes a second or two to start, beyond the limit, and is
+    ended, without an answer, 1 s after one and a half times the limit.
 
     Some backends print a line on their licence, HiGHS two on its version, the first time that a
     process uses them; no option prevents that.

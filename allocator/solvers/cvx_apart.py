@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +13,7 @@ from scipy import sparse
 
 from .cvx_backends import Found, Settings, seconds_left
 from .cvx_model import load_cvxpy
+from .cvx_process import process_lent
 from .phases import phase, rebook
 
 if TYPE_CHECKING:
@@ -23,19 +22,20 @@ if TYPE_CHECKING:
 PROGRAM, ANSWER = "program.npz", "answer.npz"
 
 _LATEST, _AND_SECONDS = 1.5, 1.0
-"""The process is ended at this multiple of the time limit and so many seconds after its start."""
+"""The process is ended at this multiple of the time limit and so many seconds after it is asked."""
 
 
 def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
     """Like `solve_here`, but in a process that is ended if the backend does not end by itself.
 
-    The program travels as the arrays that cvxpy makes of it, so that nothing is pickled. It costs
-    the start of Python and cvxpy, about a second, and ends a crash of the backend as well.
+    The program travels as the arrays that cvxpy makes of it, so that nothing is pickled. The start
+    of Python and cvxpy takes a second or two, which `process_kept` saves; a crash of the backend
+    ends the process only.
 
     Args:
         program: The program, with the user's constraints.
         name: A key of `BACKENDS`.
-        settings: With a time limit.
+        settings: With a time limit, in which the start of the process does not count.
     """
     cp, start = load_cvxpy(), time.perf_counter()
     # Any linear backend's data would do; HiGHS comes with cvxpy.
@@ -45,8 +45,7 @@ def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
         with phase("compile"):
             _write(Path(folder) / PROGRAM, data)
         left = seconds_left(settings, time.perf_counter() - start)
-        failure = _run(folder, name, left)
-        if failure:
+        if failure := _ask(folder, name, left):
             return Found("", failure=f"{name} {failure}")
         with np.load(Path(folder) / ANSWER) as answer:
             status, failure = str(answer["status"]), str(answer["failure"])
@@ -61,30 +60,12 @@ def solve_apart(program: cvxpy.Problem, name: str, settings: Settings) -> Found:
     return Found(status, bound + inverse[-1].get(cp.settings.OFFSET, 0.0), failure)
 
 
-def _run(folder: str, name: str, settings: Settings) -> str:
-    """Runs the process; returns what failed, or nothing."""
+def _ask(folder: str, name: str, settings: Settings) -> str:
+    """Has the program in a folder answered there; returns what failed, or nothing."""
     seconds = max(settings.seconds or 0.0, 0.0)
-    told = [folder, name, str(settings.gap), str(seconds), str(settings.threads or "")]
-    with subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.cvx_child", *told],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            if process.stdout is not None:
-                with phase("compile"):
-                    process.stdout.readline()  # its imports are done
-            _, errors = process.communicate(timeout=_LATEST * seconds + _AND_SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"did not stop at its time limit of {seconds:.3g} s and was ended."
-        finally:
-            process.kill()  # does nothing where it has ended
-    if process.returncode:
-        last = errors.decode(errors="replace").strip().splitlines()[-1:]
-        return f"failed with exit status {process.returncode}: {''.join(last)}"
-    return ""
+    request = json.dumps([folder, name, settings.gap, seconds, settings.threads])
+    with process_lent() as process:
+        return process.ask(request, _LATEST * seconds + _AND_SECONDS)
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

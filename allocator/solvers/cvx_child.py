@@ -1,8 +1,14 @@
-"""The process of `cvx_apart`: `python -m ...cvx_child FOLDER BACKEND GAP SECONDS THREADS`."""
+"""What `cvx_process` runs: a line of JSON in, [folder, backend, gap, seconds, threads], a line out.
+
+The answer stands in the folder then.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,20 +16,34 @@ import numpy as np
 from scipy import sparse
 
 from .cvx_apart import ANSWER, PROGRAM
-from .cvx_backends import Settings, solve_here
+from .cvx_backends import Settings, seconds_left, solve_here
 from .cvx_model import load_cvxpy
-from .phases import recording
+from .phases import phase, recording
 
 if TYPE_CHECKING:
     import cvxpy
 
 
+def serve() -> None:
+    """Answers what comes in until nothing more does."""
+    # What backends print, their licences for instance, must not stand between the answers.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    load_cvxpy()
+    print("ready", file=out, flush=True)
+    for line in sys.stdin:
+        folder, name, gap, seconds, threads = json.loads(line)
+        answer(Path(folder), name, Settings(gap, seconds, threads))
+        print("answered", file=out, flush=True)
+
+
 def answer(folder: Path, name: str, settings: Settings) -> None:
     """Solves the program in a folder and leaves the answer there."""
-    program, columns = read(folder / PROGRAM)
-    print("ready", flush=True)  # the clock of `cvx_apart` starts
+    start = time.perf_counter()
     with recording() as seconds:
-        found = solve_here(program, name, settings)
+        with phase("compile"):
+            program, columns = read(folder / PROGRAM)
+        found = solve_here(program, name, seconds_left(settings, time.perf_counter() - start))
     values = np.zeros(0) if columns.value is None else np.asarray(columns.value)
     np.savez(
         folder / ANSWER,
@@ -62,6 +82,4 @@ def read(path: Path) -> tuple[cvxpy.Problem, cvxpy.Variable]:
 
 
 if __name__ == "__main__":
-    _, _folder, _name, _gap, _seconds, _threads = sys.argv
-    _settings = Settings(float(_gap), float(_seconds), int(_threads) if _threads else None)
-    answer(Path(_folder), _name, _settings)
+    serve()

@@ -1,4 +1,4 @@
-"""Where a solver's time goes: building a model, compiling it for a library, solving.
+"""Where a solver's time goes: starting, building a model, compiling it for a library, solving.
 
 A solver marks what is not the search itself, `with phase("build"): ...`; `solve` marks its whole
 call as `"solve"`. That costs a microsecond unless somebody listens.
@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-Phase = Literal["build", "compile", "solve"]
-"""Of a library's model from the problem; of what its solver takes from the model; all else."""
+Phase = Literal["start", "build", "compile", "solve"]
+"""Of another process that solves; of a library's model from the problem; of what its solver takes
+from the model; all else."""
 
 
 @dataclass

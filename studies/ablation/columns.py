@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...allocator.explain.quantities import number
-from .judged import SAME
+from .judged import LATE, SAME
 from .summary import Row
 
 NONE = "-"
@@ -49,12 +50,17 @@ def _digits(value: float) -> str:
 def relative_text(value: float) -> str:
     """A relative difference; one within solvers' own tolerances is 0.
 
+    Args:
+        value: The difference; infinite where there is nothing to compare with.
+
     Example:
         >>> relative_text(3e-8), relative_text(0.00123), relative_text(0.25), relative_text(7.5)
         ('0', '1.2e-3', '25 %', '750 %')
     """
     if value <= SAME:
         return "0"
+    if math.isinf(value):
+        return "∞"
     if value < 0.01:
         digits, _, power = f"{value:.1e}".partition("e")
         return f"{digits.removesuffix('.0')}e{int(power)}"
@@ -99,20 +105,23 @@ def _share(value: float | None) -> str:
 COLUMNS = (
     Column(
         "near",
-        "problems whose allocation is verified and within 1e-4 of the best known, of those given",
+        "problems whose allocation is verified, within 1e-4 of the best known and in time (up to "
+        f"{100 * (LATE - 1):.0f} % after the limit), of those given",
         lambda row: f"{row.near} of {row.problems}",
         lambda row: -row.near,
     ),
     Column(
         "proven",
-        "problems solved to a proven optimum, or rightly proven to have no allocation",
+        "problems solved in time to an optimum that a bound of its own proves, or rightly said to "
+        "have no allocation; CBC and GLPK hand over no bound, so that their word is no proof",
         lambda row: str(row.proven),
         lambda row: -row.proven if row.proven else None,
     ),
     Column(
         "mean time",
-        "shifted geometric mean (shift 10 ms) of the whole call, over all problems that it does "
-        "not refuse; one that is not near counts as the time limit",
+        "shifted geometric mean (shift 10 ms) of the whole call without the start of a process "
+        "that some need, over all problems that it does not refuse; one that is not near counts as "
+        "the time limit",
         _seconds,
         lambda row: None if row.faults.refused else row.mean_seconds,
     ),
@@ -124,18 +133,23 @@ COLUMNS = (
     ),
     Column(
         "excess",
-        "how far its objective is above the best known: median; worst",
+        "how far its objective is above the best known, of its allocations in time: median; worst",
         _excess,
     ),
-    Column("gap", "what it leaves unproven of its own objective: median; worst", _gap),
+    Column(
+        "gap",
+        "what it leaves unproven of its own objective, of its allocations in time: median; worst; "
+        "without a bound it counts as infinite",
+        _gap,
+    ),
     Column(
         "MB",
-        "by how much the process's memory rose, at most",
+        "by how much the process's memory rose, at most; unknown where another process solves",
         _memory,
     ),
     Column(
         "agrees",
-        "share of its allocations whose objective is the best known, within 1e-6",
+        "share of its allocations in time whose objective is the best known, within 1e-6",
         lambda row: _share(row.same_objective),
     ),
     Column(
@@ -144,6 +158,12 @@ COLUMNS = (
         "differs are ties",
         lambda row: _share(row.same_clients),
     ),
-    Column("faults", "what it did not answer, or wrongly", lambda row: str(row.faults)),
+    Column(
+        "faults",
+        "what it did not answer, or wrongly. Breaking a limit: its allocation does, and it claims "
+        "no optimum; late: it answered after the limit; timeout: it never ended and was ended; "
+        "not tried: its time was in vain on all problems of the family with fewer clients",
+        lambda row: str(row.faults),
+    ),
 )
 """All but the solver's name, in order."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from ...allocator import BlackBox, Cvx, Dual, Exact, Milp, Solver, Sweep
 from . import menu_rules as rules
+from .kinds import Kind
 
 CVXPY = "cvxpy:"
 """What stands before the name of one of cvxpy's backends."""
@@ -30,12 +31,14 @@ class Contestant:
         version: Of fedhq or the libraries behind it, for instance `highspy 1.16.0`; empty where
             one is not installed.
         solver: With its limit; None where a library is not installed.
+        kind: What kind of solver it is.
         missing: What is not installed, and the mend.
     """
 
     name: str
     version: str
     solver: Solver | None
+    kind: Kind
     missing: str = ""
 
     @property
@@ -49,10 +52,12 @@ class _Entry:
     """How a contestant is made.
 
     Args:
+        kind: What kind of solver it is.
         make: From the time limit in seconds to the solver.
         modules: Of the libraries behind it.
     """
 
+    kind: Kind
     make: Callable[[float], Solver]
     modules: tuple[str, ...]
 
@@ -92,27 +97,33 @@ _BACKEND_MODULES = {
 }
 _ENTRIES: Mapping[str, _Entry] = MappingProxyType(
     {
-        "sweep": _Entry(lambda limit: Sweep(), (_OURS,)),
-        "dual": _Entry(lambda limit: Dual(), (_OURS,)),
-        "exact": _Entry(lambda limit: Exact(time_limit_seconds=limit), (_OURS, "highspy")),
-        "highs": _Entry(lambda limit: Milp(time_limit_seconds=limit), ("highspy",)),
-        "scipy": _Entry(_late(".solvers.scipy_milp", "ScipyMilp"), ("scipy",)),
-        "cp-sat": _Entry(_late(".solvers.cp_sat", "CpSat"), ("ortools",)),
-        "pulp": _Entry(_late(".solvers.pulp_cbc", "PuLp"), ("pulp",)),
+        "sweep": _Entry(Kind.OURS, lambda limit: Sweep(), (_OURS,)),
+        "dual": _Entry(Kind.OURS, lambda limit: Dual(), (_OURS,)),
+        "exact": _Entry(
+            Kind.OURS, lambda limit: Exact(time_limit_seconds=limit), (_OURS, "highspy")
+        ),
+        "highs": _Entry(Kind.LIBRARY, lambda limit: Milp(time_limit_seconds=limit), ("highspy",)),
+        "scipy": _Entry(Kind.LIBRARY, _late(".solvers.scipy_milp", "ScipyMilp"), ("scipy",)),
+        "cp-sat": _Entry(Kind.LIBRARY, _late(".solvers.cp_sat", "CpSat"), ("ortools",)),
+        "pulp": _Entry(Kind.LIBRARY, _late(".solvers.pulp_cbc", "PuLp"), ("pulp",)),
         **{
-            CVXPY + name: _Entry(partial(_cvx, name), ("cvxpy", module))
+            CVXPY + name: _Entry(Kind.MODELLER, partial(_cvx, name), ("cvxpy", module))
             for name, module in _BACKEND_MODULES.items()
         },
-        "greedy": _Entry(_late(".solvers.greedy", "Greedy"), (_OURS,)),
-        "lp-rounding": _Entry(_late(".solvers.lp_rounding", "LpRounding"), (_OURS, "highspy")),
-        "policy-search": _Entry(_policy_search, (_OURS, "optuna")),
-        "per-client": _Entry(_late(".solvers.per_client", "PerClient"), ("optuna",)),
-        "coarse": _Entry(lambda limit: rules.COARSE, (_OURS,)),
-        "hardware-only": _Entry(lambda limit: rules.HARDWARE_ONLY, (_OURS,)),
-        "data-only": _Entry(lambda limit: rules.DATA_ONLY, (_OURS,)),
-        "random": _Entry(lambda limit: rules.RANDOM, (_OURS,)),
-        "uniform-qat": _Entry(lambda limit: rules.UNIFORM_QAT, (_OURS,)),
-        "uniform-ptq": _Entry(lambda limit: rules.UNIFORM_PTQ, (_OURS,)),
+        "greedy": _Entry(Kind.HEURISTIC, _late(".solvers.greedy", "Greedy"), (_OURS,)),
+        "lp-rounding": _Entry(
+            Kind.HEURISTIC, _late(".solvers.lp_rounding", "LpRounding"), (_OURS, "highspy")
+        ),
+        "policy-search": _Entry(Kind.BLACK_BOX, _policy_search, (_OURS, "optuna")),
+        "per-client": _Entry(
+            Kind.BLACK_BOX, _late(".solvers.per_client", "PerClient"), ("optuna",)
+        ),
+        "coarse": _Entry(Kind.RULE, lambda limit: rules.COARSE, (_OURS,)),
+        "hardware-only": _Entry(Kind.RULE, lambda limit: rules.HARDWARE_ONLY, (_OURS,)),
+        "data-only": _Entry(Kind.RULE, lambda limit: rules.DATA_ONLY, (_OURS,)),
+        "random": _Entry(Kind.RULE, lambda limit: rules.RANDOM, (_OURS,)),
+        "uniform-qat": _Entry(Kind.RULE, lambda limit: rules.UNIFORM_QAT, (_OURS,)),
+        "uniform-ptq": _Entry(Kind.RULE, lambda limit: rules.UNIFORM_PTQ, (_OURS,)),
     }
 )
 NAMES = tuple(_ENTRIES)
@@ -136,9 +147,10 @@ def contestant(name: str, time_limit_seconds: float) -> Contestant:
     entry = _ENTRIES[check_name(name)]
     versions = {module: _version(module) for module in entry.modules}
     if lacking := [module for module, version in versions.items() if version is None]:
-        return Contestant(name, "", None, f"{', '.join(lacking)} is not installed; {_mend(name)}.")
+        missing = f"{', '.join(lacking)} is not installed; {_mend(name)}."
+        return Contestant(name, "", None, entry.kind, missing)
     told = ", ".join(f"{module} {version}" for module, version in versions.items())
-    return Contestant(name, told, entry.make(time_limit_seconds))
+    return Contestant(name, told, entry.make(time_limit_seconds), entry.kind)
 
 
 def check_name(name: str) -> str:

@@ -12,7 +12,7 @@ from .record import Cell
 from .workers import Worker, make_workers, wait_for_news
 
 NOT_TRIED = "not tried"
-"""How the message of a cell begins whose solver was in vain on smaller problems of its family."""
+"""The outcome of a cell whose solver was in vain on smaller problems of its family."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Course:
             if task.contestant.solver is None:
                 self._note(unmeasured(task, "missing", task.contestant.missing, {}))
             elif smaller and all(map(was_in_vain, smaller)):
-                told = f"{NOT_TRIED}: with {smaller[0].clients} clients its time was in vain."
-                self._note(unmeasured(task, "timeout", told, {}))
+                told = f"with {smaller[0].clients} clients its time was in vain."
+                self._note(unmeasured(task, NOT_TRIED, told, {}))
             else:
                 return task
         return None
@@ -117,7 +117,7 @@ def was_in_vain(cell: Cell) -> bool:
     """Whether a solver took all of its time, and more, and brought nothing."""
     if cell.outcome == "unknown":
         return cell.verified is None and cell.seconds["total"] >= cell.time_limit_seconds
-    return cell.outcome == "timeout"
+    return cell.outcome in ("timeout", NOT_TRIED)
 
 
 def _next_smaller(tasks: Mapping[Identity, Task]) -> dict[Identity, tuple[Identity, ...]]:

@@ -16,10 +16,11 @@ from .record import Cell
 from .summary import PHASES, Row, Summary, summarise
 
 _CELL_COLUMNS = (
-    "family", "problem", "clients", "strategies", "seed", "solver", "settings", "solver_version",
+    "family", "problem", "clients", "strategies", "seed", "solver", "kind", "settings",
+    "solver_version",
     "time_limit_seconds", "outcome", "objective", "bound", "gap", "round_seconds", "loss",
 )  # fmt: skip
-_TIMES = (*PHASES, "total")
+_TIMES = ("start", *PHASES, "total")  # the total is without the start
 CSV_COLUMNS = (
     *_CELL_COLUMNS,
     *(f"{phase}_seconds" for phase in _TIMES),
@@ -29,7 +30,9 @@ CSV_COLUMNS = (
     "best_is_proven",
     "excess",
     "is_wrong",
+    "is_late",
     "message",
+    "workers",
     "provenance",
 )
 """The columns of `write_csv`, in order; `choice` is in the cells' own file."""
@@ -42,6 +45,7 @@ _ESCAPES = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "×": r"$\times$",  # noqa: RUF001 a sign of multiplication
     "µ": r"$\mu$",
+    "∞": r"$\infty$",
     "<": "$<$",
     ">": "$>$",
 }
@@ -72,7 +76,9 @@ def _csv_row(judged: Judged) -> list[object]:
         reference.is_proven,
         judged.excess,
         judged.is_wrong,
+        judged.is_late,
         cell.message,
+        cell.workers,
         cell.provenance,
     ]
 
@@ -129,7 +135,7 @@ def _caption(summary: Summary, provenance: Mapping[str, Provenance]) -> str:
     sizes = ", ".join(str(n) for n in sorted({cell.clients for cell in cells}))
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     machines = sorted(
-        {f"{p.system}, {p.cores} cores, fedhq {p.fedhq}" for p in provenance.values()}
+        {f"{p.machine}, {summary.workers(key)}, fedhq {p.fedhq}" for key, p in provenance.items()}
     )
     where = f" Measured on {'; '.join(map(escaped, machines))}." if machines else ""
     return (

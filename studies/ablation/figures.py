@@ -5,6 +5,7 @@ Each figure says in `layout.meta` in words what it shows. Needs plotly: `fedhq[r
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -30,7 +31,9 @@ def quality_figures(summary: Summary, limit: float) -> list[Choice]:
         return judged.excess
 
     def gap(judged: Judged) -> float | None:
-        return judged.cell.gap if judged.has_allocation else None
+        if not judged.has_allocation:
+            return None
+        return math.inf if judged.cell.gap is None else judged.cell.gap
 
     measures = (("excess over the best known", excess), ("gap that it proves", gap))
     return [
@@ -75,12 +78,16 @@ def _add_answers(
     x, y, text = [], [], []
     for (family, clients), found in places.items():
         seconds, values = (statistics.median(column) for column in zip(*found, strict=True))
+        if math.isinf(values):  # most have no bound
+            continue
         x.append(seconds)
         y.append(max(values, _FLOOR))
         text.append(
             f"{plain(family)}, {clients:,} clients<br>{relative_text(values)} after "
             f"{seconds_text(seconds)}, {len(found)} problems"
         )
+    if not x:
+        return
     figure.add_scatter(
         x=short(x), y=short(y), text=text, name=plain(solver), mode="markers",
         hovertemplate=NAME + "%{text}",

@@ -86,7 +86,7 @@ class Grid:
         problems = [*(table.keep(ledger.folder) for table in self.tables), *generated]
         problems.sort(key=lambda problem: problem.clients)
         return [
-            Task(problem, one, limit, key)
+            Task(problem, one, limit, key, settings.workers)
             for problem in problems
             for limit in settings.time_limits_seconds
             for one in (*(contestant(name, limit) for name in settings.solvers), *self.own)
@@ -95,5 +95,12 @@ class Grid:
 
 def _identity(task: Task, here: Provenance) -> Identity:
     one = task.contestant
-    limit = task.time_limit_seconds
-    return Identity(task.problem.name, one.name, one.settings, one.version, here.fedhq, limit)
+    return Identity(
+        task.problem.name,
+        one.name,
+        one.settings,
+        one.version,
+        here.fedhq,
+        here.speed_key,
+        task.time_limit_seconds,
+    )

@@ -20,11 +20,17 @@ NEAR = 1e-4
 SAME = 1e-6
 """... and to count as the same, which is also how far solvers' own tolerances may move it."""
 
+LATE = 1.1
+"""An answer counts if its call took at most this multiple of the time limit."""
+
 _FLOOR = 1e-9  # of an objective that something is relative to
 
 
 class Criterion(StrEnum):
-    """When a problem counts as solved; to prove rightly that it has no allocation always does."""
+    """When a problem counts as solved within the time limit.
+
+    To prove rightly that it has no allocation always does.
+    """
 
     PROVEN = "proven optimal"
     """The allocation is verified and proven best."""
@@ -106,6 +112,12 @@ class Judged:
         return self.cell.objective is not None and bool(self.cell.verified)
 
     @property
+    def is_late(self) -> bool:
+        """Whether it brought an answer, but after its time limit: that counts for nothing."""
+        answered = self.has_allocation or self.cell.outcome == "infeasible"
+        return answered and self.cell.seconds["total"] > LATE * self.cell.time_limit_seconds
+
+    @property
     def excess(self) -> float | None:
         """How far its objective is above the best known, relative to that; None without one."""
         if self.cell.objective is None or not self.cell.verified:
@@ -126,7 +138,9 @@ class Judged:
         return self.cell.outcome == "wrong" or self.is_refuted
 
     def meets(self, criterion: Criterion) -> bool:
-        """Whether it solved its problem."""
+        """Whether it solved its problem, in time."""
+        if self.is_late:
+            return False
         if self.reference.is_infeasible:
             return self.cell.outcome == "infeasible"
         if self.excess is None:

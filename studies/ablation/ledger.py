@@ -6,11 +6,10 @@ the next cell is measured: whatever ends the process, no measured cell is lost o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,12 +17,10 @@ from ...allocator.errors import CheckpointError, DataError
 from ...fl_core.records.lock import RunLock
 from ..provenance import Provenance
 from ..writing import write_at_once
-from .record import CELLS_FILE, Cell, cell_to_json
+from .record import CELLS_FILE, Cell, cell_from_json, cell_to_json
 
 SETTINGS_FILE = "ablation.json"
 PROVENANCE_FILE = "provenance.json"
-
-_FIELDS = frozenset(f.name for f in fields(Cell))
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,7 @@ class Identity:
         settings: All of the solver's settings.
         solver_version: Of what solves.
         fedhq: Version of fedhq, which makes the problems and checks the answers.
+        machine: Of `Provenance`, what times depend on: those of another machine are no rivals.
         time_limit_seconds: What the solver is given.
     """
 
@@ -44,6 +42,7 @@ class Identity:
     settings: str
     solver_version: str
     fedhq: str
+    machine: str
     time_limit_seconds: float
 
 
@@ -102,8 +101,7 @@ class Ledger:
         Returns:
             The key that they name.
         """
-        lasting = json.dumps(asdict(replace(here, started="")), sort_keys=True)
-        key = hashlib.sha256(lasting.encode()).hexdigest()[:8]
+        key = here.key
         if key not in self.provenance:
             self.provenance[key] = here
             tables = {name: asdict(one) for name, one in self.provenance.items()}
@@ -127,6 +125,7 @@ class Ledger:
             cell.settings,
             cell.solver_version,
             "" if source is None else source.fedhq,
+            "" if source is None else source.speed_key,
             cell.time_limit_seconds,
         )
 
@@ -156,10 +155,7 @@ def latest_cells(folder: Path) -> tuple[Cell, ...]:
 
 def _cell(path: Path, number: int, line: bytes) -> Cell:
     try:
-        table = json.loads(line)
-        if not isinstance(table, dict) or set(table) != _FIELDS:
-            raise ValueError("its fields are not those of a cell")
-        return Cell(**table)
+        return cell_from_json(json.loads(line))
     except ValueError as error:
         raise DataError(
             f"{path}, line {number}: must be a cell of an ablation, but {error}. Delete that line "

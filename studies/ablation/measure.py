@@ -21,9 +21,12 @@ from .record import Cell
 MOST_CHOICES = 2000
 """Clients up to which a cell says what each does."""
 
+REPEATED_BELOW_SECONDS = 0.2
+"""Calls are repeated, two at a time, while all so far took less than this together ..."""
+MOST_CALLS = 5
+"""... and there were fewer than these."""
+
 _MOST_DIGITS = 36
-_REPEATED_BELOW_SECONDS = 0.1
-_CALLS = 3
 _WARM_UP_CLIENTS = 3
 
 
@@ -36,12 +39,14 @@ class Task:
         contestant: The solver.
         time_limit_seconds: What it is given.
         provenance: Key into the study's `provenance.json`.
+        workers: How many processes measure at a time.
     """
 
     problem: ProblemSource
     contestant: Contestant
     time_limit_seconds: float
     provenance: str
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Measured:
 
     Args:
         outcome: See `Cell`.
-        seconds: By phase, and `total`.
+        seconds: By phase, and `total` of the call without what is booked as `start`.
         message: What limited it, why it refused or crashed.
         solution: What `solve` made of its answer; None if that was an error.
         broke_a_limit: Whether `solve` dropped its allocation.
@@ -94,26 +99,28 @@ def warm_up(solver: Solver) -> None:
 
 
 def measure(task: Task) -> Cell:
-    """Measures a cell: the best time of up to three calls where they are short.
+    """Measures a cell: the time is that of the median call, all else that of the first.
 
-    Memory is that of the first call, beyond what the process held before.
+    There are one, three or five calls: a short one alone says little.
     """
     solver = task.contestant.solver
     if solver is None:
         return unmeasured(task, "missing", task.contestant.missing, {})
     problem = task.problem.build()
     mark = MemoryMark.now()
-    best = call(problem, solver)
+    first = call(problem, solver)
     peak_bytes = mark.rise_bytes()
-    spent = best.seconds["total"]
-    for _ in range(_CALLS - 1):
-        if spent >= _REPEATED_BELOW_SECONDS:
-            break
-        gc.collect()
-        again = call(problem, solver)
-        spent += again.seconds["total"]
-        best = min(best, again, key=lambda measured: measured.seconds["total"])
-    return _cell(task, problem, best, peak_bytes)
+    times = [first.seconds]
+    while len(times) < MOST_CALLS and sum(map(_total, times)) < REPEATED_BELOW_SECONDS:
+        for _ in range(2):  # an odd number of calls has a median among them
+            gc.collect()
+            times.append(call(problem, solver).seconds)
+    median = sorted(times, key=_total)[len(times) // 2]
+    return _cell(task, problem, replace(first, seconds=median), peak_bytes)
+
+
+def _total(seconds: Mapping[str, float]) -> float:
+    return seconds["total"]
 
 
 def call(problem: AllocationProblem, solver: Solver) -> Measured:
@@ -136,7 +143,7 @@ def call(problem: AllocationProblem, solver: Solver) -> Measured:
             found = error
         total = time.perf_counter() - start
     seconds: dict[str, float] = {name: spent for name, spent in phases.items()}
-    seconds["total"] = total
+    seconds["total"] = total - seconds.get("start", 0.0)
     if isinstance(found, Solution):
         dropped = watched.answer is not None and watched.answer.choice is not None
         broke = dropped and not found.status.has_allocation
@@ -177,6 +184,7 @@ def _cell(
         strategies=len(problem.strategies),
         seed=task.problem.seed,
         solver=task.contestant.name,
+        kind=task.contestant.kind,
         settings=task.contestant.settings,
         solver_version=task.contestant.version,
         time_limit_seconds=task.time_limit_seconds,
@@ -191,6 +199,7 @@ def _cell(
         verified=False if measured.broke_a_limit else None,
         choice="",
         message=measured.message,
+        workers=task.workers,
         provenance=task.provenance,
     )
     solution = measured.solution

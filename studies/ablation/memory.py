@@ -21,11 +21,11 @@ class MemoryMark:
 
     Args:
         start_bytes: Resident then; None where the system does not tell peaks.
-        others_seconds: Processor time of processes that this one had started and that had ended.
+        others: What processes had done until then that this one had started.
     """
 
     start_bytes: int | None
-    others_seconds: float
+    others: _Others | None
 
     @classmethod
     def now(cls) -> MemoryMark:
@@ -41,24 +41,50 @@ class MemoryMark:
         _give_back()()
         try:
             Path("/proc/self/clear_refs").write_text(_RESET_PEAK, "ascii")
+            return cls(_status_bytes("VmRSS"), _Others.now())
         except OSError:  # another system, or not allowed
-            return cls(None, 0.0)
-        return cls(_status_bytes("VmRSS"), _others_seconds())
+            return cls(None, None)
 
     def rise_bytes(self) -> int | None:
         """The highest rise since then; None where the system does not tell.
 
-        None, too, where another process was started and did the work: its peak is not known here.
+        None, too, where another process did some of the work: its peak is not known here.
         """
-        if self.start_bytes is None or _others_seconds() > self.others_seconds:
+        try:
+            if self.start_bytes is None or _Others.now() != self.others:
+                return None
+        except OSError:  # one of them has just ended
             return None
         peak = _status_bytes("VmHWM")
         return None if peak is None else max(0, peak - self.start_bytes)
 
 
-def _others_seconds() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
+@dataclass(frozen=True)
+class _Others:
+    """What the processes did that this one has started; to the nanosecond, as some are short.
+
+    Args:
+        ended_seconds: Processor time of those that ended.
+        living: Number of each that lives, and how long and how often it ran.
+    """
+
+    ended_seconds: float
+    living: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def now(cls) -> _Others:
+        """Until now.
+
+        Raises:
+            OSError: If the system does not tell.
+        """
+        import resource  # not on every system
+
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Those that the main thread has started; a kernel may be built without this file.
+        living = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+        spent = tuple((n, Path(f"/proc/{n}/schedstat").read_text("ascii")) for n in sorted(living))
+        return cls(ended.ru_utime + ended.ru_stime, spent)
 
 
 def _status_bytes(key: str) -> int | None:

@@ -31,7 +31,7 @@ def origin_text(
     return (
         f"<p class=plain>{words.ORIGIN.format(file=CELLS_FILE)}</p>"
         f"<pre><code>{html.escape(command)}</code></pre>"
-        f"{_solvers(summary)}{_deciders(end_to_end)}{_runs(provenance)}"
+        f"{_solvers(summary)}{_deciders(end_to_end)}{_runs(summary, provenance)}"
         f"<p class=plain>Written by fedhq {html.escape(metadata.version('fedhq'))}.</p>"
     )
 
@@ -75,13 +75,13 @@ def _settings(solver: str, versions: Sequence[str], settings: str) -> tuple[str,
     )
 
 
-def _runs(provenance: Mapping[str, Provenance]) -> str:
+def _runs(summary: Summary, provenance: Mapping[str, Provenance]) -> str:
     rows = [
         (
             html.escape(key),
             html.escape(f"{p.fedhq} {p.commit}".strip()),
             html.escape(p.python),
-            html.escape(f"{p.system}, {p.cores} cores"),
+            html.escape(f"{p.machine}; {summary.workers(key)}"),
             html.escape(", ".join(f"{n} {v}" for n, v in sorted(p.versions.items()))),
             html.escape(p.started),
         )

@@ -36,11 +36,19 @@ class Spread:
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
         """That of the values that there are; None if there are none."""
-        known = [v for v in values if v is not None]
+        known = sorted(v for v in values if v is not None)
         if not known:
             return None
-        low, median, high = np.quantile(known, [0.25, 0.5, 0.75]).tolist()
-        return cls(median, low, high, max(known))
+        low, median, high = (_quantile(known, share) for share in (0.25, 0.5, 0.75))
+        return cls(median, low, high, known[-1])
+
+
+def _quantile(rising: Sequence[float], share: float) -> float:
+    """As NumPy's, but infinite, not NaN, between a number and an infinite one."""
+    place = share * (len(rising) - 1)
+    below = int(place)
+    part = place - below
+    return (1.0 - part) * rising[below] + part * rising[below + 1] if part else rising[below]
 
 
 @dataclass(frozen=True)
@@ -49,23 +57,48 @@ class Faults:
 
     Args:
         wrong: Caught by `solve` or by another solver's allocation.
+        broken: Its allocation breaks a limit; it claimed no optimum.
+        late: It answered after the time limit.
         refused: It cannot express a term of the problem.
         timeout: It did not end, and was ended.
+        untried: It was in vain with fewer clients, so that nobody asked it.
         crashed: It broke down.
         empty: It ended without an allocation and without a proof.
     """
 
     wrong: int
+    broken: int
+    late: int
     refused: int
     timeout: int
+    untried: int
     crashed: int
     empty: int
+
+    @classmethod
+    def of(cls, own: Sequence[Judged]) -> Faults:
+        """Those of some cells."""
+        outcomes = [j.cell.outcome for j in own]
+        broken = sum(j.cell.outcome == "unknown" and j.cell.verified is False for j in own)
+        return cls(
+            wrong=sum(j.is_wrong for j in own),
+            broken=broken,
+            late=sum(j.is_late for j in own),
+            refused=outcomes.count("refused"),
+            timeout=outcomes.count("timeout"),
+            untried=outcomes.count("not tried"),
+            crashed=outcomes.count("crashed"),
+            empty=outcomes.count("unknown") - broken,
+        )
 
     def __str__(self) -> str:
         counts = {
             "wrong": self.wrong,
+            "breaking a limit": self.broken,
+            "late": self.late,
             "refused": self.refused,
             "timeout": self.timeout,
+            "not tried": self.untried,
             "crashed": self.crashed,
             "no answer": self.empty,
         }
@@ -90,12 +123,13 @@ class Row:
         ratio: The same as multiples of the fastest solver that came near; None without.
         mean_seconds: Shifted geometric mean over all problems that it took; what is not near counts
             as the time limit, or what it took if that is more. None where it took none.
-        phases: Mean share of each of `PHASES` in the calls that gave an allocation, and of what is
-            left; None without.
-        gap: What it left unproven, over its allocations; None where it proved no bound.
-        excess: Of its objective over the best known, over its allocations; None without.
+        phases: Mean share of each of `PHASES` in the calls that gave an allocation in time, and of
+            what is left; None without.
+        gap: What it left unproven, over its allocations: infinite where it gave no bound; None
+            where it never gave one.
+        excess: Of its objective over the best known, over its allocations in time; None without.
         peak_bytes: Memory; None where unknown.
-        same_objective: Share of its allocations whose objective is the best known.
+        same_objective: Share of its allocations in time whose objective is the best known.
         same_clients: See `Judged`; None where unknown.
         faults: What it did not answer, or wrongly.
     """
@@ -156,10 +190,10 @@ class Summary:
             and j.cell.outcome != "missing"
         )
 
-    @property
-    def refuted(self) -> tuple[Judged, ...]:
-        """The cells whose claims another solver's allocation refutes."""
-        return tuple(j for j in self.judged if j.is_refuted)
+    def workers(self, provenance: str) -> str:
+        """How many processes measured at a time, of the cells of a provenance, in words."""
+        numbers = sorted({j.cell.workers for j in self.judged if j.cell.provenance == provenance})
+        return f"{' or '.join(map(str, numbers))} measuring at a time"
 
 
 def summarise(cells: Sequence[Cell]) -> Summary:
@@ -177,7 +211,7 @@ def summarise(cells: Sequence[Cell]) -> Summary:
     if not tried:
         told = sorted({cell.message for cell in cells})
         raise ValueError(f"no solver that was measured is installed. {' '.join(told)}")
-    kinds = {cell.solver: Kind.of(cell.settings) for cell in tried}
+    kinds = {cell.solver: cell.kind for cell in tried}
     judged, order = judge(cells), list(Kind)
     solvers = tuple(sorted(kinds, key=lambda solver: (order.index(kinds[solver]), solver)))
     limits = tuple(sorted({cell.time_limit_seconds for cell in tried}))
@@ -213,12 +247,12 @@ def _rows(judged: Sequence[Judged], limit: float, family: str) -> list[Row]:
 
 def _row(own: Sequence[Judged], limit: float, family: str, fastest: Mapping[str, float]) -> Row:
     first = own[0].cell
-    found = [j for j in own if j.has_allocation]
+    found = [j for j in own if j.has_allocation and not j.is_late]
     near = [j for j in own if j.meets(Criterion.NEAR)]
     alike = [j.same_clients for j in own if j.same_clients is not None]
     return Row(
         solver=first.solver,
-        kind=Kind.of(first.settings),
+        kind=first.kind,
         version=first.solver_version,
         time_limit_seconds=limit,
         family=family,
@@ -230,13 +264,19 @@ def _row(own: Sequence[Judged], limit: float, family: str, fastest: Mapping[str,
         ratio=Spread.of(j.cell.seconds["total"] / fastest[j.cell.problem] for j in near),
         mean_seconds=_mean_seconds(own),
         phases=_phases(found),
-        gap=Spread.of(j.cell.gap for j in found),
+        gap=_gap(found),
         excess=Spread.of(j.excess for j in found),
         peak_bytes=Spread.of(j.cell.peak_bytes for j in own),
         same_objective=statistics.fmean(j.is_best for j in found) if found else None,
         same_clients=statistics.fmean(alike) if alike else None,
-        faults=_faults(own),
+        faults=Faults.of(own),
     )
+
+
+def _gap(found: Sequence[Judged]) -> Spread | None:
+    """What is left unproven: a solver that proves only what is easy must not look better for it."""
+    gaps = [math.inf if j.cell.gap is None else j.cell.gap for j in found]
+    return Spread.of(gaps) if any(map(math.isfinite, gaps)) else None
 
 
 def _mean_seconds(own: Sequence[Judged]) -> float | None:
@@ -271,14 +311,3 @@ def _phases(found: Sequence[Judged]) -> tuple[float, ...] | None:
     if not shares:
         return None
     return tuple(float(share) for share in np.mean(shares, axis=0))
-
-
-def _faults(own: Sequence[Judged]) -> Faults:
-    outcomes = [j.cell.outcome for j in own]
-    return Faults(
-        wrong=sum(j.is_wrong for j in own),
-        refused=outcomes.count("refused"),
-        timeout=outcomes.count("timeout"),
-        crashed=outcomes.count("crashed"),
-        empty=outcomes.count("unknown"),
-    )

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ...allocator.errors import FedHQError
+from ...allocator.solvers.cvx_process import process_kept
 from .measure import Task, measure, unmeasured, warm_up
 from .record import Cell
 
@@ -153,12 +155,16 @@ class Worker:
 
 
 def make_workers(number: int) -> tuple[Worker, ...]:
-    """Workers, each with a core of its own where there are as many.
+    """Workers, each with a core of its own where there are as many; warns where there are not.
 
     So every solver has one core, however many threads it starts. Processes are started with the
     first task.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if number > (there := len(cores) or os.cpu_count() or 1):
+        share = f"`workers` = {number} processes share {there} core{'s' * (there > 1)}"
+        told = f"{share}: their times are those of a busy machine. Take {there}."
+        warnings.warn(told, UserWarning, stacklevel=2)
     if number > len(cores):
         return tuple(Worker() for _ in range(number))
     first = os.getpid()  # two ablations at a time need not meet on the same cores
@@ -176,18 +182,19 @@ def _serve(pipe: Connection, core: int | None) -> None:
     _set_up(core)
     pipe.send(_READY)
     warm: set[str] = set()
-    while True:
-        try:
-            task: Task = pipe.recv()
-        except EOFError:
-            return
-        solver = task.contestant.solver
-        if solver is not None and task.contestant.settings not in warm:
-            warm_up(solver)
-            warm.add(task.contestant.settings)
-        task.problem.build()
-        pipe.send(_MEASURES)
-        pipe.send(measure(task))
+    with process_kept():  # for backends that need one: started once, on the tiny problem
+        while True:
+            try:
+                task: Task = pipe.recv()
+            except EOFError:
+                return
+            solver = task.contestant.solver
+            if solver is not None and task.contestant.settings not in warm:
+                warm_up(solver)
+                warm.add(task.contestant.settings)
+            task.problem.build()
+            pipe.send(_MEASURES)
+            pipe.send(measure(task))
 
 
 def _set_up(core: int | None) -> None:

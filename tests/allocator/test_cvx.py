@@ -24,7 +24,9 @@ from fedhq.allocator import (
 )
 from fedhq.allocator.solvers import cvx, cvx_apart
 from fedhq.allocator.solvers.cvx_backends import BACKENDS, Found, Settings
+from fedhq.allocator.solvers.cvx_process import process_kept
 from fedhq.allocator.solvers.exhaustive import enumerate_choices
+from fedhq.allocator.solvers.phases import recording
 
 cp = pytest.importorskip("cvxpy")
 MENU = ("skip", "ptq-w2a2", "qat-w2a2")
@@ -269,6 +271,49 @@ def test_a_process_that_does_not_end_is_ended(hard, monkeypatch):
     assert "did not stop at its time limit" in answer.message
     with pytest.raises(ChildProcessError):  # there is none
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_process_that_is_kept_starts_once_and_answers_as_the_backend_does_here(make_problem):
+    starts = []
+    with process_kept():
+        for seed in range(4):
+            problem = make_problem(seed)
+            with recording() as seconds:
+                apart = Cvx("SCIPY", time_limit_seconds=60)(problem)
+            here = Cvx("SCIPY")(problem)
+            assert (apart.status, apart.bound) == (here.status, pytest.approx(here.bound))
+            starts.append("start" in seconds)
+    assert starts == [True, False, False, False]
+    with pytest.raises(ChildProcessError):  # there is none
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_process_that_was_ended_or_crashed_is_replaced_by_a_new_one(pair, hard, monkeypatch):
+    def seconds(problem):
+        with recording() as found:
+            answer = Cvx("SCIPY", time_limit_seconds=60)(problem)
+        return answer.choice is not None, "start" in found
+
+    with process_kept():
+        assert seconds(pair) == (True, True)
+        with monkeypatch.context() as short:
+            short.setattr(cvx_apart, "_LATEST", 0.0)
+            short.setattr(cvx_apart, "_AND_SECONDS", 0.2)
+            assert seconds(hard) == (False, False)
+        assert seconds(pair) == (True, True)
+        with monkeypatch.context() as broken:
+            broken.setattr(cvx, "solve_apart", lambda p, n, s: cvx_apart.solve_apart(p, "NONE", s))
+            assert seconds(pair) == (False, False)
+        assert seconds(pair) == (True, True)
+
+
+def test_what_backends_print_does_not_stand_between_the_answers(pair):
+    """GLPK prints by itself; CBC, too, of a program without an allocation."""
+    with process_kept():
+        for backend in (*FREE, *FREE):
+            assert Cvx(backend, time_limit_seconds=60)(pair).choice.tolist() == (
+                Exhaustive()(pair).choice.tolist()
+            )
 
 
 def test_a_process_that_breaks_down_is_no_answer(pair, monkeypatch):

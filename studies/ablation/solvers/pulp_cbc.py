@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from ....allocator import AllocationProblem, Answer, SolverError, Status, violations
+from ....allocator import AllocationProblem, Answer, SolverError, Status
 from ....allocator.arrays import FloatArray
 from ....allocator.solvers.milp import check_settings
 from ....allocator.solvers.phases import phase
@@ -27,7 +27,7 @@ class PuLp:
     """The whole program by the CBC that comes with PuLP: the encoding of `Milp`, as an MPS file.
 
     PuLP calls what CBC has found at a limit "Optimal", too; only its `sol_status` tells. It hands
-    over no bound: an optimum is CBC's word, which is taken where the search ended by itself.
+    over no bound, so that an optimum is CBC's word and the answer `FEASIBLE`, as behind cvxpy.
 
     Args:
         gap: Relative gap at which the search stops; 0 looks for the optimum.
@@ -77,11 +77,10 @@ class PuLp:
             return Answer(Status.UNKNOWN, message=message)
         if status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
             return Answer(Status.UNKNOWN, message=f"CBC: {pulp.LpSolution[status]}")
-        choice, message = program.decode(model.values()), f"CBC: {pulp.LpSolution[status]}"
-        ended = status == pulp.LpSolutionOptimal and self.gap == 0
-        if ended and not violations(problem, choice):
-            return Answer(Status.OPTIMAL, choice, problem.objective(choice), message=message)
-        return Answer(Status.FEASIBLE, choice, message=message)
+        claimed = status == pulp.LpSolutionOptimal and self.gap == 0
+        doubt = ", but it gives no bound that proves it" if claimed else ""
+        message = f"CBC: {pulp.LpSolution[status]}{doubt}"
+        return Answer(Status.FEASIBLE, program.decode(model.values()), message=message)
 
     def _run(self, pulp: Any, program: Any, seconds: float | None) -> float:
         """Runs CBC; returns the seconds that it took."""

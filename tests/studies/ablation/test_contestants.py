@@ -6,11 +6,12 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from fedhq.allocator import AllocationProblem, Coverage, Random, Uniform
+from fedhq.allocator import AllocationProblem, Coverage, Exhaustive, Random, Status, Uniform
 from fedhq.allocator.instances import FAMILIES
 from fedhq.allocator.solvers.cvx_backends import BACKENDS
 from fedhq.studies.ablation import contestants, menu_rules
 from fedhq.studies.ablation.contestants import NAMES, contestant, with_backends
+from fedhq.studies.ablation.kinds import Kind
 
 SELF_ENDING = {"sweep", "dual", "coarse", "hardware-only", "data-only", "random"}
 
@@ -28,6 +29,31 @@ def test_everyone_is_told_its_limit_and_can_travel_to_another_process(name) -> N
     for told in one.version.split(", "):
         package, version = told.split(" ")
         assert metadata.version(package) == version
+
+
+def test_kinds_are_told_whether_installed_or_not(monkeypatch) -> None:
+    found = {name: contestant(name, 1.0).kind for name in NAMES}
+    assert {n for n, kind in found.items() if kind is Kind.OURS} == {"sweep", "dual", "exact"}
+    assert {n for n, kind in found.items() if kind is Kind.MODELLER} == {
+        name for name in NAMES if name.startswith("cvxpy:")
+    }
+    assert found["cp-sat"] is Kind.LIBRARY
+    monkeypatch.setattr(contestants, "_version", lambda module: None)
+    assert {name: contestant(name, 1.0).kind for name in NAMES} == found
+
+
+def test_an_optimum_of_cbc_is_no_proof_behind_pulp_as_behind_cvxpy() -> None:
+    for seed in range(3):
+        problem = FAMILIES["federated"](seed, 6)
+        best = Exhaustive()(problem)
+        for name in ("pulp", "cvxpy:CBC"):
+            one = contestant(name, 20.0)
+            if one.solver is None:
+                pytest.skip(one.missing)
+            answer = one.solver(problem)
+            assert problem.objective(answer.choice) == pytest.approx(best.bound)
+            assert (answer.status, answer.bound) == (Status.FEASIBLE, -np.inf)
+            assert "no bound that proves it" in answer.message
 
 
 def test_every_backend_of_cvxpy_can_take_part() -> None:

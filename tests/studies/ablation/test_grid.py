@@ -16,7 +16,9 @@ from fedhq.allocator import FedHQError
 from fedhq.allocator.errors import DataError
 from fedhq.allocator.instances.references import enumerated
 from fedhq.studies.ablation import workers
+from fedhq.studies.ablation.contestants import Contestant
 from fedhq.studies.ablation.grid import Grid
+from fedhq.studies.ablation.kinds import Kind
 from fedhq.studies.ablation.ledger import Ledger, latest_cells, read_cells
 from fedhq.studies.ablation.record import CELLS_FILE, Cell
 from fedhq.studies.ablation.settings import GridSettings
@@ -77,6 +79,7 @@ def problems(settings: GridSettings):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`workers` = 3")
 def test_the_number_of_workers_changes_no_byte_of_the_results(tmp_path) -> None:
     one = run(replace(TWO, workers=1), tmp_path / "one")
     three = run(replace(TWO, workers=3), tmp_path / "three")
@@ -122,6 +125,36 @@ def test_cells_of_another_version_of_fedhq_do_not_stand(tmp_path) -> None:
     with Ledger(tmp_path) as ledger:
         assert ledger.provenance["older"].fedhq == "0.0.1"
         assert ledger.provenance[cell.provenance].fedhq != "0.0.1"
+
+
+def test_cells_of_another_machine_are_measured_again_and_stay_written(tmp_path) -> None:
+    (old,) = run(ONE, tmp_path)
+    path = tmp_path / "provenance.json"
+    table = json.loads(path.read_text("utf-8"))
+    table[old.provenance]["processor"] = "abacus"
+    path.write_text(json.dumps({"elsewhere": table[old.provenance]}), encoding="utf-8")
+    line = lines(tmp_path)[0].replace(old.provenance, "elsewhere")
+    (tmp_path / CELLS_FILE).write_text(line + "\n", encoding="utf-8")
+    (cell,) = run(ONE, tmp_path)
+    assert cell.provenance == old.provenance
+    assert [c.provenance for c in read_cells(tmp_path)] == ["elsewhere", cell.provenance]
+    assert run(ONE, tmp_path) == (cell,)
+
+
+def test_more_processes_than_cores_are_warned_of_and_noted(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    two = replace(ONE, solvers=("dual", "sweep"), workers=2)
+    with pytest.warns(UserWarning, match=r"`workers` = 2 processes share 1 core\b.*Take 1\."):
+        cells = run(two, tmp_path)
+    assert {cell.workers for cell in cells} == {2}
+
+
+@pytest.mark.slow
+def test_a_backend_that_needs_a_process_starts_it_before_it_is_measured(tmp_path) -> None:
+    settings = replace(ONE, solvers=("cvxpy:SCIPY",), seeds=(0, 1, 2), time_limits_seconds=(5.0,))
+    cells = run(replace(settings, workers=1), tmp_path)
+    assert [cell.outcome for cell in cells] == ["optimal"] * 3
+    assert all("start" not in cell.seconds for cell in cells)
 
 
 def test_solvers_that_hang_crash_or_lie_cost_only_their_own_cells(tmp_path, impatient) -> None:
@@ -186,24 +219,23 @@ def test_a_solver_that_hangs_on_the_way_to_its_start_is_ended_too(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`workers` = 3")
 def test_after_a_size_in_vain_larger_ones_are_not_tried_and_that_is_said(tmp_path) -> None:
     climbing = replace(ONE, sizes=(20, 6, 10), seeds=(0, 1), workers=3)
     started = time.monotonic()
     cells = run(climbing, tmp_path, entered("in vain", unruly.InVain(0.3)))
     mine = [c for c in cells if c.solver == "in vain"]
     assert [c.clients for c in mine] == [6, 6, 10, 10, 20, 20]
-    assert [c.outcome for c in mine] == ["unknown"] * 2 + ["timeout"] * 4
-    assert all("not tried: with 6 clients" in c.message for c in mine[2:4])
-    assert all("not tried: with 10 clients" in c.message for c in mine[4:])
+    assert [c.outcome for c in mine] == ["unknown"] * 2 + ["not tried"] * 4
+    assert all("with 6 clients" in c.message for c in mine[2:4])
+    assert all("with 10 clients" in c.message for c in mine[4:])
     assert all(c.objective is not None for c in cells if c.solver == "dual")
     assert time.monotonic() - started < 60
     assert run(climbing, tmp_path, entered("in vain", unruly.InVain(0.3))) == cells
 
 
 def test_a_solver_without_its_library_is_noted_as_missing(tmp_path) -> None:
-    from fedhq.studies.ablation.contestants import Contestant
-
-    absent = Contestant("absent", "", None, "far_away is not installed; install it.")
+    absent = Contestant("absent", "", None, Kind.LIBRARY, "far_away is not installed; install it.")
     (_, cell) = run(ONE, tmp_path, absent)
     assert (cell.outcome, cell.message, cell.settings) == ("missing", absent.missing, "")
 

@@ -108,6 +108,18 @@ def test_same_clients_is_the_share_that_pairs_agree_on():
     assert {j.cell.solver: j.same_clients for j in judge(cells)} == {**wanted, "worse": None}
 
 
+def test_an_answer_after_its_limit_counts_for_nothing_but_is_known():
+    late, other = judge([cell("late", total=1.2), cell("b", objective=5.0, bound=3.0, gap=0.4)])
+    assert late.is_late
+    assert not any(late.meets(criterion) for criterion in Criterion)
+    assert (other.is_late, other.excess, other.reference.objective) == (False, 0.25, 4.0)
+    claims = judge([failed("late", outcome="infeasible", total=1.2), failed("b", total=2.0)])
+    assert [(j.is_late, j.meets(Criterion.PROVEN)) for j in claims] == [
+        (True, False), (False, False),
+    ]  # fmt: skip
+    assert claims[0].reference.is_infeasible
+
+
 def test_limits_of_a_problem_share_what_is_best_known():
     short = cell("a", objective=5.0, outcome="feasible", bound=None, time_limit_seconds=0.1)
     assert judge([short, cell("a")])[0].excess == 0.25

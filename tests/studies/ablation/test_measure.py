@@ -1,5 +1,6 @@
 """What one cell says: outcomes by who is at fault, times, memory, the allocation in short."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedhq.allocator import Exact, Milp, Sweep, solve
+from fedhq.allocator import Cvx, Exact, Milp, Sweep, solve
 from fedhq.allocator.instances import FAMILIES
+from fedhq.allocator.solvers.cvx_process import process_kept
+from fedhq.allocator.solvers.phases import phase
 from fedhq.studies.ablation import measure as measuring
+from fedhq.studies.ablation.kinds import Kind
 from fedhq.studies.ablation.measure import MOST_CHOICES, Task, call, measure, unmeasured
 from fedhq.studies.ablation.memory import MemoryMark
 from fedhq.studies.ablation.problems import ProblemSource
@@ -38,6 +42,7 @@ def test_a_cell_says_what_solve_says() -> None:
     assert found.loss == problem.total_loss(choice)
     assert found.choice == "".join(str(k) for k in choice)
     assert (found.solver_version, found.provenance) == ("mine 1", "key")
+    assert (found.kind, found.workers) == (Kind.HEURISTIC, 1)
 
 
 @pytest.mark.parametrize(
@@ -78,27 +83,42 @@ def test_infeasible_is_an_answer() -> None:
     assert call(problem, Exact()).outcome == "infeasible"
 
 
-def test_short_calls_are_repeated_and_long_ones_are_not() -> None:
-    calls = []
+@pytest.mark.parametrize(("seconds", "calls"), [(0.0, 5), (0.08, 3), (0.25, 1)])
+def test_an_odd_number_of_calls_is_made_the_more_the_shorter_they_are(seconds, calls) -> None:
+    made = []
 
     def counted(problem):
-        calls.append(1)
-        return unruly.Sleeps(0.15 if len(calls) > 3 else 0.0)(problem)
+        made.append(1)
+        return unruly.Sleeps(seconds)(problem)
 
     cell(counted)
-    assert len(calls) == 3
-    cell(counted)
-    assert len(calls) == 4
+    assert len(made) == calls
 
 
-def test_the_best_time_of_the_repeats_counts() -> None:
-    pauses = [0.05, 0.01, 0.03]
+def test_the_median_time_counts_and_the_answer_of_the_first_call() -> None:
+    pauses, given = [0.09, 0.01, 0.15], []
 
     def uneven(problem):
-        return unruly.Sleeps(pauses.pop(0))(problem)
+        given.append(len(given))
+        answer = unruly.InVain(pauses[given[-1]])(problem)
+        return replace(answer, message=f"call {given[-1]}")
 
-    assert 0.01 <= cell(uneven).seconds["total"] < 0.05
-    assert pauses == [0.03] or not pauses
+    found = cell(uneven)
+    assert len(given) == 3
+    assert 0.09 <= found.seconds["total"] < 0.15
+    assert found.message == "call 0"
+
+
+def test_the_start_of_a_process_is_no_part_of_the_call() -> None:
+    def starts(problem):
+        with phase("start"):
+            answer = unruly.Sleeps(0.3)(problem)
+        return answer
+
+    seconds = cell(starts).seconds
+    assert seconds["start"] >= 0.3
+    assert 0 < seconds["total"] < 0.3
+    assert seconds["total"] >= seconds["solve"]
 
 
 def test_the_phases_of_a_library_are_told_apart() -> None:
@@ -120,6 +140,30 @@ def test_memory_of_another_process_is_not_known() -> None:
     assert cell(unruly.Holds(megabytes=1, apart=True)).peak_bytes is None
 
 
+@pytest.mark.skipif(MemoryMark.now().start_bytes is None, reason="the system tells no peaks")
+def test_a_process_that_takes_less_than_a_tick_of_the_clock_is_noticed() -> None:
+    mark = MemoryMark.now()
+    assert mark.rise_bytes() is not None
+    subprocess.run(["true"], check=True)
+    assert mark.rise_bytes() is None
+
+
+@pytest.mark.skipif(MemoryMark.now().start_bytes is None, reason="the system tells no peaks")
+def test_a_process_that_is_kept_hides_the_memory_of_its_own_work_only() -> None:
+    apart = Cvx("SCIPY", time_limit_seconds=30)
+    with process_kept():
+        first, again, other = cell(apart), cell(apart), cell(Milp())
+    assert "start" in call_seconds(apart)  # without `process_kept` each call starts one
+    assert "start" not in again.seconds
+    assert first.outcome == again.outcome == "optimal"
+    assert first.peak_bytes is again.peak_bytes is None
+    assert other.peak_bytes is not None
+
+
+def call_seconds(solver):
+    return call(SOURCE.build(), solver).seconds
+
+
 def test_many_clients_are_not_told_one_by_one(monkeypatch) -> None:
     monkeypatch.setattr(measuring, "MOST_CHOICES", 7)
     assert MOST_CHOICES >= 1000
@@ -129,6 +173,6 @@ def test_many_clients_are_not_told_one_by_one(monkeypatch) -> None:
 
 def test_what_was_not_measured_keeps_its_place() -> None:
     task = Task(SOURCE, entered("mine", Exact()), 2.0, "key")
-    found = unmeasured(task, "timeout", "not tried.", {})
+    found = unmeasured(task, "not tried", "in vain.", {})
     assert found.key == measure(task).key
-    assert (found.outcome, found.message, found.seconds) == ("timeout", "not tried.", {})
+    assert (found.outcome, found.message, found.seconds) == ("not tried", "in vain.", {})

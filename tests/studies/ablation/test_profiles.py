@@ -62,17 +62,23 @@ def test_no_problem_at_all_gives_empty_profiles():
 
 
 def test_criteria_decide_what_counts_as_solved():
-    proven = cell("proven", total=3.0)
-    near = cell("near", outcome="feasible", objective=4.0 * (1 + 5e-5), bound=None, total=1.0)
-    far = cell("far", outcome="feasible", objective=5.0, bound=None, total=0.1)
+    proven = cell("proven", total=0.3)
+    near = cell("near", outcome="feasible", objective=4.0 * (1 + 5e-5), bound=None, total=0.1)
+    far = cell("far", outcome="feasible", objective=5.0, bound=None, total=0.01)
     judged = judge([proven, near, far, failed("none", total=0.01)])
     wanted = {
-        Criterion.PROVEN: [3.0, INF, INF, INF],
-        Criterion.NEAR: [3.0, 1.0, INF, INF],
-        Criterion.ANSWERED: [3.0, 1.0, 0.1, INF],
+        Criterion.PROVEN: [0.3, INF, INF, INF],
+        Criterion.NEAR: [0.3, 0.1, INF, INF],
+        Criterion.ANSWERED: [0.3, 0.1, 0.01, INF],
     }
     for criterion, seconds in wanted.items():
         assert Race.of(judged, criterion).seconds.tolist() == [seconds]
+
+
+def test_what_is_late_is_not_solved_and_ties_at_the_limit_are():
+    judged = judge([cell("in time", total=1.05), cell("late", total=1.15)])
+    for criterion in Criterion:
+        assert Race.of(judged, criterion).seconds.tolist() == [[1.05, INF]]
 
 
 def test_only_problems_that_all_solvers_were_given_are_raced():

@@ -12,7 +12,7 @@ from scipy import stats
 from fedhq.allocator import Dual, Exact, HardwareOnly, Milp, Sweep
 from fedhq.studies.ablation.columns import COLUMNS, relative_text, seconds_text
 from fedhq.studies.ablation.kinds import Kind
-from fedhq.studies.ablation.summary import shifted_geometric_mean, summarise
+from fedhq.studies.ablation.summary import Spread, shifted_geometric_mean, summarise
 from fedhq.studies.ablation.verdict import verdict
 
 SOLVERS = {
@@ -92,7 +92,8 @@ def test_spreads_are_quartiles_of_those_that_came_near():
     cells += [cell("b", f"ties, 2, {k}", total=0.004) for k in range(5)]
     row = row_of(summarise(cells), "a")
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    assert (row.seconds.low, row.seconds.median, row.seconds.high) == (low, median, high)
+    found = (row.seconds.low, row.seconds.median, row.seconds.high)
+    assert found == pytest.approx((low, median, high))
     assert row.seconds.most == 0.016
     assert row.ratio.median == pytest.approx(1.0)  # 1, 1, 1, 2, 4
     assert row.ratio.most == pytest.approx(4.0)
@@ -101,8 +102,8 @@ def test_spreads_are_quartiles_of_those_that_came_near():
 
 def test_phases_are_mean_shares_and_the_rest():
     cells = [
-        cell("a", "ties, 2, 0", seconds={"total": 1.0, "build": 0.5, "solve": 0.25}),
-        cell("a", "ties, 2, 1", seconds={"total": 2.0, "compile": 0.5, "solve": 1.5}),
+        cell("a", "ties, 2, 0", seconds={"total": 0.4, "build": 0.2, "solve": 0.1}),
+        cell("a", "ties, 2, 1", seconds={"total": 0.8, "compile": 0.2, "solve": 0.6, "start": 5.0}),
     ]
     row = row_of(summarise(cells), "a")
     np.testing.assert_allclose(row.phases, [0.25, 0.125, 0.5, 0.125])
@@ -122,10 +123,59 @@ def test_solvers_that_are_not_installed_are_named_and_not_counted():
     assert [row.solver for row in summary.of(1.0)] == ["a"]
 
 
-def test_kinds_go_by_class():
-    assert Kind.of(repr(Exact())) is Kind.OURS
-    assert Kind.of(repr(HardwareOnly("qat-w2a2", "ptq-w2a2"))) is Kind.RULE
-    assert Kind.of("Unheard(of=1)") is Kind.LIBRARY
+def test_solvers_are_listed_kind_by_kind_as_their_cells_say():
+    kinds = {"a": Kind.RULE, "b": Kind.LIBRARY, "c": Kind.OURS, "d": Kind.LIBRARY}
+    summary = summarise([cell(solver, kind=kind) for solver, kind in kinds.items()])
+    assert summary.solvers == ("c", "b", "d", "a")
+    assert {row.solver: row.kind for row in summary.of(1.0)} == kinds
+
+
+def test_faults_are_told_apart():
+    cells = [
+        failed("a", "ties, 2, 0"),
+        failed("a", "ties, 2, 1", verified=False),
+        failed("a", "ties, 2, 2", "not tried", seconds={}),
+        failed("a", "ties, 2, 3", "timeout", total=11.0),
+        cell("a", "ties, 2, 4", total=1.2),
+        cell("a", "ties, 2, 5", total=1.05),
+    ]
+    row = row_of(summarise(cells), "a")
+    assert text_of(row, "faults") == (
+        "1 breaking a limit, 1 late, 1 timeout, 1 not tried, 1 no answer"
+    )
+    assert (row.near, row.problems) == (1, 6)
+    assert row.seconds.most == 1.05
+    told = [0.001, 0.001, 0.0, 11.0, 1.2, 1.05]  # what is not near counts as the limit at least
+    counted = [max(seconds, 1.0) for seconds in told]
+    assert row.mean_seconds == pytest.approx(shifted_geometric_mean(counted))
+
+
+def test_a_gap_without_a_bound_is_infinite_so_that_proving_only_what_is_easy_is_no_merit():
+    gaps = {"all": (0.1, 0.2, 0.3), "most": (0.0, 0.2, None), "few": (0.0, None, None)}
+    cells = [
+        cell(solver, f"ties, 2, {k}", gap=gap)
+        for solver, own in gaps.items()
+        for k, gap in enumerate(own)
+    ]
+    cells += [cell("none", f"ties, 2, {k}", gap=None) for k in range(3)]
+    summary = summarise(cells)
+    told = {row.solver: text_of(row, "gap") for row in summary.of(1.0)}
+    assert told == {"all": "20 %; 30 %", "most": "20 %; ∞", "few": "∞; ∞", "none": "-"}
+
+
+def test_spreads_are_numpys_quantiles():
+    rng = np.random.default_rng(0)
+    for size in range(1, 9):
+        values = rng.normal(size=size)
+        found = Spread.of(values.tolist())
+        wanted = np.quantile(values, [0.25, 0.5, 0.75])
+        assert (found.low, found.median, found.high) == pytest.approx(tuple(wanted))
+        assert found.most == values.max()
+
+
+def test_how_many_measured_at_a_time_is_told():
+    cells = [cell("a", f"ties, 2, {k}", workers=n) for k, n in enumerate((2, 1, 2))]
+    assert summarise(cells).workers("here") == "1 or 2 measuring at a time"
 
 
 def test_nothing_measured_is_an_error():
@@ -186,9 +236,9 @@ def test_the_verdict_names_who_was_wrong():
 def test_the_verdict_compares_ours_with_the_others():
     cells = []
     for k in range(3):
-        cells.append(cell("exact", f"ties, 2, {k}", settings="Exact()", total=0.01))
+        cells.append(cell("exact", f"ties, 2, {k}", kind=Kind.OURS, total=0.01))
         cells.append(cell("highs", f"ties, 2, {k}", total=0.04))
-    cells.append(cell("exact", "ties, 2, 3", settings="Exact()", total=0.01))
+    cells.append(cell("exact", "ties, 2, 3", kind=Kind.OURS, total=0.01))
     cells.append(failed("highs", "ties, 2, 3"))
     (says,) = [s for s in verdict(summarise(cells), 1.0) if s.startswith("To a proven optimum")]
     assert "took 4.0 times as long as the fastest of fedhq's own (median of 3" in says

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedhq.allocator import Answer, Status, Uniform
 from fedhq.studies.ablation.contestants import Contestant
+from fedhq.studies.ablation.kinds import Kind
 
 ODD_SECONDS = "3601.25"  # by which the tests know what `Hangs` started
 WARM_UP = 3  # clients of the problem that every process solves first
@@ -100,4 +101,4 @@ class InVain:
 
 
 def entered(name: str, solver: object, version: str = "mine 1") -> Contestant:
-    return Contestant(name, version, solver)
+    return Contestant(name, version, solver, Kind.HEURISTIC)
