@@ -205,7 +205,8 @@ def browser():
         yield browser
 
 
-DRAWN = """return [...document.querySelectorAll(".plot")].map(
+DRAW_ALL = "dispatchEvent(new Event('beforeprint'));"  # else only what is scrolled to
+DRAWN = f"""{DRAW_ALL}return [...document.querySelectorAll(".plot")].map(
     (plot) => plot.querySelectorAll(".trace, .heatmaplayer image, .bars path").length)"""
 
 
@@ -230,13 +231,16 @@ def test_lists_that_belong_together_move_together(page, browser, tmp_path):
     path.write_text(page, "utf-8")
     browser.open(path.as_uri())
     browser.wait_for("Performance profile")
-    chosen = browser.run("""
+    chosen = browser.run(
+        f"{DRAW_ALL}"
+        """
         const [first, second] = document.querySelectorAll('select[data-scenario="limit-0-solved"]');
         first.value = "4";
         first.dispatchEvent(new Event("change"));
         const said = [...document.querySelectorAll(".plot")].map((p) => p.ariaLabel);
         return [second.value, said[0], said[1]];
-    """)
+    """
+    )
     assert chosen[0] == "4"
     assert all("family ties" in says for says in chosen[1:])
 

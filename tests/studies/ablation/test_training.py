@@ -11,7 +11,7 @@ from fedhq.allocator.instances import FAMILIES
 from fedhq.fl_core.federation import Federation
 from fedhq.fl_core.records.recorder import read_clients, read_rounds, read_walls
 from fedhq.studies.ablation import training
-from fedhq.studies.ablation.contestants import NAMES, Contestant, contestant
+from fedhq.studies.ablation.contestants import NAMES, contestant
 from fedhq.studies.ablation.deciders import decider, stopped_by_work
 from fedhq.studies.ablation.end_to_end import EndToEndSettings, read_end_to_end
 from fedhq.studies.ablation.federations import federation_table
@@ -107,7 +107,7 @@ def test_the_federation_that_ships_is_one_where_solvers_differ():
 
 def test_what_is_trained_names_the_folder(settings):
     federations = Federations.of(replace(settings, seeds=(0,)))
-    exact = Contestant("hi:ghs", "highspy 1", Exact())
+    exact = replace(decider("exact"), name="hi:ghs", version="highspy 1")
 
     def arm(one=exact, here=HERE, of=federations):
         (job,) = of.jobs(one, here)
