@@ -7,31 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..allocator import Method, Solver, parse_menu
 from ..fl_core.settings import FederationSettings
-from ..fl_core.settings.fields import BelowOne, Count, Positive, Seed, Share, StrategyText
+from ..fl_core.settings.fields import BelowOne, Count, Positive, Seeds, Share, StrategyText
 from .faults import validate
 from .tables import merge
 
 _KNOWN_KEYS_ONLY = ConfigDict(extra="forbid")
 _NAME = re.compile(r"[\w-][\w .-]*")
 COMPARISON_KEYS = ("compare", "arms", "scenarios")
-
-
-def check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """Seeds as they are.
-
-    Raises:
-        ValueError: If two are the same.
-    """
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("seeds must differ: each has a folder of its own")
-    return seeds
 
 
 SolverName = Literal[
@@ -102,7 +91,7 @@ class CompareSettings:
         workers: Runs at a time, each in a process of one thread.
     """
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(check_distinct)] = (0,)
+    seeds: Seeds = (0,)
     target_accuracy: Share = 0.8
     workers: Count = 2
 

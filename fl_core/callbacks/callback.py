@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..records.records import ClientRecord, RoundRecord, WallRecord
-from ..weights import Weights
+
+if TYPE_CHECKING:
+    from ..weights import Weights  # loads torch, which who only watches does not need
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One process trains in a folder at a time."""
+"""One process works in a folder at a time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from types import TracebackType
 from ...allocator.errors import CheckpointError
 
 LOCK_FILE = ".lock"
-_BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+_BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 class FolderBusyError(CheckpointError):
-    """Another process trains in the folder."""
+    """Another process works in the folder."""
 
 
 class RunLock:
-    """Held while a run's folder is written; the system frees it when the process ends, however.
+    """Held while a folder is written; the system frees it when the process ends, however.
 
     Args:
-        folder: The run's; it must exist.
+        folder: Of a run or a study; it must exist.
         on_wait: Called if another process holds it, which is then waited for, however long; where
             None it is an error.
 
@@ -36,7 +36,7 @@ class RunLock:
         ...     RunLock(Path(folder)).__enter__()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        fedhq.fl_core.records.lock.FolderBusyError: `one process trains in .../... a time` must...
+        fedhq.fl_core.records.lock.FolderBusyError: `one process works in .../... a time` must...
     """
 
     def __init__(self, folder: Path, on_wait: Callable[[], None] | None = None) -> None:
@@ -59,17 +59,6 @@ class RunLock:
             raise
         return self
 
-    def _lock(self, file: int) -> None:
-        if _flock(file, self._folder, waits=False):
-            return
-        if self._on_wait is None:
-            raise FolderBusyError(
-                f"`one process trains in {self._folder} at a time` must hold, but another does. "
-                "Wait for it, or take another folder."
-            )
-        self._on_wait()
-        _flock(file, self._folder, waits=True)
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -79,6 +68,17 @@ class RunLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _lock(self, file: int) -> None:
+        if _flock(file, self._folder, waits=False):
+            return
+        if self._on_wait is None:
+            raise FolderBusyError(
+                f"`one process works in {self._folder} at a time` must hold, but another does. "
+                "Wait for it, or take another folder."
+            )
+        self._on_wait()
+        _flock(file, self._folder, waits=True)
 
 
 def _flock(file: int, folder: Path, *, waits: bool) -> bool:

@@ -18,6 +18,12 @@ def _check_strategy(text: str) -> str:
     return text
 
 
+def _check_distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    if double := [v for v in dict.fromkeys(values) if values.count(v) > 1]:
+        raise ValueError(f"must name each once, but has {double[0]!r} twice")
+    return values
+
+
 def _check_menu(texts: tuple[str, ...]) -> tuple[str, ...]:
     parse_menu(texts)
     return texts
@@ -32,6 +38,8 @@ NotNegative = Annotated[Finite, Field(ge=0)]
 BelowOne = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[Whole, Field(ge=1)]
 Seed = Annotated[Whole, Field(ge=0)]
+Distinct = AfterValidator(_check_distinct)  # of a tuple
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
 Bits = Annotated[Whole, Field(ge=2, le=8)]
 StrategyText = Annotated[str, AfterValidator(_check_strategy)]
 Menu = Annotated[tuple[StrategyText, ...], Field(min_length=1), AfterValidator(_check_menu)]

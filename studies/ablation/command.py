@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..provenance import Provenance
     from .end_to_end import EndToEnd
     from .grid import Grid
     from .ledger import Ledger
     from .record import Cell
-    from .settings import AblationSettings
     from .summary import Summary
+    from .training import Federations
 
 _DESCRIPTION = """Measures solvers against each other: objective, bound, gap, time, memory, whether
 answers hold, and what they make of a short federation. Every cell (a solver, a problem, a time
 limit) is measured once in a process of one core: the same command resumes what was stopped, and
-measures only what a changed configuration or a new version of a library adds. Within one version
-of fedhq cells stand; a changed solver of your own needs another --out."""
+measures only what a changed configuration, another machine or a new version of a library adds.
+Within one version of fedhq cells stand, also where its code was changed: then name another --out.
+Federations are trained after the grid, whose report stands already by then."""
 _EPILOG = """a configuration in TOML (--print shows the default, with every key):
   [grid]
   solvers = ["exact", "highs", "cvxpy:*"]         # cvxpy:* are all of its backends installed
@@ -77,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print",
         dest="only_print",
         action="store_true",
-        help="print the whole configuration with all defaults, and end",
+        help="print the whole configuration with all defaults as TOML, and end",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=run, resumes=True)
@@ -90,26 +92,44 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If the configuration has faults, or something else stands in the folder.
         FedHQError: If the folder is in use or cannot be written, or a process cannot be started.
     """
-    from .settings import read_ablation, resolved_ablation
+    from .settings import ablation_toml, read_ablation, resolved_ablation
 
     workers = [] if options.workers is None else [f"grid.workers={options.workers}"]
     settings = read_ablation(options.config, [*options.overrides, *workers])
     if options.no_end_to_end:
         settings = replace(settings, end_to_end=None)
     if options.only_print:
-        print(resolved_ablation(settings), end="")
+        print(ablation_toml(settings), end="")
         return
     from ..document import check_plotly
     from .grid import Grid
     from .ledger import Ledger
+    from .training import Federations
 
-    check_plotly()  # says now, not after all is measured, that it lacks
+    # What lacks is said now, not after all is measured.
+    check_plotly()
+    _check_installed(settings.grid.solvers)
     grid = Grid.of(settings.grid)
+    wanted = settings.end_to_end
+    federations = None if wanted is None else Federations.of(wanted)
     with Ledger(options.out) as ledger:
         ledger.describe(resolved_ablation(settings))
         cells = _measure(grid, ledger, options.quiet)
-        federations = _train(settings, options.out, options.quiet)
-        _finish(ledger, cells, federations, options.given)
+        _print_tables(cells)
+        _write_tables(ledger, cells)
+        _write_report(ledger, cells, (), options.given)
+        if federations is not None:  # whatever becomes of them, the grid's report stands
+            trained = _train(federations, ledger, options.quiet)
+            _write_report(ledger, cells, trained, options.given)
+        _print_files(options.out)
+
+
+def _check_installed(solvers: Sequence[str]) -> None:
+    from .contestants import contestant
+
+    missing = [contestant(name, 1.0).missing for name in solvers]
+    if all(missing):
+        raise ValueError(f"grid.solvers: none is installed. {' '.join(missing)}".rstrip())
 
 
 def _measure(grid: Grid, ledger: Ledger, quiet: bool) -> tuple[Cell, ...]:
@@ -129,52 +149,65 @@ def _measure(grid: Grid, ledger: Ledger, quiet: bool) -> tuple[Cell, ...]:
         return grid.run(ledger, show)
 
 
-def _train(settings: AblationSettings, folder: Path, quiet: bool) -> tuple[EndToEnd, ...]:
-    """What some of the solvers make of a federation."""
-    if settings.end_to_end is None:
-        return ()
+def _train(federations: Federations, ledger: Ledger, quiet: bool) -> tuple[EndToEnd, ...]:
+    """What some of the solvers make of a federation; tells whose failed."""
     from ...fl_core.callbacks.meter import Meter
     from ..compare import Progress
-    from .contestants import contestant
-    from .end_to_end import run_end_to_end
 
-    limit = max(settings.grid.time_limits_seconds)
-    asked = [contestant(name, limit) for name in settings.end_to_end.solvers]
-    solvers = {one.name: one.solver for one in asked if one.solver is not None}
     with Meter(quiet) as meter:
 
         def show(progress: Progress) -> None:
             text = f"{progress.runs_done} of {progress.runs_total} federations"
             meter.show(text, progress.rounds_done, progress.rounds_total)
 
-        return run_end_to_end(settings.end_to_end, solvers, folder, show)
+        trained = federations.run(ledger, show)
+    for failed in (record for record in trained if record.message):
+        told = f"the federation of {failed.solver}, seed {failed.seed}, failed: {failed.message}"
+        print(f"fedhq: {told}", file=sys.stderr)
+    return trained
 
 
-def _finish(
+def _write_tables(ledger: Ledger, cells: Sequence[Cell]) -> None:
+    from .exports import write_csv, write_latex
+
+    write_csv(ledger.folder / "cells.csv", cells)
+    write_latex(ledger.folder / "table.tex", cells, _provenance_of(cells, ledger))
+
+
+def _write_report(
     ledger: Ledger, cells: Sequence[Cell], federations: Sequence[EndToEnd], command: str
 ) -> None:
-    """Prints the table, writes report, CSV and LaTeX."""
+    from .report import write_report
+
+    provenance = _provenance_of((*cells, *federations), ledger)
+    write_report(ledger.folder / "report.html", cells, federations, provenance, command)
+
+
+def _provenance_of(records: Sequence[Cell | EndToEnd], ledger: Ledger) -> Mapping[str, Provenance]:
+    used = {record.provenance for record in records}
+    return {key: here for key, here in ledger.provenance.items() if key in used}
+
+
+def _print_files(folder: Path) -> None:
     from rich.console import Console
 
-    from .exports import write_csv, write_latex
-    from .report import write_report
+    for name in ("report.html", "cells.csv", "table.tex"):
+        told = f"{Path(name).stem}: {folder / name}"
+        Console().print(told, soft_wrap=True, highlight=False)
+
+
+def _print_tables(cells: Sequence[Cell]) -> None:
+    """A table a time limit, one row a solver, over all families."""
+    from rich.console import Console
+
     from .summary import summarise
 
-    folder, console = ledger.folder, Console()
     summary = summarise(cells)
     for limit in summary.limits:
-        _print_table(console, summary, limit)
-    used = {cell.provenance for cell in cells}
-    provenance = {key: here for key, here in ledger.provenance.items() if key in used}
-    write_csv(folder / "cells.csv", cells)
-    write_latex(folder / "table.tex", cells, provenance)
-    write_report(folder / "report.html", cells, federations, provenance, command)
-    for name in ("report.html", "cells.csv", "table.tex"):
-        console.print(f"{Path(name).stem}: {folder / name}", soft_wrap=True, highlight=False)
+        _print_table(Console(), summary, limit)
 
 
 def _print_table(console: Console, summary: Summary, limit: float) -> None:
-    """One row a solver, over all families."""
     from rich.table import Table
 
     from .columns import COLUMNS

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 
-from ...allocator.errors import DataError
+from ...allocator.errors import CheckpointError, DataError
 from ...fl_core.records.lock import RunLock
 from ..provenance import Provenance
 from ..writing import write_at_once
@@ -68,7 +68,6 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         _check_folder(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.__enter__()
         try:
             self.provenance = _read_provenance(self.folder / PROVENANCE_FILE)
@@ -169,10 +168,15 @@ def _cell(path: Path, number: int, line: bytes) -> Cell:
 
 
 def _check_folder(folder: Path) -> None:
-    """Nothing is written where something else stands."""
-    if not folder.exists():
-        return
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    """Makes it, if nothing stands there; nothing is written where something else stands."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise CheckpointError(
+            f"`{folder} is a folder or can be made` must hold, but: {error.strerror}. Take another "
+            "one with --out."
+        ) from error
     if names and not {SETTINGS_FILE, CELLS_FILE, PROVENANCE_FILE} & set(names):
         raise ValueError(
             f"{folder}: must be a folder of an ablation or empty, but holds {', '.join(names[:3])}"

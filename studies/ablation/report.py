@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from .federations import federation_table, federation_verdict
 from .judged import Criterion, Judged
 from .kinds import Kind
 from .marks import marks_of
+from .origin import origin_text
 from .profiles import Race
 from .record import CELLS_FILE, Cell
 from .summary import Row, Summary, summarise
@@ -71,7 +71,9 @@ class _Page:
     def render(self) -> str:
         """The whole page as HTML."""
         limits = "".join(map(self._limit, self._summary.limits))
-        main = f"{limits}{self._wrong()}{self._federations()}{self._origin()}"
+        told = origin_text(self._summary, self._end_to_end, self._provenance, self._command)
+        origin = _section("origin", "Where these figures come from", told)
+        main = f"{limits}{self._wrong()}{self._federations()}{origin}"
         return self._document.render(self._lead(), main, "", words.STYLE)
 
     def _lead(self) -> str:
@@ -94,13 +96,18 @@ class _Page:
         )
 
     def _limit(self, limit: float) -> str:
-        from . import curves, figures  # only now: they need plotly
-
         summary = self._summary
         place = f"limit-{summary.limits.index(limit)}"
+        verdicts, results = _list(verdict(summary, limit)), self._table(summary.of(limit))
+        drawn = f"{self._times(limit, place)}{self._worth(limit, place)}{self._costs(limit, place)}"
+        return _section(place, f"Within {seconds_text(limit)}", f"{verdicts}{results}{drawn}")
+
+    def _times(self, limit: float, place: str) -> str:
+        """The figures of who is fast, and how that grows."""
+        from . import curves  # only now: it needs plotly
+
+        summary = self._summary
         parts = [
-            _list(verdict(summary, limit)),
-            self._table(summary.of(limit)),
             self._choices(
                 "Performance profile",
                 f"{words.READ_PROFILE}{self._left_out(limit)}",
@@ -119,6 +126,15 @@ class _Page:
                 curves.scaling_figures(summary, limit),
                 f"{place}-family",
             ),
+        ]
+        return "".join(parts)
+
+    def _worth(self, limit: float, place: str) -> str:
+        """The figures of what answers are worth."""
+        from . import figures
+
+        summary = self._summary
+        parts = [
             self._choices(
                 "What an answer is worth",
                 words.READ_QUALITY,
@@ -131,18 +147,20 @@ class _Page:
                 figures.agreement_figures(summary, limit),
                 f"{place}-agreement",
             ),
-            self._document.figure(
-                "Where the time goes", words.READ_PHASES, [figures.phases_figure(summary, limit)]
-            ),
         ]
-        memory = curves.memory_figures(summary, limit)
-        if memory:
-            parts.append(
-                self._choices(
-                    "Memory against clients", words.READ_MEMORY, memory, f"{place}-family"
-                )
-            )
-        return _section(place, f"Within {seconds_text(limit)}", "".join(parts))
+        return "".join(parts)
+
+    def _costs(self, limit: float, place: str) -> str:
+        """The figures of where time and memory go."""
+        from . import curves, figures
+
+        phases = [figures.phases_figure(self._summary, limit)]
+        drawn = self._document.figure("Where the time goes", words.READ_PHASES, phases)
+        memory = curves.memory_figures(self._summary, limit)
+        if not memory:
+            return drawn
+        title, linked = "Memory against clients", f"{place}-family"
+        return drawn + self._choices(title, words.READ_MEMORY, memory, linked)
 
     def _left_out(self, limit: float) -> str:
         count = Race.of(self._summary.cells(limit), Criterion.NEAR).left_out
@@ -203,7 +221,10 @@ class _Page:
         heads, rows = federation_table(self._end_to_end)
         lines = [[html.escape(text) for text in row] for row in rows]
         seeds = sorted({record.seed for record in self._end_to_end})
-        note = f"Means over the seeds {', '.join(map(str, seeds))}, with their range. {words.ALIKE}"
+        note = (
+            f"Means over the seeds {', '.join(map(str, seeds))}, with their range; behind the best "
+            f"in deployed accuracy, seed by seed. {words.ALIKE}"
+        )
         failed = {f"{r.solver}: {r.message}": None for r in self._end_to_end if r.message}
         note += "".join(f"<br>Failed: {html.escape(says)}" for says in failed)
         parts = [table("Federations", heads, lines, note, "wide")]
@@ -216,40 +237,6 @@ class _Page:
             f"<p class=plain>{words.FEDERATIONS}</p>{_list(federation_verdict(self._end_to_end))}"
         )
         return _section("federations", "End to end", told + "".join(parts))
-
-    def _origin(self) -> str:
-        """Where the figures come from: command, files, versions, commit, machine."""
-        rows = [
-            (
-                html.escape(key),
-                html.escape(f"{p.fedhq} {p.commit}".strip()),
-                html.escape(p.python),
-                html.escape(f"{p.system}, {p.cores} cores"),
-                html.escape(", ".join(f"{n} {v}" for n, v in sorted(p.versions.items()))),
-                html.escape(p.started),
-            )
-            for key, p in self._provenance.items()
-        ]
-        versions = {(row.solver, row.version) for row in self._summary.rows}
-        solvers = {j.cell.solver: j.cell.settings for j in self._summary.judged}
-        settings = [
-            (
-                html.escape(solver),
-                html.escape(", ".join(sorted(v for s, v in versions if s == solver))),
-                f"<code>{html.escape(solvers[solver])}</code>",
-            )
-            for solver in self._summary.solvers
-        ]
-        heads = ("run", "fedhq", "Python", "machine", "packages", "started (UTC)")
-        return _section(
-            "origin",
-            "Where these figures come from",
-            f"<p class=plain>{words.ORIGIN.format(file=CELLS_FILE)}</p>"
-            f"<pre><code>{html.escape(self._command)}</code></pre>"
-            f"{table('Solvers', ('solver', 'version', 'settings'), settings, kind='text')}"
-            f"{table('Runs', heads, rows, kind='text')}"
-            f"<p class=plain>Written by fedhq {html.escape(metadata.version('fedhq'))}.</p>",
-        )
 
 
 def _section(place: str, title: str, body: str) -> str:

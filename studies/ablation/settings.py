@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from ...fl_core.settings.fields import KNOWN_KEYS_ONLY, Count, Positive, Seed
+from ...fl_core.settings.fields import KNOWN_KEYS_ONLY, Count, Distinct, Positive, Seed
 from ..faults import validate
 from ..tables import read_table
+from ..toml_text import toml_text
 from .contestants import EVERY_BACKEND, check_name, with_backends
 from .end_to_end import EndToEndSettings
 from .problems import check_family, check_place
@@ -27,17 +28,10 @@ def _check_solver(name: str) -> str:
     return name if name == EVERY_BACKEND else check_name(name)
 
 
-def _check_distinct(values: tuple[object, ...]) -> tuple[object, ...]:
-    if double := [v for v in dict.fromkeys(values) if values.count(v) > 1]:
-        raise ValueError(f"must name each once, but has {double[0]!r} twice")
-    return values
-
-
-_Distinct = AfterValidator(_check_distinct)
 _Some = Field(min_length=1)
-_Families = Annotated[tuple[Annotated[str, AfterValidator(check_family)], ...], _Distinct]
-_Places = Annotated[tuple[Annotated[str, AfterValidator(check_place)], ...], _Distinct]
-_Solvers = Annotated[tuple[Annotated[str, AfterValidator(_check_solver)], ...], _Some, _Distinct]
+_Families = Annotated[tuple[Annotated[str, AfterValidator(check_family)], ...], Distinct]
+_Places = Annotated[tuple[Annotated[str, AfterValidator(check_place)], ...], Distinct]
+_Solvers = Annotated[tuple[Annotated[str, AfterValidator(_check_solver)], ...], _Some, Distinct]
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS_ONLY)
@@ -63,9 +57,9 @@ class GridSettings:
     solvers: _Solvers
     families: _Families = ()
     recorded: _Places = ()
-    sizes: Annotated[tuple[Count, ...], _Distinct] = (10, 100)
-    seeds: Annotated[tuple[Seed, ...], _Distinct] = (0, 1, 2)
-    time_limits_seconds: Annotated[tuple[Positive, ...], _Some, _Distinct] = (2.0,)
+    sizes: Annotated[tuple[Count, ...], Distinct] = (10, 100)
+    seeds: Annotated[tuple[Seed, ...], Distinct] = (0, 1, 2)
+    time_limits_seconds: Annotated[tuple[Positive, ...], _Some, Distinct] = (2.0,)
     workers: Count = 2
 
     def __post_init__(self) -> None:
@@ -83,17 +77,10 @@ class AblationSettings:
     Args:
         grid: Solvers against problems.
         end_to_end: What some of the solvers make of a short federation; nothing where None.
-
-    Raises:
-        ValueError: If a federation is to be decided by a solver that there is none of.
     """
 
     grid: GridSettings
     end_to_end: EndToEndSettings | None = None
-
-    def __post_init__(self) -> None:
-        for name in () if self.end_to_end is None else self.end_to_end.solvers:
-            check_name(name)
 
 
 def read_ablation(place: str, overrides: Sequence[str] = ()) -> AblationSettings:
@@ -131,3 +118,14 @@ def parse_ablation(table: Mapping[str, Any]) -> AblationSettings:
 def resolved_ablation(settings: AblationSettings) -> str:
     """The whole configuration with all defaults, as JSON."""
     return json.dumps(asdict(settings), indent=2, allow_nan=False) + "\n"
+
+
+def ablation_toml(settings: AblationSettings) -> str:
+    """The same as TOML, for people: `read_ablation` reads it from a file.
+
+    Example:
+        >>> table = {"grid": {"solvers": ["sweep"], "families": ["ties"], "sizes": [5]}}
+        >>> print(ablation_toml(parse_ablation(table)).splitlines()[0])
+        grid.solvers = ["sweep"]
+    """
+    return toml_text(asdict(settings))

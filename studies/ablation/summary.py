@@ -175,11 +175,8 @@ def summarise(cells: Sequence[Cell]) -> Summary:
         raise ValueError("`cells` must hold a measurement, but is empty. Measure at least one.")
     tried = [cell for cell in cells if cell.outcome != "missing"]
     if not tried:
-        names = sorted({cell.solver for cell in cells})
-        raise ValueError(
-            f"none of the solvers {', '.join(names)} is installed. Install one: "
-            "pip install 'fedhq[solvers]'."
-        )
+        told = sorted({cell.message for cell in cells})
+        raise ValueError(f"no solver that was measured is installed. {' '.join(told)}")
     kinds = {cell.solver: Kind.of(cell.settings) for cell in tried}
     judged, order = judge(cells), list(Kind)
     solvers = tuple(sorted(kinds, key=lambda solver: (order.index(kinds[solver]), solver)))

@@ -61,8 +61,8 @@ def _who_is_fast(summary: Summary, limit: float) -> str:
     if not solved:
         return ""
     ranked = sorted(wins.items(), key=lambda item: -item[1])
-    told = [f"{solver} on {count}" for solver, count in ranked if count][:_LISTED]
-    return f"The fastest to come near, of {solved} problems: {', '.join(told)}."
+    told = [f"{solver} on {count}" for solver, count in ranked if count]
+    return f"The fastest to come near, of {solved} problems: {_some(told)}."
 
 
 def _who_is_best_where(summary: Summary, limit: float) -> str:
@@ -139,10 +139,15 @@ def _who_was_wrong(summary: Summary, limit: float) -> str:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    names = [row.solver for row in rows]
-    if len(names) > _LISTED:
-        return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED} others"
-    return _list(names)
+    return _some([row.solver for row in rows])
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many others there are."""
+    left = len(names) - _LISTED
+    if left <= 0:
+        return _list(names)
+    return f"{', '.join(names[:_LISTED])} and {left} {'other' if left == 1 else 'others'}"
 
 
 def _list(names: Sequence[str]) -> str:

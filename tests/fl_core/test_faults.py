@@ -370,9 +370,9 @@ def test_a_damaged_or_newer_checkpoint_is_refused_and_nothing_of_the_run_is_touc
 def test_two_processes_in_one_folder_do_not_mix(tmp_path, calm) -> None:
     early = runs.make(tmp_path)
     with RunLock(tmp_path):
-        with pytest.raises(CheckpointError, match="one process trains"):
+        with pytest.raises(CheckpointError, match="one process works"):
             runs.make(tmp_path)
-        with pytest.raises(CheckpointError, match="one process trains"):
+        with pytest.raises(CheckpointError, match="one process works"):
             early.run()
     with pytest.raises(KeyboardInterrupt):
         runs.make(tmp_path, callbacks=[Stop(2)]).run()

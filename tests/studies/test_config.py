@@ -207,7 +207,9 @@ def test_names_may_have_letters_digits_blanks_and_some_signs() -> None:
 
 def test_the_seeds_of_a_comparison_differ_and_stand_in_one_place() -> None:
     arm = {"name": "a"}
-    with pytest.raises(ValueError, match=r"compare.seeds = \[0, 0\]: seeds must differ"):
+    with pytest.raises(
+        ValueError, match=r"compare.seeds = \[0, 0\]: must name each once, but has 0 twice"
+    ):
         parse_compare({"fleet": FLEET, "compare": {"seeds": [0, 0]}, "arms": [arm]})
     for table in ({"seed": 7, "arms": [arm]}, {"arms": [arm | {"seed": 7}]}):
         with pytest.raises(ValueError, match=r"seed = 7 .*`compare.seeds`"):

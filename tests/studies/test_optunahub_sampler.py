@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+import time
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,14 @@ import optuna
 import optunahub
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.testing.pytest_samplers import (
     BasicSamplerTestCase,
     MultiObjectiveSamplerTestCase,
     RelativeSamplerTestCase,
 )
+from optuna.trial import TrialState
 
 from fedhq.allocator import AllocationProblem, Dual, Exact, pareto_frontier, solve
 from fedhq.allocator.instances import FAMILIES
@@ -175,6 +179,82 @@ def test_enqueued_trials_keep_their_parameters_and_take_no_seed_away():
     study.optimize(one_value, n_trials=7)
     assert [study.trials[k].params for k in (0, 3)] == own
     assert placed(study) == EACH_ONCE
+
+
+def lose(study, trial):
+    """What Optuna does to a trial whose worker gave no sign of life."""
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        retry = optuna.storages.RetryHeartbeatStaleTrialCallback()
+    retry(study, study._storage.get_trial(trial._trial_id))
+
+
+def finished(study):
+    """By seed, the parameters of the trials that ended well."""
+    done = [t for t in study.trials if t.state is TrialState.COMPLETE]
+    return {k: [t.params for t in done if t.system_attrs.get(SEED_KEY) == k] for k in range(6)}
+
+
+def test_a_trial_whose_worker_died_after_suggesting_is_repeated_and_swallows_no_seed():
+    study = optuna.create_study(sampler=SolverSeededSampler(SEEDS, RandomSampler(seed=0)))
+    study.optimize(one_value, n_trials=2)
+    first = study.ask()
+    assert first.suggest_float("x", -10, 10) == SEEDS[2]["x"]  # and dies before it asks for y
+    lose(study, first)
+    study.optimize(one_value, n_trials=9)
+    assert finished(study) == EACH_ONCE
+    assert [t.params for t in study.trials if t.number in (2, 3)] == [{"x": 3.0}, SEEDS[2]]
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_a_trial_whose_worker_died_before_suggesting_is_repeated_with_its_seed(seed, deaths):
+    study = optuna.create_study(sampler=SolverSeededSampler(SEEDS, RandomSampler(seed=0)))
+    study.optimize(one_value, n_trials=seed)
+    lost = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
+    study.optimize(one_value, n_trials=8 - seed)  # others go on, until no seed is left
+    assert finished(study) == EACH_ONCE | {seed: []}
+    for _ in range(deaths - 1):
+        lose(study, lost)
+        lost = study._storage.get_trial(study._pop_waiting_trial_id())
+    lose(study, lost)
+    study.optimize(one_value, n_trials=2)
+    assert finished(study) == EACH_ONCE
+    assert SEED_KEY not in study.trials[-1].system_attrs
+
+
+def test_an_enqueued_trial_whose_worker_died_takes_no_seed_when_it_is_repeated():
+    study = optuna.create_study(sampler=SolverSeededSampler(SEEDS, RandomSampler(seed=0)))
+    study.enqueue_trial({"x": -7.0, "y": 7})
+    lose(study, study.ask())
+    study.optimize(one_value, n_trials=8)
+    assert finished(study) == EACH_ONCE
+    assert study.trials[1].params == {"x": -7.0, "y": 7}
+
+
+@pytest.mark.slow
+def test_optuna_itself_repeats_what_gave_no_sign_of_life(tmp_path):
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{tmp_path / 'study.db'}",
+            heartbeat_interval=1,
+            grace_period=1,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+    study = optuna.create_study(
+        storage=storage, sampler=SolverSeededSampler(SEEDS, RandomSampler(seed=0))
+    )
+    with pytest.warns(UserWarning, match="supposed to be used with Study.optimize"):
+        suggested = study.ask()
+    silent = storage.create_new_trial(study._study_id)
+    suggested.suggest_float("x", -10, 10)
+    for trial_id in (suggested._trial_id, silent):
+        storage.record_heartbeat(trial_id)
+    time.sleep(2.1)
+    study.optimize(one_value, n_trials=8)
+    assert [t.number for t in study.trials if t.state is TrialState.FAIL] == [0, 1]
+    assert finished(study) == EACH_ONCE
+    storage.engine.dispose()
 
 
 def test_a_pruner_that_shows_the_sampler_a_part_of_the_study_changes_nothing():

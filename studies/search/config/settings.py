@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as settings
 
-from ....fl_core.settings.fields import KNOWN_KEYS_ONLY, Count, Positive, Seed, Share, Whole
-from ...config import AllocationSettings, RunConfig, check_distinct, parse_run, run_text
+from ....fl_core.settings.fields import KNOWN_KEYS_ONLY, Count, Positive, Seed, Seeds, Share, Whole
+from ...config import AllocationSettings, RunConfig, parse_run, run_text
 from ...faults import faults_of, faulty, validate
 from ...tables import read_table
 from .checks import check_readers, check_space, known_to_model, resolved_range
@@ -69,7 +69,7 @@ class SearchSettings:
     screen_trials: Annotated[Whole, Field(ge=0)] = 0
     objectives: Annotated[tuple[Measure, ...], Field(min_length=1)] = (ROUND, LOSS)
     tradeoff: Positive | None = None
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(check_distinct)] = (0,)
+    seeds: Seeds = (0,)
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     seed: Seed = 0
     workers: Count = 2

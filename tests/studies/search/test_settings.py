@@ -90,7 +90,7 @@ def test_all_faults_stand_in_one_message_each_with_its_key() -> None:
     told = faults(table)
     for part in (
         "search.objectives.0 = 'speed'",
-        "search.seeds = [1, 1]: seeds must differ",
+        "search.seeds = [1, 1]: must name each once, but has 1 twice",
         "search.worker = 3: unknown key. Did you mean `workers`?",
         "search.limits = 'money': input should be 'round_seconds'",
         "training.learning_rat = 0.1: unknown key. Did you mean `learning_rate`?",

@@ -23,16 +23,20 @@ Seeds = Sequence[Mapping[str, Any]]
 SEED_KEY = "solver_seeded:seed"
 """A seeded trial's system attribute: the place of its seed."""
 
-_ENQUEUED = "fixed_params"  # Optuna's own system attribute of `Study.enqueue_trial`
+# Optuna's own system attributes; both are there from the moment in which a trial is created.
+_ENQUEUED = "fixed_params"  # of `Study.enqueue_trial`
+_REPEATED = "failed_trial"  # of `RetryHeartbeatStaleTrialCallback`: the number of the first try
 
 
 class SolverSeededSampler(BaseSampler):
     """Tries given parameter sets first, one a trial, and goes on with another sampler.
 
-    Which seed a trial gets follows from its number alone, which the storage gives out once. So any
-    number of processes, each with a sampler of the same seeds, try every seed exactly once, and a
-    study that is resumed goes on where it was. Trials that somebody enqueued keep their parameters
-    and take no seed away. A seed need not name every parameter: the inner sampler finds the others.
+    Which seed a trial gets follows from its number, which the storage gives out once. So any number
+    of processes, each with a sampler of the same seeds, give every seed to one trial, and a study
+    that is resumed goes on where it was. Trials that somebody enqueued keep their parameters and
+    take no seed away. Nor does a trial that Optuna's `RetryHeartbeatStaleTrialCallback` repeats: it
+    gets the seed of the one that it repeats. Without that callback the seed of a trial whose worker
+    dies is lost. A seed need not name every parameter: the inner sampler finds the others.
 
     A number that a parameter's range or grid does not hold moves to the nearest that it does. A
     categorical value that is not on offer is left to the inner sampler, with a warning.
@@ -42,8 +46,8 @@ class SolverSeededSampler(BaseSampler):
             when the first trial starts, and must return the same in every process.
         sampler: Who samples all else; `TPESampler()` where None. It learns from the seeded trials,
             too, and from their constraints.
-        after: How many trials of the study, enqueued ones aside, come before the first seed: 0 for
-            a new study, what `len(study.trials)` was for one that was begun without seeds.
+        after: How many trials of the study, enqueued and repeated ones aside, come before the first
+            seed: 0 for a new study, all of them for one that was begun without seeds.
 
     Raises:
         ValueError: If `after` is negative or a seed is no mapping of names to values.
@@ -87,8 +91,9 @@ class SolverSeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Gives the trial its seed, if one is left for it."""
-        if trial.number < self._spent.get(study.study_name, math.inf):
-            self._give(study, trial)
+        first = trial.system_attrs.get(_REPEATED, trial.number)
+        if first < self._spent.get(study.study_name, math.inf):
+            self._give(study, trial, first)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -141,28 +146,26 @@ class SolverSeededSampler(BaseSampler):
     def _seed(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
         return self._running.get((study.study_name, trial.number), {})
 
-    def _give(self, study: Study, trial: FrozenTrial) -> None:
-        turn = self._turn(study, trial)
+    def _give(self, study: Study, trial: FrozenTrial, first: int) -> None:
+        turn = None if _ENQUEUED in trial.system_attrs else self._turn(study, first)
         if turn is None or turn < 0:
             return
         if turn >= len(self.seeds):
-            self._spent[study.study_name] = trial.number
+            self._spent[study.study_name] = first
             return
         self._running[study.study_name, trial.number] = self.seeds[turn]
         study._storage.set_trial_system_attr(trial._trial_id, SEED_KEY, turn)
 
-    def _turn(self, study: Study, trial: FrozenTrial) -> int | None:
-        """How many trials of ours came before; None for one that was enqueued.
+    def _turn(self, study: Study, number: int) -> int:
+        """How many trials that take a turn came before a number.
 
-        A trial's number and whether it was enqueued are settled when it is created, after all of
-        lower number. So all processes count alike.
+        A trial's number, and whether it was enqueued or repeats another, are settled when it is
+        created, after all of lower number. So all processes count alike.
         """
-        if _ENQUEUED in trial.system_attrs:
-            return None
         # Not `study.get_trials`: under some pruners this is a part of the study.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        ours = sum(t.number < trial.number and _ENQUEUED not in t.system_attrs for t in trials)
-        return ours - self._after
+        mine = (t for t in trials if not {_ENQUEUED, _REPEATED} & t.system_attrs.keys())
+        return sum(t.number < number for t in mine) - self._after
 
 
 def nearest(name: str, wanted: Any, distribution: BaseDistribution) -> float:
