@@ -26,6 +26,8 @@ TRIALS_FOLDER = "trials"
 SHORTFALL = "target_shortfall"
 """A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 
+_NOTHING = "diverged: the model of the last round gets nothing right."  # its activations overflow
+
 
 def tell_of_wait(folder: Path) -> None:
     """Says on standard error that a run is waited for."""
@@ -70,7 +72,8 @@ class Trained:
             measures = measures_of_diverged(read_rounds(folder), plan.measures, target)
             told = f"diverged: {error}"
         else:
-            measures, told = measures_of(read_rounds(folder), target), ""
+            measures = measures_of(read_rounds(folder), target)
+            told = "" if measures[LOSS] < 1.0 else _NOTHING
         if ENERGY not in plan.offer.usage:
             measures.pop(ENERGY, None)
         found = measured(plan, measures, _first_choice(folder, plan))
