@@ -13,6 +13,10 @@ class SolverError(FedHQError):
     """A solver found no allocation in its limits, or is at fault: raise the limit or change it."""
 
 
+class DivergedError(FedHQError):
+    """Training came to numbers that are not finite: lower the learning rate that is named."""
+
+
 class WireError(FedHQError):
     """A payload cannot be sent or is damaged or foreign: drop it and count the client as failed."""
 

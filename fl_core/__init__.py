@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..allocator.device import DeviceProfile
-    from ..allocator.errors import CheckpointError, FedHQError
+    from ..allocator.errors import CheckpointError, DivergedError, FedHQError
     from .callbacks import Callback, RunInfo, ShowProgress
     from .data.clients import Clients, ListedClients, PartitionedClients
     from .data.convert import as_clients, as_dataset
@@ -71,6 +71,7 @@ __all__ = [
     "Dataset",
     "DeviceClass",
     "DeviceProfile",
+    "DivergedError",
     "FedHQError",
     "Federation",
     "FederationSettings",
@@ -104,7 +105,7 @@ __all__ = [
 
 _NAMES = {
     "..allocator.device": ("DeviceProfile",),
-    "..allocator.errors": ("CheckpointError", "FedHQError"),
+    "..allocator.errors": ("CheckpointError", "DivergedError", "FedHQError"),
     ".callbacks": ("Callback", "RunInfo", "ShowProgress"),
     ".data.clients": ("Clients", "ListedClients", "PartitionedClients"),
     ".data.convert": ("as_clients", "as_dataset"),

@@ -130,6 +130,7 @@ class Trainer:
 
         Raises:
             InfeasibleError: If the planner's limits cannot be kept.
+            DivergedError: If training comes to numbers that are not finite.
             FedHQError: If training fails everywhere, workers cannot start, or nobody is online.
             CheckpointError: If another process trains in the folder, or the disk is full.
         """

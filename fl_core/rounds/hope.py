@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...allocator.errors import FedHQError
+from ...allocator.errors import DivergedError, FedHQError
 from .round import RoundResult
 
 _BARREN_ROUNDS = 3
@@ -39,7 +39,8 @@ class Hope:
             rate: Its learning rate, for the message.
 
         Raises:
-            FedHQError: If the run is hopeless.
+            FedHQError: If the run is hopeless; a `DivergedError` if what most of those who failed
+                came to in this round was not finite.
         """
         failed = [c for c in result.clients if c.status == "failed"]
         if result.usable or any(c.uplink_bytes for c in result.clients):
@@ -50,7 +51,8 @@ class Hope:
             skipped = sum(c.status == "skipped" for c in result.clients)
             enough = min(_FAILED_CLIENTS, (self._num_clients - skipped) / 2)
             if self._barren_rounds >= _BARREN_ROUNDS and len(self._failed) >= enough:
-                raise FedHQError(
+                kind = DivergedError if 2 * result.diverged > len(failed) else FedHQError
+                raise kind(
                     f"no client gave a usable update in {self._barren_rounds} rounds, the last of "
                     f"them round {number}; the first reason in it: {failed[0].reason} Lower "
                     f"`learning_rate` ({rate:.4g} in this round) if training diverged."

@@ -39,6 +39,7 @@ class RoundResult:
         planned_loss: Loss that the allocation predicts.
         bottleneck: Client with which the round closed; None where it was the deadline.
         usable: Updates that the server could use, whether the weights moved or not.
+        diverged: Updates that could not be sent, as they were not finite.
         wall: Seconds of this machine: planning, training, server.
         client_wall_seconds: `(cohort,)` seconds of this machine for each client's training.
     """
@@ -49,6 +50,7 @@ class RoundResult:
     planned_loss: float
     bottleneck: int | None
     usable: int
+    diverged: int
     wall: tuple[float, float, float]
     client_wall_seconds: tuple[float, ...]
 
@@ -126,6 +128,7 @@ class RoundRunner:
             planned_loss=allocation.loss,
             bottleneck=bottleneck(timeline),
             usable=delivery.usable,
+            diverged=sum(visit.diverged for visit in visits),
             wall=(float(planning), float(training) - sending, float(serving) + sending),
             client_wall_seconds=tuple(visit.wall_seconds for visit in visits),
         )
@@ -228,6 +231,7 @@ class RoundRunner:
             )
         except WireError as error:
             visit.end("failed", str(error))
+            visit.diverged = True
             return
         visit.uplink_bytes = len(payload)
         visit.payloads = list(self._channel(number, visit.client, payload))

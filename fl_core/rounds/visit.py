@@ -32,6 +32,7 @@ class Visit:
     fate: Fate | None
     status: str = "skipped"
     reason: str | None = None
+    diverged: bool = False
     train_loss: float | None = None
     wall_seconds: float = 0.0
     share: float = 0.0

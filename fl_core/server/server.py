@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...allocator.errors import CheckpointError, FedHQError
+from ...allocator.errors import CheckpointError, DivergedError
 from ..settings import ServerSettings
 from ..weights import Weights
 from ..wire.codec import Update
@@ -101,7 +101,7 @@ class Server:
 
         Raises:
             ValueError: If the round lies before an earlier call's.
-            FedHQError: If the weights would not stay finite: the server is as it was before.
+            DivergedError: If the weights would not stay finite: the server is as it was before.
         """
         if round_number < self._round_number:
             raise ValueError(
@@ -227,7 +227,7 @@ class Server:
             weights, moments = optimizer.step(self._settings, self._weights, change, self._moments)
         for name, values in _named(weights, moments).items():
             if not np.isfinite(values).all():
-                raise FedHQError(
+                raise DivergedError(
                     f"`all of {name} are finite` must hold after round {round_number}, but they "
                     "are not: the change is dropped. Lower `server.learning_rate` "
                     f"({self._settings.learning_rate:g}), or set `server.norm_bound`."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...allocator.errors import FedHQError
+from ...allocator.errors import DivergedError
 from ..seeds import Purpose, generator
 from ..weights import Weights
 from .codec import decode_update, encode_update
@@ -42,7 +42,7 @@ def broadcast(weights: Weights, wire_bits: int, round_number: int, seed: int) ->
         seed: Root of the federation's randomness.
 
     Raises:
-        FedHQError: If a weight is NaN or infinite.
+        DivergedError: If a weight is NaN or infinite.
 
     Example:
         >>> sent = broadcast({"w": np.array([7, -7, 1], np.float32)}, 4, round_number=1, seed=0)
@@ -51,7 +51,7 @@ def broadcast(weights: Weights, wire_bits: int, round_number: int, seed: int) ->
     """
     wrong = sorted(name for name, values in weights.items() if not np.isfinite(values).all())
     if wrong:
-        raise FedHQError(
+        raise DivergedError(
             f"`all weights are finite` must hold for the model of round {round_number}, but those "
             f"of {wrong[0]!r} are not. Lower `learning_rate`: training diverged."
         )

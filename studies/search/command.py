@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import warnings
@@ -62,18 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", help="TOML file, or `demo` for the one that ships")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/search"),
-        help="folder of the search (default: %(default)s)",
-    )
-    parser.add_argument("--name", help="of the study in its storage (default: the folder's)")
-    parser.add_argument(
-        "--storage",
-        metavar="PLACE",
-        help="where the study is (default: where --out says; else $FEDHQ_STORAGE; else a journal)",
-    )
+    _add_places(parser)
     parser.add_argument(
         "--workers", type=int, help="trials at a time, here (default: search.workers)"
     )
@@ -81,28 +69,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trials", type=int, help="how many the study shall have (default: search.trials)"
     )
     parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help="change a key of the configuration, for instance search.seeds=[0,1,2]; repeatable",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--lease",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
+        "--lease", type=float, default=60.0, metavar="SECONDS",
         help="how long a worker may give no sign of life (default: %(default)g)",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--print",
-        dest="only_print",
-        action="store_true",
-        help="print the whole configuration with all defaults, and end",
-    )
+        "--print", dest="only_print", action="store_true",
+        help="print the whole configuration with all defaults as TOML, and end",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=run, resumes=True)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Options of where the search and its study are."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/search"),
+        help="folder of the search (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the study in its storage (default: the folder's)")
+    parser.add_argument(
+        "--storage", metavar="PLACE",
+        help="where the study is (default: where --out says; else $FEDHQ_STORAGE; else a journal)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
@@ -112,54 +104,61 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If the configuration or an option has faults.
         FedHQError: If the study is another, its storage is not there, or workers cannot go on.
     """
+    from ..toml_text import toml_text
     from .config.settings import resolved_search
 
     config = _config(options)
     if options.only_print:
-        print(json.dumps(resolved_search(config), indent=2))
+        print(toml_text(resolved_search(config)), end="")
         return
+    _check(options, config)
+    view = _search(options, config)
+    _print_front(view)
+    place = shlex.quote(str(options.out))
+    print(f"report: {options.out / 'report.html'}")
+    print(f"dashboard: fedhq study dashboard {place}")
+
+
+def _check(options: argparse.Namespace, config: SearchConfig) -> None:
+    """Refuses what cannot be done, before anything is made."""
     from ..document import check_plotly
+    from .storage.study_file import settle
+    from .workers.pool import check_workers
 
     check_plotly()  # says now, not after all is searched, that it lacks
     if not 0 < options.lease < float("inf"):
         raise ValueError(f"--lease {options.lease:g}: must be above 0 and finite.")
+    check_workers(settle(options.out, options.storage, options.name)[0], config.search.workers)
+
+
+def _search(options: argparse.Namespace, config: SearchConfig) -> StudyView:
+    """Makes or opens the study, evaluates its trials and writes the report; returns its records."""
     import optuna
 
     from ...fl_core.callbacks.meter import Meter
     from ...fl_core.runtime import set_up_process
     from .report.view import StudyView
     from .run import open_search, run_search
-    from .storage.places import close_storage
-    from .storage.study_file import settle
-    from .workers.pool import check_workers
+    from .storage.places import close_storage, without_secrets
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_workers(settle(options.out, options.storage, options.name)[0], config.search.workers)
     set_up_process()
+    place, folder = options.storage, options.out
+    command = without_secrets(options.given, [place])
     with Meter(options.quiet, unit="trials") as meter:
 
         def show(progress: Progress) -> None:
             meter.show(_told(progress, config), progress.done, progress.total)
 
-        command = _without_secrets(options.given, options.storage)
-        study = open_search(config, options.out, options.storage, options.name, command)
+        study = open_search(config, folder, place, options.name, command)
         try:
             run_search(
-                config,
-                study,
-                options.out,
-                place=options.storage,
-                lease_seconds=options.lease,
-                on_progress=show,
+                config, study, folder, place=place, lease_seconds=options.lease, on_progress=show
             )
-            _write_report(study, options.out)
-            view = StudyView.of(study)
+            _write_report(study, folder)
+            return StudyView.of(study)
         finally:
             close_storage(study._storage)
-    _print_front(view)
-    place = shlex.quote(str(options.out))
-    print(f"report: {options.out / 'report.html'}")
-    print(f"dashboard: fedhq study dashboard {place}")
 
 
 def _config(options: argparse.Namespace) -> SearchConfig:
@@ -184,16 +183,6 @@ def _told(progress: Progress, config: SearchConfig) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     return ", ".join(parts) or "nothing feasible yet"
-
-
-def _without_secrets(command: str, place: str | None) -> str:
-    """A command as it may be recorded."""
-    from .storage.places import address_of
-
-    if place is None:
-        return command
-    words = [word.replace(place, address_of(place)) for word in shlex.split(command)]
-    return shlex.join(words)
 
 
 def _write_report(study: optuna.Study, folder: Path) -> None:

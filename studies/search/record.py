@@ -19,7 +19,7 @@ SOURCE_KEY = "source"
 RETRY_KEY = "retry_of"
 """A trial's user attribute: the number of the dead trial that it repeats."""
 REASON_KEY = "reason"
-"""A failed trial's user attribute: why it failed."""
+"""User attribute of a trial that failed, has no allocation or diverged: why."""
 SOURCES = ("sampler", "frontier", "uniform", "screen")
 FORMAT = 1
 

@@ -53,15 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes the page, or prints a trial."""
+    from ..writing import check_file
     from .report.parts import place_text
     from .report.preferences import read_preference
     from .report.report import report_studies
     from .storage.opening import read_search
-    from .storage.places import address_of, close_storage
+    from .storage.places import address_of, close_storage, without_secrets
 
     preferences = tuple(map(read_preference, options.prefer))
-    if options.config is not None and options.trial is None:
-        raise ValueError("--config is a trial's. Name one with --trial.")
+    _check_pairs(options)
     asked = _asked(options.places, options.names)
     with ExitStack() as open_studies:
         studies = []
@@ -73,9 +73,25 @@ def run(options: argparse.Namespace) -> None:
             _show_trial(studies, options.trial, options.config)
             return
         out = options.out or _usual_out(options.places)
+        check_file("--out", out)
         texts = [place_text(address_of(place), name or "") for place, name in asked]
-        report_studies(out, studies, texts, options.given, preferences)
+        command = without_secrets(options.given, options.places)
+        report_studies(out, studies, texts, command, preferences)
     print(f"report: {out}")
+
+
+def _check_pairs(options: argparse.Namespace) -> None:
+    """Refuses options of a page with a trial, and of a trial with a page."""
+    if options.trial is None:
+        if options.config is not None:
+            raise ValueError("--config is a trial's. Name one with --trial.")
+        return
+    for option, given in (("--out", options.out), ("--prefer", options.prefer)):
+        if given:
+            raise ValueError(
+                f"{option} is of a page, but --trial {options.trial} prints a trial. Leave one of "
+                "them out; --config FILE writes a trial's run."
+            )
 
 
 def _asked(places: Sequence[str], names: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -97,13 +113,15 @@ def _usual_out(places: Sequence[str]) -> Path:
 
 
 def _show_trial(studies: Sequence[optuna.Study], trial_number: int, config: Path | None) -> None:
-    from ..writing import write_at_once
+    from ..writing import check_file, write_at_once
     from .report.plans import LatePlanner
     from .report.trial_text import trial_config, trial_of, trial_text
     from .report.view import StudyView
 
     if len(studies) > 1:
         raise ValueError(f"--trial {trial_number}: is of one study, but {len(studies)} are named.")
+    if config is not None:
+        check_file("--config", config)
     view = StudyView.of(studies[0])
     trial = trial_of(view, trial_number)
     print(trial_text(view, trial, LatePlanner(view.record.config)))

@@ -12,11 +12,12 @@ from optuna.trial import TrialState
 
 from ...allocator import Frontier
 from ..provenance import Provenance
+from ..writing import make_folder
 from .config.settings import NO_CHANGE, SearchConfig, config_digest, resolved_search
 from .record import StudyRecord
 from .storage.opening import PACKAGES, PROPOSER_KEY, Proposal, Wanted, open_study, propose
 from .storage.places import close_storage, open_storage
-from .storage.study_file import StudyFile, make_folder, settle
+from .storage.study_file import StudyFile, settle
 from .trials.objective import Objective
 from .trials.policy import Policies
 from .trials.sampling import make_pruner, make_sampler
@@ -51,13 +52,13 @@ def open_search(
         The study; `close_storage` closes its storage.
 
     Raises:
-        ValueError: If the folder belongs to another study, or the configuration does not fit.
+        ValueError: If the folder cannot be written or belongs to another study, or the
+            configuration does not fit.
         StudyError: If a study of this name is there that is another search.
         StorageError: If the storage cannot be opened.
-        OSError: If the folder cannot be written.
     """
     place, name = settle(folder, place, name)
-    make_folder(folder)
+    make_folder("--out", folder)
     storage = open_storage(place, may_create=True)
     digest = config_digest(config)
     wanted = Wanted(resolved_search(config), digest, config.objectives, _FREE)

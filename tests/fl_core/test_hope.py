@@ -5,12 +5,12 @@ import random
 import pytest
 from run_records import client_records
 
-from fedhq.allocator.errors import FedHQError
+from fedhq.allocator.errors import DivergedError, FedHQError
 from fedhq.fl_core.rounds.hope import Hope
 from fedhq.fl_core.rounds.round import RoundResult
 
 
-def result(statuses: dict[int, str], usable: int = 0) -> RoundResult:
+def result(statuses: dict[int, str], usable: int = 0, diverged: int = 0) -> RoundResult:
     """Of a round in which these clients fared so."""
     (whole,) = client_records(1, ["fp32"])
     clients = []
@@ -25,6 +25,7 @@ def result(statuses: dict[int, str], usable: int = 0) -> RoundResult:
         planned_loss=0.0,
         bottleneck=None,
         usable=usable,
+        diverged=diverged,
         wall=(0.0, 0.0, 0.0),
         client_wall_seconds=(0.0,) * len(clients),
     )
@@ -50,6 +51,18 @@ def test_three_rounds_in_which_everybody_fails_are_the_end_and_the_reason_is_tol
     message = r"in 3 rounds, the last of them round 9; .*: It broke. Lower .*\(0.05 in"
     with pytest.raises(FedHQError, match=message):
         hope.check(9, failing(0, 1, 2), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("diverged", "kind"), [(0, FedHQError), (1, FedHQError), (2, DivergedError)]
+)
+def test_a_run_has_diverged_if_most_of_those_who_failed_in_the_end_did(diverged, kind) -> None:
+    hope = Hope(3)
+    for number in (1, 2):
+        hope.check(number, failing(0, 1, 2), 0.1)
+    with pytest.raises(FedHQError) as told:
+        hope.check(3, result(dict.fromkeys((0, 1, 2), "failed"), diverged=diverged), 0.1)
+    assert type(told.value) is kind
 
 
 @pytest.mark.parametrize("cohort", [1, 2, 10])

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...config import AllocationSettings
 from ...faults import faults_of
-from .space import BITS, CLIENTS, WIRE_BITS, Choices, Params, Range, Space
+from .space import ARM, BITS, CLIENTS, WIRE_BITS, Choices, Params, Range, Space, is_client
 
 _PROGRAMS = ("exact", "dual", "milp", "cvx")
 _RULES = ("random", "hardware-only", "data-only", "coarse")
@@ -22,6 +22,11 @@ _READERS = {
 _UNKNOWN_TO_MODEL = (
     "the model predicts one round from devices and labels, and knows nothing of it: its loss would "
     'not change. Take evaluate = "training", or search allocation keys, menu or wire_bits'
+)
+
+_RESERVED = (
+    "is a name of fedhq's own, of trials in which everybody does the same (arm) and of single "
+    "clients. Search allocation.strategy, or `clients` for all of them"
 )
 
 Parse = Callable[[Params], AllocationSettings]
@@ -65,6 +70,8 @@ def check_space(
         place = f"search.space.{key}"
         if key == "seed":
             yield f"{place}: the seeds of a search are search.seeds; every trial has all of them."
+        elif key == ARM or is_client(key):
+            yield f"{place}: {_RESERVED}."
         elif table and not (key == CLIENTS or key.startswith("allocation.")):
             yield f"{place}: of a table of clients only allocation keys can be searched."
         elif modelled and not known_to_model(key):
@@ -123,6 +130,8 @@ def _value_faults(key: str, values: Range | Choices, parse: Parse) -> Iterator[s
     tried: list[tuple[str, Any]]
     if isinstance(values, Range):
         tried = [(f"{name} = {value}", value) for name, value in values.ends().items()]
+        if values.step is not None and not values.is_whole:
+            tried.append((f"low + step = {values.low + values.step}", values.low + values.step))
     else:
         tried = [(f"choice {value!r}", value) for value in values.choices]
     for name, value in tried:

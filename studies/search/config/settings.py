@@ -20,7 +20,7 @@ from ...faults import faults_of, faulty, validate
 from ...tables import read_table
 from .checks import check_readers, check_space, known_to_model, resolved_range
 from .problem_file import ProblemSettings, ProblemTable, read_problem
-from .space import CLIENTS, Params, Space, changed, distributions, enumerated_clients
+from .space import CLIENTS, HOPELESS, Params, Space, changed, distributions, enumerated_clients
 from .space_table import read_space
 
 ROUND: Final = "round_seconds"
@@ -33,7 +33,6 @@ Measure = Literal[
     "round_seconds", "accuracy_loss", "seconds_to_target", "uplink_bytes", "energy_joules"
 ]
 _T = TypeVar("_T")
-_SOME_CLIENTS = 100  # to be warned of
 NO_CHANGE = ("workers", "trials", "screen_trials", "sampler", "seed")
 """Settings that change which trials there are, but not what a trial's values mean."""
 
@@ -124,6 +123,15 @@ class SearchConfig:
         return self.search.evaluate == "model"
 
     @property
+    def num_clients(self) -> int | None:
+        """Of the fleet, as far as the configuration says it; None where all of the data are."""
+        if self.run is not None:
+            given = self.run.federation.partition.num_clients
+            return None if given == "all" else given
+        assert self.problem is not None
+        return self.problem.problem.num_clients
+
+    @property
     def menu(self) -> tuple[str, ...]:
         """The strategies on offer where a trial does not change them."""
         if self.run is not None:
@@ -158,7 +166,7 @@ def parse_search(table: Mapping[str, Any]) -> SearchConfig:
     space, wrong = read_space(own.pop("space", {}))
     faults += wrong
     search = _attempt(faults, lambda: validate(SearchSettings, own, "search"))
-    base = _attempt(faults, lambda: _base(rest, search or SearchSettings()))
+    base = _attempt(faults, lambda: _base(rest, search))
     if base is not None:
         space = _check(replace(base, space=space), faults)
     if base is None or search is None or faults:
@@ -174,8 +182,9 @@ def _attempt(faults: list[str], read: Callable[[], _T]) -> _T | None:
         return None
 
 
-def _base(rest: dict[str, Any], search: SearchSettings) -> SearchConfig:
-    """The configuration without its space."""
+def _base(rest: dict[str, Any], right: SearchSettings | None) -> SearchConfig:
+    """The configuration without its space; where [search] has faults, nothing is held to it."""
+    search = right or SearchSettings()
     if "problem" not in rest:
         if "seed" in rest:
             raise ValueError(
@@ -195,7 +204,7 @@ def _base(rest: dict[str, Any], search: SearchSettings) -> SearchConfig:
             f"{next(iter(rest))}: [problem] stands in place of a federation; beside it there are "
             "[allocation] and [search] only. Leave one of the two out."
         )
-    if search.evaluate != "model" or len(search.seeds) > 1:
+    if right is not None and (search.evaluate != "model" or len(search.seeds) > 1):
         raise ValueError(
             "problem: a table holds no data to train on and is the same for every seed. Take "
             'evaluate = "model" and one seed, or a federation in place of [problem].'
@@ -286,7 +295,14 @@ def read_search_config(place: str, overrides: Sequence[str] = ()) -> SearchConfi
     else:
         table = read_table(Path(place), overrides)
     config = parse_search(table)
-    if CLIENTS in config.space:
-        told = enumerated_clients(distributions(config.space, _SOME_CLIENTS))
+    if CLIENTS in config.space and (told := _told_of_clients(config)):
         warnings.warn(f"search.space.{CLIENTS}: {told}", UserWarning, stacklevel=2)
     return config
+
+
+def _told_of_clients(config: SearchConfig) -> str | None:
+    """Why a category for each client will not do; None where there are too few to matter."""
+    count = config.num_clients
+    if count is None:
+        return f"is one parameter for each client. {HOPELESS}"
+    return enumerated_clients(distributions(config.space, count), count)

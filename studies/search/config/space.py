@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 BITS, WIRE_BITS, CLIENTS = "bits", "wire_bits", "clients"
 ARM = "arm"
 """The parameter of a trial in which everybody does the same; no part of any space."""
+
+HOPELESS = (
+    "Samplers do not find good ones: of 100 clients with an optimum of 111.4, TPE came to 199.9 in "
+    "300 trials, and to 111.86 in 60 trials over the policy. Search the policy "
+    "(allocation.pick_loss, allocation.tradeoff, allocation.deadline_seconds, ...); the allocator "
+    "decides for clients."
+)
+"""Why nobody should search a category for each client."""
 
 _MANY = 10  # categories alike: no policy has so many
 _RULES = ("strategy", "otherwise")  # keys of the allocation that name strategies of the menu
@@ -48,7 +57,8 @@ class Range:
         step: Between neighbours; any number, or the next whole one, where None.
 
     Raises:
-        ValueError: If there is no number between, or log and step do not go together.
+        ValueError: If there is no number between, log and step do not go together, or steps from
+            `low` miss `high`.
     """
 
     low: Whole | Finite
@@ -63,11 +73,20 @@ class Range:
             raise ValueError(f"`low > 0` must hold with log = true, but got {self.low}.")
         if self.step is not None and (self.log or not self.step > 0):
             raise ValueError(f"`step` must be > 0 and without log = true, but got {self.step}.")
+        if self.step is not None and (beyond := self._beyond_last_step()):
+            raise ValueError(
+                f"steps of {self.step} from low = {self.low} must meet high = {self.high}, but the "
+                f"last ends {beyond} before it. Take high = {_decimal(self.high) - beyond}."
+            )
+
+    def _beyond_last_step(self) -> Decimal:
+        """What is left above the last step, in decimals: 0.3 is three steps of 0.1."""
+        return (_decimal(self.high) - _decimal(self.low)) % _decimal(self.step or 1)
 
     @property
     def is_whole(self) -> bool:
-        """Whether both ends are whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        """Whether both ends, and the step if there is one, are whole numbers."""
+        return all(isinstance(value, int) for value in (self.low, self.high, self.step or 1))
 
     def ends(self) -> dict[str, int | float]:
         """Both ends by name."""
@@ -75,9 +94,14 @@ class Range:
 
     def all(self) -> Sequence[int | float]:
         """Every value of a range of whole numbers; of others, the ends."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return range(self.low, self.high + 1, int(self.step or 1))
+        if self.is_whole:
+            return range(int(self.low), int(self.high) + 1, int(self.step or 1))
         return self.low, self.high
+
+
+def _decimal(value: float) -> Decimal:
+    """A number as it is written."""
+    return Decimal(str(value))
 
 
 @dataclass(frozen=True, config=KNOWN_KEYS_ONLY)
@@ -260,13 +284,7 @@ def enumerated_clients(
     most = max(alike.values(), key=len, default=[])
     if len(most) < (_MANY if num_clients is None else min(_MANY, max(2, num_clients))):
         return None
-    return (
-        f"{len(most)} parameters such as `{most[0]}` look like one for each client. Samplers do "
-        "not find good ones: of 100 clients with an optimum of 111.4, TPE came to 199.9 in 300 "
-        "trials, and to 111.86 in 60 trials over the policy. Search the policy "
-        "(allocation.pick_loss, allocation.tradeoff, allocation.deadline_seconds, ...); the "
-        "allocator decides for clients."
-    )
+    return f"{len(most)} parameters such as `{most[0]}` look like one for each client. {HOPELESS}"
 
 
 def _distributions_of(study: optuna.Study) -> Mapping[str, BaseDistribution]:

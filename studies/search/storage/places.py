@@ -8,9 +8,10 @@ A place is a text: the path of a journal file, perhaps with `journal:` before it
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -121,6 +122,24 @@ def address_of(place: str) -> str:
     return sa.URL.create(
         url.drivername, url.username, None, url.host, url.port, url.database, url.query
     ).render_as_string()
+
+
+def without_secrets(command: str, places: Iterable[str | None]) -> str:
+    """A command as it may be recorded and shown.
+
+    Args:
+        command: As a shell takes it.
+        places: What it names; None where it names none.
+
+    Example:
+        >>> place = "postgresql+psycopg://me:secret@db/studies"
+        >>> without_secrets(f"fedhq study report {place} --name s", [place])
+        'fedhq study report postgresql+psycopg://me@db/studies --name s'
+    """
+    words = shlex.split(command)
+    for place in filter(None, places):
+        words = [word.replace(place, address_of(place)) for word in words]
+    return shlex.join(words)
 
 
 def with_secret(address: str) -> str:

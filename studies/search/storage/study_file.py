@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,17 +110,6 @@ def settle(folder: Path, place: str | None, name: str | None) -> tuple[str, str]
             "Take another --out, or leave --storage out."
         )
     return place, known.study
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder of a search, and makes sure that it can be written.
-
-    Raises:
-        OSError: If it cannot.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def _address_in(folder: Path, place: str) -> str:

@@ -37,6 +37,7 @@ class Measured:
         solver: Who decided.
         status: Of its solution.
         gap: Of its solution; None where nothing is proven.
+        diverged: Why training came to nothing that can be deployed; empty where it did not.
     """
 
     measures: Mapping[str, float]
@@ -46,6 +47,7 @@ class Measured:
     solver: str
     status: str
     gap: float | None
+    diverged: str = ""
 
 
 class Evaluator(Protocol):

@@ -23,6 +23,10 @@ POLICY = "policy"
 """The constraint of a trial whose policy leaves no allocation: by how much its limits are broken.
 
 Trials that were evaluated do not have it."""
+DIVERGED = "diverged"
+"""The constraint of a trial that trained: the share of its seeds that came to nothing; -1 of none.
+
+Every such trial has it, as a Gaussian process wants the same constraints of all."""
 ONLY_OLD_CONSTRAINTS = True
 """Whether constraints are told in Optuna 4's way, too: optuna-dashboard 0.21 reads no other."""
 
@@ -34,7 +38,9 @@ class Objective:
 
     A policy that leaves no allocation is pruned, with the constraint `policy` above 0 and a reason:
     it has no values, so that no figure shows invented ones, and TPE learns from the constraint.
-    What cannot be evaluated fails with a reason, and the exception goes on.
+    One whose training diverges has values, an accuracy loss of 1 among them, and the constraint
+    `diverged` above 0, so that samplers learn from it and it is on no front. What cannot be
+    evaluated fails with a reason, and the exception goes on.
 
     Args:
         config: Of the search.
@@ -102,6 +108,8 @@ class Objective:
                 break
         means = self._means(found)
         self._constrain(trial, self._constraints(found, means))
+        if reasons := [f.diverged for f in found if f.diverged]:
+            trial.set_user_attr(REASON_KEY, reasons[0])
         record = self._record(params, found, means, time.perf_counter() - start)
         trial.set_user_attr(TRIAL_KEY, to_json(record))
         if given_up:
@@ -136,6 +144,8 @@ class Objective:
         }
         if TARGET in (*search.objectives, *search.limits):
             over["target_accuracy"] = max(f.measures[SHORTFALL] for f in found)
+        if not self._config.is_modelled:
+            over[DIVERGED] = sum(bool(f.diverged) for f in found) / len(found) or -1.0
         return over
 
     def _constrain(self, trial: optuna.Trial, constraints: Mapping[str, float]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ....allocator import InfeasibleError
-from ....fl_core.records.lock import FolderBusyError
+from ....allocator.errors import DivergedError
+from ....fl_core.records.lock import FolderBusyError, RunLock
 from ....fl_core.records.recorder import read_clients, read_rounds
 from ....fl_core.records.records import ClientRecord, RoundRecord
 from ...arms import make_trainer
@@ -18,13 +20,18 @@ from ..config.space import Params
 from ..record import digits
 from .modelled import InfeasiblePolicyError, Measured, feasible_plan, measured
 from .offer import ENERGY, UPLINK
-from .policy import Policies, listed_clients
+from .policy import Plan, Policies, listed_clients
 
 TRIALS_FOLDER = "trials"
 SHORTFALL = "target_shortfall"
 """A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 
-_POLL_SECONDS = 0.5
+_NOTHING = "diverged: the model of the last round gets nothing right."  # its activations overflow
+
+
+def tell_of_wait(folder: Path) -> None:
+    """Says on standard error that a run is waited for."""
+    print(f"fedhq: waiting for another process, which trains in {folder}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,18 @@ class Trained:
     Args:
         policies: That are trained.
         folder: The search's.
+        on_wait: Called with the folder of a run before it is waited for.
     """
 
     policies: Policies
     folder: Path
+    on_wait: Callable[[Path], None] = tell_of_wait
 
     def __call__(self, params: Params, seed: int, /) -> Measured:
         """What a federation came to.
+
+        One that diverges has nothing to deploy: its loss is 1, its times are those of its rounds
+        until then.
 
         Raises:
             InfeasiblePolicyError: If the policy leaves no allocation in the first round or a later.
@@ -51,17 +63,21 @@ class Trained:
         """
         plan = feasible_plan(self.policies, params, seed)
         folder = self.run_folder(params, seed)
+        target = self.policies.config.search.target_accuracy
         try:
             self._train(params, seed, folder)
         except InfeasibleError as error:
             raise InfeasiblePolicyError(str(error), 1.0) from error
-        rounds = read_rounds(folder)
-        measures = measures_of(rounds, self.policies.config.search.target_accuracy)
+        except DivergedError as error:
+            measures = measures_of_diverged(read_rounds(folder), plan.measures, target)
+            told = f"diverged: {error}"
+        else:
+            measures = measures_of(read_rounds(folder), target)
+            told = "" if measures[LOSS] < 1.0 else _NOTHING
         if ENERGY not in plan.offer.usage:
-            del measures[ENERGY]
-        first = [c for c in read_clients(folder) if c.round == 1 and c.staleness == 0]
-        choice = digits([plan.menu.index(c.strategy) for c in sorted(first, key=_client)])
-        return measured(plan, measures, choice)
+            measures.pop(ENERGY, None)
+        found = measured(plan, measures, _first_choice(folder, plan))
+        return replace(found, diverged=told)
 
     def run_folder(self, params: Params, seed: int) -> Path:
         """Where a policy's run with a seed lies."""
@@ -72,12 +88,15 @@ class Trained:
         assert isinstance(config, RunConfig)
         config = replace(config, federation=replace(config.federation, seed=seed))
         listed = listed_clients(params, self.policies.num_clients)
+        folder.mkdir(parents=True, exist_ok=True)
         while True:
+            with RunLock(folder, partial(self.on_wait, folder)):
+                pass  # whoever had it, with another trial of the same policy, is done, or died
             try:
                 make_trainer(config, folder, solver=listed).run()
                 return
-            except FolderBusyError:  # another trial of the same policy; it ends, or dies
-                time.sleep(_POLL_SECONDS)
+            except FolderBusyError:
+                continue  # one who waited, too, was faster
 
 
 def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[str, float]:
@@ -91,17 +110,47 @@ def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[s
         rounds: Its records.
         target_accuracy: Deployed accuracy of `seconds_to_target`.
     """
-    last = rounds[-1]
     evaluated = [r for r in rounds if r.deployed_accuracy is not None]
     reached = [r for r in evaluated if _accuracy(r) >= target_accuracy]
     return {
-        ROUND: last.simulated_seconds / len(rounds),
-        LOSS: 1.0 - _accuracy(last),
-        UPLINK: sum(r.uplink_bytes for r in rounds) / len(rounds),
-        ENERGY: sum(r.energy_joules for r in rounds) / len(rounds),
-        TARGET: (reached[0] if reached else last).simulated_seconds,
+        **_means(rounds),
+        LOSS: 1.0 - _accuracy(rounds[-1]),
+        TARGET: (reached or rounds[-1:])[0].simulated_seconds,
         SHORTFALL: target_accuracy - max(map(_accuracy, evaluated)),
     }
+
+
+def measures_of_diverged(
+    rounds: Sequence[RoundRecord], predicted: Mapping[str, float], target_accuracy: float
+) -> dict[str, float]:
+    """What is measured of a run that came to nothing.
+
+    Args:
+        rounds: Its records until then; none where the first round failed.
+        predicted: Of the first round, by its plan; counts where there are no records.
+        target_accuracy: Deployed accuracy of `seconds_to_target`, which was not reached.
+    """
+    means = _means(rounds) if rounds else predicted
+    seconds = rounds[-1].simulated_seconds if rounds else predicted[ROUND]
+    return {**means, LOSS: 1.0, TARGET: seconds, SHORTFALL: target_accuracy}
+
+
+def _means(rounds: Sequence[RoundRecord]) -> dict[str, float]:
+    """What a round takes."""
+    count = len(rounds)
+    return {
+        ROUND: rounds[-1].simulated_seconds / count,
+        UPLINK: sum(r.uplink_bytes for r in rounds) / count,
+        ENERGY: sum(r.energy_joules for r in rounds) / count,
+    }
+
+
+def _first_choice(folder: Path, plan: Plan) -> str:
+    """What the clients of the first round did; what they were told to where it has no records."""
+    first = [c for c in read_clients(folder) if c.round == 1 and c.staleness == 0]
+    if not first:
+        return plan.choice
+    return digits([plan.menu.index(c.strategy) for c in sorted(first, key=_client)])
 
 
 def _accuracy(record: RoundRecord) -> float:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,11 @@ import pytest
 from optuna.trial import TrialState
 from search_running import wait_for
 
-from fedhq.studies.search.config.settings import parse_search, resolved_search
+from fedhq.studies.search.config.settings import (
+    parse_search,
+    read_search_config,
+    resolved_search,
+)
 from fedhq.studies.search.record import study_record, trial_record
 from fedhq.studies.search.storage.opening import read_search
 from fedhq.studies.search.storage.places import close_storage
@@ -144,11 +149,18 @@ def test_one_worker_makes_the_same_search_again(config, made, tmp_path) -> None:
 def test_print_shows_the_whole_configuration_and_makes_nothing(config, tmp_path, capsys) -> None:
     folder = tmp_path / "found"
     assert search(config, folder, "--print", "--trials", "77") == 0
-    table = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    table = tomllib.loads(printed)
     assert table["search"]["trials"] == 77
     assert table["search"]["sampler"] == "tpe"
-    assert resolved_search(parse_search(table)) == table
     assert not folder.exists()
+    again = tmp_path / "again.toml"
+    again.write_text(printed, "utf-8")
+    assert resolved_search(read_search_config(str(again))) == resolved_search(
+        read_search_config(str(config), ["search.trials=77"])
+    )
+    assert search(again, folder, "--print") == 0
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("command", ["search", "proxy"])
@@ -193,10 +205,15 @@ def test_what_does_not_fit_is_refused_and_nothing_is_touched(
     assert everything(folder) == before
 
 
-def test_a_folder_that_cannot_be_made_is_told_of(config, tmp_path, capsys) -> None:
-    (tmp_path / "file").write_text("", "utf-8")
-    assert search(config, tmp_path / "file" / "found") == 2
-    assert f"fedhq: error: {tmp_path / 'file'}" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["file", "file/found", "/proc"])
+def test_a_folder_that_cannot_be_made_or_written_is_told_of(config, tmp_path, capsys, name) -> None:
+    if name == "/proc" and not Path(name).is_dir():
+        pytest.skip("no folder that root cannot write to")
+    (tmp_path / "file").write_text("content", "utf-8")
+    assert search(config, tmp_path / name) == 2
+    told = f"fedhq: error: --out: {tmp_path / name} must be a folder that can be written, but: "
+    assert capsys.readouterr().err.startswith(told)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_sqlite_has_one_worker(config, tmp_path, capsys) -> None:
@@ -214,6 +231,9 @@ def test_no_password_is_written_down(
     assert search(config, folder, "--storage", database, "--trials", "3") == 0
     monkeypatch.setenv("FEDHQ_STORAGE", database)
     assert search(config, folder, "--trials", "4") == 0
+    page = folder / "of-the-storage.html"
+    assert main(["report", database, "--name", "found", "--out", str(page)]) == 0
+    assert "fedhq study report" in page.read_text("utf-8")
     study = read_search(folder)
     assert "fedhq study search" in study_record(study.user_attrs).command
     told = [*capsys.readouterr(), json.dumps(study.user_attrs)]

@@ -7,14 +7,17 @@ import pytest
 from optuna.trial import TrialState
 from search_tables import PICK_LOSS, modelled, of_table, tiny, write_table
 
-from fedhq.allocator import Exact, FedHQError, solve
+from fedhq.allocator import CheckpointError, Exact, solve
+from fedhq.allocator.errors import DivergedError
 from fedhq.allocator.instances.families import FAMILIES
+from fedhq.fl_core import Trainer
 from fedhq.studies.search.config.settings import parse_search
 from fedhq.studies.search.record import REASON_KEY, trial_record
 from fedhq.studies.search.trials.modelled import Modelled
-from fedhq.studies.search.trials.objective import POLICY, Objective
+from fedhq.studies.search.trials.objective import DIVERGED, POLICY, Objective
 from fedhq.studies.search.trials.policy import Policies
 from fedhq.studies.search.trials.sampling import make_pruner, make_sampler
+from fedhq.studies.search.trials.trained import Trained
 
 
 @pytest.fixture(autouse=True)
@@ -99,14 +102,72 @@ def test_a_policy_that_leaves_no_allocation_is_pruned_and_tpe_learns_from_it(tmp
 
 
 def test_what_cannot_be_evaluated_fails_with_a_reason_and_the_error_goes_on(tmp_path) -> None:
-    diverging = {"training.learning_rate": {"low": 1e29, "high": 1e30}}
-    table = tiny(space=diverging) | {"allocation": {"solver": "uniform"}}
-    with pytest.raises(FedHQError, match="no client gave a usable update"):
+    table = tiny(space={"training.learning_rate": {"choices": [0.1]}})
+    trained = Trained(Policies(parse_search(table)), tmp_path)
+    folder = trained.run_folder({"training.learning_rate": 0.1}, 0)
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError):
         search(table, tmp_path, 1)
-    study, _ = search(table, tmp_path, 2, catch=(FedHQError, ValueError))
+    study, _ = search(table, tmp_path, 2, catch=(CheckpointError,))
     for trial in study.trials:
         assert trial.state is TrialState.FAIL
-        assert trial.user_attrs[REASON_KEY].startswith("FedHQError: no client gave a usable")
+        assert trial.user_attrs[REASON_KEY].startswith("CheckpointError: ")
+
+
+DIVERGING = {"training.learning_rate": {"low": 1e-2, "high": 1e30, "log": True}}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow)])
+def test_a_diverged_trial_is_finished_infeasible_and_on_no_front(tmp_path, sampler) -> None:
+    table = tiny(space=DIVERGING, sampler=sampler) | {"allocation": {"solver": "uniform"}}
+    config = parse_search(table)
+    study = optuna.create_study(
+        directions=["minimize", "minimize"],
+        sampler=make_sampler(config, Objective(config, tmp_path).space),
+    )
+    for rate in (1e30, 0.1, 1e20, 0.2):
+        study.enqueue_trial({"training.learning_rate": rate})
+    study.optimize(Objective(config, tmp_path), 12 if sampler == "gp" else 4)
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+    broken, sound = study.trials[:4:2], study.trials[1:4:2]
+    for trial in broken:
+        assert trial.values[1] == 1.0
+        assert trial.values[0] == pytest.approx(sound[0].values[0])  # so long its rounds took
+        assert trial.constraints[DIVERGED] == 1.0
+        assert trial.user_attrs[REASON_KEY].startswith("diverged: no client gave a usable update")
+        assert trial_record(trial.user_attrs).choice == "2222"
+    for trial in sound:
+        assert trial.values[1] < 1.0
+        assert trial.constraints[DIVERGED] <= 0
+        assert REASON_KEY not in trial.user_attrs
+    assert all(t.params["training.learning_rate"] < 1e3 for t in study.best_trials)
+    if sampler == "gp":  # it had to read all constraints, and learns where nothing diverges
+        drawn = [t.params["training.learning_rate"] for t in study.trials[4:]]
+        assert sum(rate < 1e5 for rate in drawn) > len(drawn) / 2
+
+
+def test_the_constraint_is_the_share_of_seeds_that_diverged(tmp_path, monkeypatch) -> None:
+    table = tiny(seeds=[0, 1, 2], space={"training.learning_rate": {"low": 0.1, "high": 0.2}})
+
+    def diverges(self, number, engine):
+        if self._federation.seed > 0:
+            raise DivergedError("the weights are not finite.")
+        return sound(self, number, engine)
+
+    sound = Trainer._round
+    monkeypatch.setattr(Trainer, "_round", diverges)
+    study, objective = search(table, tmp_path, 1)
+    (trial,) = study.trials
+    assert trial.constraints[DIVERGED] == pytest.approx(2 / 3)
+    assert trial.user_attrs[REASON_KEY] == "diverged: the weights are not finite."
+    record = trial_record(trial.user_attrs)
+    losses = [seed["accuracy_loss"] for seed in record.per_seed]
+    assert losses[1:] == [1.0, 1.0]
+    assert trial.values[1] == pytest.approx((losses[0] + 2) / 3)
+    for seed, own in zip((1, 2), record.per_seed[1:], strict=True):  # no round was recorded
+        plan = objective.policies.plan(trial.params, seed)
+        assert own["round_seconds"] == plan.measures["round_seconds"]
 
 
 def test_one_objective_of_two_gives_up_trials_that_are_worse_on_the_seeds_so_far(tmp_path) -> None:

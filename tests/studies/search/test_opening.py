@@ -20,7 +20,7 @@ from fedhq.studies.search.storage.opening import (
     read_search,
 )
 from fedhq.studies.search.storage.places import open_storage
-from fedhq.studies.search.storage.study_file import StudyFile, make_folder, settle
+from fedhq.studies.search.storage.study_file import StudyFile, settle
 from fedhq.studies.search.workers.leases import PROPOSAL_KEY
 from fedhq.studies.search.workers.worker import TrialLoop
 
@@ -189,7 +189,7 @@ def test_proposals_that_two_enqueue_are_run_once(storage) -> None:
 
 def test_a_folder_says_where_its_study_is_and_may_be_moved(tmp_path) -> None:
     folder = tmp_path / "search"
-    make_folder(folder)
+    folder.mkdir()
     place, name = settle(folder, None, None)
     assert (place, name) == (str(folder / "journal.log"), "search")
     opened(open_storage(place, may_create=True), name=name)

@@ -66,6 +66,11 @@ def test_a_storage_of_several_studies_wants_a_name(policies, tmp_path, capsys):
         (["--config", "x.toml"], "Name one with --trial"),
         (["--prefer", "best"], "--prefer 'best': must be knee"),
         (["--name", "other"], "other"),
+        (["--trial", "0", "--out", "zzz.html"], "--out is of a page, but --trial 0 prints"),
+        (["--trial", "0", "--prefer", "knee"], "--prefer is of a page, but --trial 0 prints"),
+        (["--out", "/"], "--out /: must be a file, but is a folder"),
+        (["--trial", "0", "--config", "/"], "--config /: must be a file, but is a folder"),
+        (["--out", "/dev/null/page.html"], "--out: /dev/null must be a folder that can be written"),
     ],
 )
 def test_faults_are_told_and_nothing_is_written(folder, capsys, arguments, says):

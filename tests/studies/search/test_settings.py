@@ -171,6 +171,12 @@ def test_keys_may_be_nested_and_an_override_changes_one_end(tmp_path) -> None:
             "search.screen_trials = 9: the model knows none",
         ),
         (in_space(**{"training.rounds": 3}), "must be a table"),
+        (
+            in_space(**{"training.local_epochs": {"low": 1, "high": 3, "step": 0.5}}),
+            "search.space.training.local_epochs: low + step = 1.5 breaks a rule",
+        ),
+        (in_space(arm={"choices": ["fp32"]}), "search.space.arm: is a name of fedhq's own"),
+        (in_space(**{"clients.0": {"choices": ["skip"]}}), "search.space.clients.0: is a name of"),
         (in_space(**{"training.rounds": {"low": 0, "high": 3, "log": True}}), "`low > 0`"),
     ],
 )
@@ -200,6 +206,13 @@ def test_a_table_of_clients_takes_what_it_can(tmp_path, change, part) -> None:
     assert part in faults(of_table(path, {"pick_loss": PICK_LOSS}) | change)
 
 
+def test_a_faulty_search_makes_no_other_fault_of_what_it_should_have_said(tmp_path) -> None:
+    path = write_table(tmp_path / "fleet.json", FAMILIES["federated"](0, 5))
+    table = of_table(path, {"pick_loss": PICK_LOSS}, trials=0)
+    assert len(faults(table).splitlines()) == 1 + 1
+    assert "search.trials = 0" in faults(table)
+
+
 def test_limits_and_a_csv_are_those_of_fedhq_plan(tmp_path) -> None:
     path = write_table(tmp_path / "fleet.json", FAMILIES["federated"](0, 5))
     table = of_table(path, {"pick_loss": PICK_LOSS})
@@ -219,10 +232,16 @@ def test_a_space_of_clients_is_warned_of_when_it_is_read(tmp_path) -> None:
     text = """
     [data]
     name = "digits"
+    [partition]
+    num_clients = 8
     [search.space]
     clients = { choices = ["ptq-w2a2", "qat-w2a2"] }
     """
     path = tmp_path / "clients.toml"
     path.write_text(text, "utf-8")
-    with pytest.warns(UserWarning, match=re.escape("Samplers do not find good ones")):
+    told = "search.space.clients: 8 parameters such as `clients.0` look like one for each client."
+    with pytest.warns(UserWarning, match=re.escape(f"{told} Samplers do not find good ones")):
         read_search_config(str(path))
+    everybody = ["data.name=smartwatch", "partition.kind=natural", "partition.num_clients=all"]
+    with pytest.warns(UserWarning, match="is one parameter for each client. Samplers do not"):
+        read_search_config(str(path), everybody)

@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from fedhq.studies.search.config.space import (
     Choices,
@@ -13,6 +14,7 @@ from fedhq.studies.search.config.space import (
     enumerated_clients,
     suggest,
 )
+from fedhq.studies.search.config.space_table import read_space
 
 TABLE = {
     "menu": ["skip", "fp32", "ptq-w2a2", "qat-w2a2-u8"],
@@ -65,6 +67,42 @@ def test_optuna_suggests_every_kind_of_value_within_its_range() -> None:
     assert {s["flag"] for s in seen} == {True, False}
     fixed = optuna.trial.FixedTrial(seen[0])
     assert suggest(fixed, kinds) == seen[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (Range(1, 10, step=0.5), FloatDistribution(1, 10, step=0.5)),
+        (Range(0, 1, step=0.1), FloatDistribution(0, 1, step=0.1)),
+        (Range(0.1, 0.7, step=0.2), FloatDistribution(0.1, 0.7, step=0.2)),
+        (Range(1, 10, step=3), IntDistribution(1, 10, step=3)),
+        (Range(2, 2, step=3), IntDistribution(2, 2, step=3)),
+    ],
+)
+def test_a_range_with_a_step_is_optunas_without_a_warning(given, kind) -> None:
+    assert distributions({"x": given}, 1) == {"x": kind}
+
+
+@pytest.mark.parametrize(
+    ("given", "mend"),
+    [
+        ({"low": 1, "high": 10, "step": 4}, "Take high = 9."),
+        ({"low": 1, "high": 10, "step": 1.5}, None),
+        ({"low": 1, "high": 3, "step": 1.5}, "Take high = 2.5."),
+        ({"low": 0.0, "high": 1.0, "step": 0.3}, "Take high = 0.9."),
+        ({"low": 1, "high": 3, "step": 5}, "Take high = 1."),
+    ],
+)
+def test_steps_meet_the_end_or_the_range_is_refused_as_optuna_would_shorten_it(given, mend) -> None:
+    space, faults = read_space({"training.momentum": given})
+    if mend is None:
+        assert (space, faults) == ({"training.momentum": Range(**given)}, [])
+        return
+    (fault,) = faults
+    assert fault.startswith("search.space.training.momentum: steps of ")
+    assert fault.endswith(mend)
+    with pytest.warns(UserWarning, match=f"replaced with .*, {mend.split()[-1].removesuffix('.')}"):
+        FloatDistribution(given["low"], given["high"], step=given["step"])
 
 
 @pytest.mark.parametrize("value", [3, 2.5, "fedhq", True, ["skip", "qat-w2a2"], [2, 3]])

@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from fedhq.studies.search.storage.places import (
     is_for_one_worker,
     open_storage,
     survive,
+    without_secrets,
 )
 
 
@@ -167,6 +169,14 @@ def test_unknown_addresses_name_the_known_ones() -> None:
 def test_passwords_are_shown_nowhere() -> None:
     shown = address_of("postgresql+psycopg://me:secret@host/db?password=secret&sslmode=require")
     assert shown == "postgresql+psycopg://me@host/db?sslmode=require"
+
+
+def test_a_command_is_recorded_without_the_passwords_of_its_places() -> None:
+    place = "mysql+pymysql://me:se cr{et%25@host/db"
+    given = shlex.join(["fedhq", "study", "report", "runs/x", f"--storage={place}", place])
+    told = without_secrets(given, [None, "runs/x", place])
+    shown = "mysql+pymysql://me@host/db"
+    assert shlex.split(told) == ["fedhq", "study", "report", "runs/x", f"--storage={shown}", shown]
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch) -> None:

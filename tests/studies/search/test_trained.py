@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from search_tables import PICK_LOSS, device, tiny
 
+from fedhq.allocator import CheckpointError
 from fedhq.fl_core.callbacks import Callback
-from fedhq.fl_core.records.lock import RunLock
+from fedhq.fl_core.records.lock import FolderBusyError, RunLock
 from fedhq.fl_core.records.recorder import read_clients, read_rounds
 from fedhq.studies.arms import make_trainer
 from fedhq.studies.results import RunResult
 from fedhq.studies.search.config.settings import parse_search
+from fedhq.studies.search.trials import trained as trained_module
 from fedhq.studies.search.trials.modelled import InfeasiblePolicyError
 from fedhq.studies.search.trials.policy import Policies
 from fedhq.studies.search.trials.trained import Trained, measures_of
@@ -81,9 +83,19 @@ def test_a_run_that_a_dead_worker_left_is_resumed(done, tmp_path) -> None:
     assert (folder / "wall.jsonl").read_bytes().startswith(kept)
 
 
-def test_a_folder_that_another_worker_holds_is_waited_for(done, tmp_path) -> None:
+def test_a_folder_that_another_worker_holds_is_waited_for_and_that_is_told_once(
+    done, tmp_path, monkeypatch
+) -> None:
+    made: list[float] = []
+
+    def make(*given, **named):
+        made.append(time.monotonic())
+        return make_trainer(*given, **named)
+
+    monkeypatch.setattr(trained_module, "make_trainer", make)
     trained, found = done
-    waiting = Trained(trained.policies, tmp_path)
+    told: list[Path] = []
+    waiting = Trained(trained.policies, tmp_path, told.append)
     folder = waiting.run_folder(PARAMS, 1)
     folder.mkdir(parents=True)
     held = threading.Event()
@@ -99,8 +111,24 @@ def test_a_folder_that_another_worker_holds_is_waited_for(done, tmp_path) -> Non
     other.start()
     held.wait()
     assert waiting(PARAMS, 1) == found
-    assert time.monotonic() > freed[0]
     other.join()
+    assert told == [folder]
+    (built,) = made  # no federation is built in vain
+    assert built > freed[0]
+
+
+def test_one_who_waited_and_finds_another_faster_waits_again(done, tmp_path, monkeypatch) -> None:
+    def make(*given, **named):
+        if not tries:
+            tries.append(1)
+            raise FolderBusyError("another was faster.")
+        return make_trainer(*given, **named)
+
+    tries: list[int] = []
+    monkeypatch.setattr(trained_module, "make_trainer", make)
+    trained, found = done
+    assert Trained(trained.policies, tmp_path)(PARAMS, 1) == found
+    assert tries == [1]
 
 
 def test_each_seed_is_a_federation_of_its_own(done) -> None:
@@ -176,13 +204,35 @@ def test_a_target_that_was_not_reached_takes_the_whole_run_and_is_marked() -> No
     assert found["target_shortfall"] == pytest.approx(0.05)
 
 
+def test_a_run_whose_server_diverges_in_the_first_round_is_measured_by_its_plan(tmp_path) -> None:
+    table = tiny() | {"server": {"learning_rate": 1e45}}
+    trained = Trained(Policies(parse_search(table)), tmp_path)
+    found = trained(PARAMS, 1)
+    plan = trained.policies.plan(PARAMS, 1)
+    assert found.diverged.startswith("diverged: `all of weights/")
+    assert found.measures["accuracy_loss"] == 1.0
+    assert found.measures["round_seconds"] == plan.measures["round_seconds"]
+    assert found.measures["uplink_bytes"] == plan.measures["uplink_bytes"]
+    assert found.choice == plan.choice
+    assert trained(PARAMS, 1) == found
+
+
+def test_a_model_that_overflows_so_that_nothing_can_be_deployed_has_diverged_too(tmp_path) -> None:
+    table = tiny() | {"server": {"learning_rate": 3e38}}
+    trained = Trained(Policies(parse_search(table)), tmp_path)
+    found = trained(PARAMS, 1)
+    assert [r.deployed_accuracy for r in read_rounds(trained.run_folder(PARAMS, 1))] == [0.0] * 3
+    assert found.measures["accuracy_loss"] == 1.0
+    assert found.diverged == "diverged: the model of the last round gets nothing right."
+
+
 def test_a_run_that_cannot_be_read_is_an_error_and_no_wait(done, tmp_path) -> None:
     trained, _ = done
     other = Trained(trained.policies, tmp_path)
     folder = other.run_folder(PARAMS, 1)
     folder.mkdir(parents=True)
     Path(folder, "checkpoint.safetensors").write_bytes(b"no checkpoint")
-    with pytest.raises(Exception, match="checkpoint"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
         other(PARAMS, 1)
 
 
