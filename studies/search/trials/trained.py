@@ -10,19 +10,17 @@ from pathlib import Path
 from ....allocator import InfeasibleError
 from ....fl_core.records.lock import FolderBusyError
 from ....fl_core.records.recorder import read_clients, read_rounds
-from ....fl_core.records.records import ClientRecord, RoundRecord
+from ....fl_core.records.records import RoundRecord
 from ...arms import make_trainer
 from ...config import RunConfig
-from ..config.settings import LOSS, ROUND, TARGET
+from ..config.settings import LOSS, ROUND, TARGET, SearchSettings
 from ..config.space import Params
-from ..record import digits
+from ..record import SHORTFALL, digits
 from .modelled import InfeasiblePolicyError, Measured, feasible_plan, measured
 from .offer import ENERGY, UPLINK
 from .policy import Policies, listed_clients
 
 TRIALS_FOLDER = "trials"
-SHORTFALL = "target_shortfall"
-"""A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 
 _POLL_SECONDS = 0.5
 
@@ -56,12 +54,18 @@ class Trained:
         except InfeasibleError as error:
             raise InfeasiblePolicyError(str(error), 1.0) from error
         rounds = read_rounds(folder)
-        measures = measures_of(rounds, self.policies.config.search.target_accuracy)
+        measures = measures_of(rounds, target_of(self.policies.config.search))
         if ENERGY not in plan.offer.usage:
             del measures[ENERGY]
-        first = [c for c in read_clients(folder) if c.round == 1 and c.staleness == 0]
-        choice = digits([plan.menu.index(c.strategy) for c in sorted(first, key=_client)])
-        return measured(plan, measures, choice)
+        asked = [c for c in read_clients(folder) if c.round == 1 and c.staleness == 0]
+        first = sorted(asked, key=lambda c: c.client)
+        busy = [c for c in first if c.seconds > 0]
+        return replace(
+            measured(plan, measures),
+            clients=tuple(c.client for c in first),
+            choice=digits([plan.menu.index(c.strategy) for c in first]),
+            bottleneck=max(busy, key=lambda c: c.seconds).client if busy else None,
+        )
 
     def run_folder(self, params: Params, seed: int) -> Path:
         """Where a policy's run with a seed lies."""
@@ -80,7 +84,12 @@ class Trained:
                 time.sleep(_POLL_SECONDS)
 
 
-def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[str, float]:
+def target_of(search: SearchSettings) -> float | None:
+    """The deployed accuracy that the search asks the time to; None where it does not ask."""
+    return search.target_accuracy if TARGET in (*search.objectives, *search.limits) else None
+
+
+def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float | None) -> dict[str, float]:
     """What is measured of a finished run.
 
     Where the target was not reached, the whole simulated time of the run stands for the time to it,
@@ -89,25 +98,23 @@ def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[s
 
     Args:
         rounds: Its records.
-        target_accuracy: Deployed accuracy of `seconds_to_target`.
+        target_accuracy: Deployed accuracy of `seconds_to_target`; None where nobody asks for it.
     """
     last = rounds[-1]
-    evaluated = [r for r in rounds if r.deployed_accuracy is not None]
-    reached = [r for r in evaluated if _accuracy(r) >= target_accuracy]
-    return {
+    measures = {
         ROUND: last.simulated_seconds / len(rounds),
         LOSS: 1.0 - _accuracy(last),
         UPLINK: sum(r.uplink_bytes for r in rounds) / len(rounds),
         ENERGY: sum(r.energy_joules for r in rounds) / len(rounds),
-        TARGET: (reached[0] if reached else last).simulated_seconds,
-        SHORTFALL: target_accuracy - max(map(_accuracy, evaluated)),
     }
+    if target_accuracy is not None:
+        evaluated = [r for r in rounds if r.deployed_accuracy is not None]
+        reached = [r for r in evaluated if _accuracy(r) >= target_accuracy]
+        measures[TARGET] = (reached[0] if reached else last).simulated_seconds
+        measures[SHORTFALL] = target_accuracy - max(map(_accuracy, evaluated))
+    return measures
 
 
 def _accuracy(record: RoundRecord) -> float:
     assert record.deployed_accuracy is not None, "the last round is always evaluated"
     return record.deployed_accuracy
-
-
-def _client(record: ClientRecord) -> int:
-    return record.client
