@@ -119,7 +119,7 @@ def trial_record(plan, evaluated="model", seeds=(0,), rng=None):
         seconds = allocation.round_seconds
         rows = np.arange(len(allocation.choice))
         joules = float(plan.problem.seconds[rows, allocation.choice].sum())
-        sent = float(1000 * (allocation.choice + 1).sum())
+        sent = float(1000 * (len(allocation.strategies) - allocation.choice).sum())
         per_seed.append(
             {"round_seconds": seconds, "accuracy_loss": loss, "uplink_bytes": sent,
              "energy_joules": joules}
