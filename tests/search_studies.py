@@ -2,6 +2,7 @@
 
 A policy is `{"allocation.solver": ..., "allocation.pick_loss": ..., "allocation.share": ...}`; its
 allocation is what the allocator decides for a federated problem, its measures are the program's.
+Where the fleet is larger than the problem, that is a cohort of it, some ids of the fleet.
 """
 
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from fedhq.studies.search.record import (
     StudyRecord,
     TrialRecord,
     digits,
+    ranges,
     to_json,
 )
 
@@ -44,13 +46,17 @@ QAT, PTQ = Strategy.parse("qat-w2a2"), Strategy.parse("ptq-w2a2")
 class Planned:
     problem: object
     solution: object
+    clients: tuple[int, ...]
 
 
 class Policies:
     """Plans policies for one problem, as the search's own class does for a configuration."""
 
-    def __init__(self, clients=30, seed=0):
-        self.problem = FAMILIES["federated"](seed, clients)
+    def __init__(self, clients=30, seed=0, fleet=None):
+        self.fleet = fleet or clients
+        drawn = np.random.default_rng(seed).choice(self.fleet, clients, replace=False)
+        self.clients = tuple(sorted(drawn.tolist()))
+        self.problem = replace(FAMILIES["federated"](seed, clients), clients=self.clients)
         free = replace(self.problem, budgets=(), min_participation=0.0, tradeoff=None)
         self.free = free
         self.frontier = pareto_frontier(free)
@@ -59,7 +65,8 @@ class Policies:
     def plan(self, params, seed=None):
         key = (*sorted(params.items()), seed)
         if key not in self._done:
-            self._done[key] = Planned(self.free, solve(self.free, self._solver(params, seed or 0)))
+            solution = solve(self.free, self._solver(params, seed or 0))
+            self._done[key] = Planned(self.free, solution, self.clients)
         return self._done[key]
 
     def _solver(self, params, seed):
@@ -94,7 +101,7 @@ def study_record(policies, evaluate="model", tradeoff=None, limits=None, **chang
         objectives=objectives if tradeoff is None else ("objective",),
         limits=limits or {},
         menu=tuple(map(str, policies.free.strategies)),
-        clients=policies.free.num_clients,
+        clients=policies.fleet,
         frontier=tuple(points),
         frontier_gap=frontier.gap,
         command="fedhq study search fleet.toml --out runs/search",
@@ -109,7 +116,14 @@ def trial_record(plan, evaluated="model", seeds=(0,), rng=None):
     for _ in seeds:
         noise = 0.0 if rng is None else float(rng.normal(0, 0.01))
         loss = min(max(allocation.loss + noise, 0.0), 1.0)
-        per_seed.append({"round_seconds": allocation.round_seconds, "accuracy_loss": loss})
+        seconds = allocation.round_seconds
+        rows = np.arange(len(allocation.choice))
+        joules = float(plan.problem.seconds[rows, allocation.choice].sum())
+        sent = float(1000 * (len(allocation.strategies) - allocation.choice).sum())
+        per_seed.append(
+            {"round_seconds": seconds, "accuracy_loss": loss, "uplink_bytes": sent,
+             "energy_joules": joules}
+        )  # fmt: skip
     means = {key: float(np.mean([own[key] for own in per_seed])) for key in per_seed[0]}
     return TrialRecord(
         evaluated=evaluated,
@@ -118,13 +132,14 @@ def trial_record(plan, evaluated="model", seeds=(0,), rng=None):
         per_seed=tuple(per_seed),
         menu=tuple(map(str, allocation.strategies)),
         choice=digits(allocation.choice.tolist()),
-        bottleneck=allocation.bottleneck,
+        bottleneck=plan.clients[allocation.bottleneck],
         solver=plan.solution.solver,
         status=str(plan.solution.status),
         gap=None,
         wall_seconds=0.01,
         digest="abc",
         provenance="a1b2",
+        clients=ranges(plan.clients),
     )
 
 

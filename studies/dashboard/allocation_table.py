@@ -9,25 +9,25 @@ import numpy as np
 
 from ...allocator import AllocationProblem
 from ..search.record import TrialRecord
-from ..search.report.view import choice_of
+from ..search.report.plans import Planned
 
 
-def allocation_csv(record: TrialRecord, problem: AllocationProblem | None) -> bytes:
+def allocation_csv(record: TrialRecord, plan: Planned | None) -> bytes:
     """What every client did in a trial's first round, and what that took.
 
     Args:
         record: Of the trial.
-        problem: What its policy solved there, for seconds, loss and usage; without it, or where its
-            menu is not the record's, the table has strategies only.
+        plan: Of its policy there, planned again, for seconds, loss and usage; without it, or where
+            its menu or clients are not the record's, the table has strategies only.
 
     Returns:
         A header and a line for each client, in UTF-8.
     """
-    choice = np.array(choice_of(record), dtype=np.int64)
-    names = [str(k) for k in range(len(choice))]
-    columns = {"client": names, "strategy": [record.menu[k] for k in choice]}
-    if problem is not None and _fits(problem, record):
-        columns |= _details(problem, choice)
+    did = record.strategies
+    columns = {"client": list(map(str, did)), "strategy": list(did.values())}
+    if plan is not None and _fits(plan, record):
+        choice = np.array([record.menu.index(name) for name in did.values()], dtype=np.int64)
+        columns |= _details(plan.problem, choice)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -35,9 +35,9 @@ def allocation_csv(record: TrialRecord, problem: AllocationProblem | None) -> by
     return text.getvalue().encode()
 
 
-def _fits(problem: AllocationProblem, record: TrialRecord) -> bool:
-    menu = tuple(map(str, problem.strategies))
-    return menu == record.menu and problem.num_clients == len(record.choice)
+def _fits(plan: Planned, record: TrialRecord) -> bool:
+    menu = tuple(map(str, plan.problem.strategies))
+    return menu == record.menu and plan.clients == record.client_ids
 
 
 def _details(problem: AllocationProblem, choice: np.ndarray) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..search.record import STUDY_KEY, TRIAL_KEY, study_record, trial_record
+from ..search.report.words import censored
 
 
 def study_attributes(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def trial_attributes(own: Mapping[str, Any]) -> dict[str, Any]:
     if record is None:
         return dict(own)
     told: dict[str, Any] = {
-        **record.measures,
+        **{name: censored(record, name) or value for name, value in record.shown.items()},
         "allocation": counts_text(record.counts),
         "bottleneck": "nobody" if record.bottleneck is None else f"client {record.bottleneck}",
         "solution": record.status if not record.gap else f"{record.status}, gap {record.gap:.2g}",

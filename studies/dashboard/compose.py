@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...allocator import AllocationProblem, FedHQError
+from ...allocator import FedHQError
 from ..search.report.details import Details, notable_trials
-from ..search.report.plans import Planner
-from ..search.report.preferences import usual_preferences
+from ..search.report.plans import Planned, Planner
 from ..search.report.report import write_report
-from ..search.report.trial_text import trial_config, trial_of
+from ..search.report.trial_text import has_runs, trial_config, trial_of
 from ..search.report.view import StudyView, TrialView
 from ..toml_text import toml_text
 from .additions import Additions
@@ -49,7 +48,7 @@ class Composer:
         self._extra = extra or {}
         self._details = Details(place=place)
         self._planned: tuple[int, ...] = ()
-        self._is_trainable = "problem" not in StudyView.of(study).record.config
+        self._has_runs = has_runs(StudyView.of(study))
 
     def first(self) -> Additions:
         """What the records tell at once; nothing is planned again."""
@@ -58,7 +57,7 @@ class Composer:
     def all(self) -> Additions:
         """Everything; planning again takes a while, and longest the first time."""
         view = StudyView.of(self._study)
-        notable = tuple(t.number for t in notable_trials(view, usual_preferences(view)))
+        notable = tuple(t.number for t in notable_trials(view))
         if notable != self._planned:  # the same trials are planned the same
             self._details = Details.of(self._study, view, self._place, self._planner)
             self._planned = notable
@@ -82,7 +81,7 @@ class Composer:
 
     def _of_trial(self, number: int) -> Sequence[File]:
         allocation = File("allocation.csv", lambda: self._allocation(number))
-        if not self._is_trainable:
+        if not self._has_runs:
             return (allocation,)
         return allocation, File("run.toml", lambda: self._run(number))
 
@@ -90,19 +89,19 @@ class Composer:
         trial = TrialView.of(self._study.get_trials(deepcopy=False)[number])
         if trial.record is None:
             return b""
-        return allocation_csv(trial.record, self._problem(trial))
+        return allocation_csv(trial.record, self._plan(trial))
 
     def _run(self, number: int) -> bytes:
         view = StudyView.of(self._study)
         return trial_config(view, trial_of(view, number)).encode()
 
-    def _problem(self, trial: TrialView) -> AllocationProblem | None:
-        """What the trial's policy solves; None where it cannot be planned again."""
+    def _plan(self, trial: TrialView) -> Planned | None:
+        """What the trial's policy decides; None where it cannot be planned again."""
         assert trial.record is not None, "the caller has looked"
         if not trial.params:
             return None
         try:
-            return self._planner.plan(trial.params, trial.record.seeds[0]).problem
+            return self._planner.plan(trial.params, trial.record.seeds[0])
         except (FedHQError, ValueError, OSError):
             return None
 

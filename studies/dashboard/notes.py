@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...allocator.explain.quantities import Unit, number
 from ..search.record import TrialRecord
 from ..search.report.parts import trial_command
-from ..search.report.preferences import usual_preferences
+from ..search.report.preferences import picks
 from ..search.report.view import StudyView, TrialView
-from ..search.report.words import first_text, loss_text, spread, value_text, verdict
+from ..search.report.words import (
+    censored,
+    measure_text,
+    name_of,
+    shown_name,
+    spread,
+    value_text,
+    verdict,
+)
 from .attributes import counts_text, limits_text
 
 _MOST_OF_FRONT = 30
@@ -66,8 +74,9 @@ def noted_trials(view: StudyView) -> dict[int, tuple[str, ...]]:
     for place in (front[int(k)] for k in chosen):
         what.setdefault(place, []).append("on the front")
     places = {trial.number: place for place, trial in enumerate(view.trials)}
-    for words, trial, _ in _picks(view):
-        what.setdefault(places[trial.number], []).append(words)
+    for pick in picks(view):
+        if pick.trial is not None:
+            what.setdefault(places[pick.trial.number], []).append(pick.words)
     for place, trial in enumerate(view.trials):
         if trial.source == "uniform" and trial.record is not None:
             what.setdefault(place, []).append("uniform: all clients do the same")
@@ -85,7 +94,7 @@ def trial_note(view: StudyView, trial: TrialView, what: Sequence[str], place: st
     """
     record = trial.record
     assert record is not None, "only trials with a record get a note"
-    rows = [(name.replace("_", " "), _measured(record, name)) for name in record.measures]
+    rows = [(name_of(name), _measured(record, name)) for name in record.shown]
     rows += [(f"limit of {_plain(name)}", _kept(v)) for name, v in trial.constraints.items()]
     slowest = "nobody takes part" if record.bottleneck is None else f"client {record.bottleneck}"
     rows += [
@@ -104,29 +113,21 @@ def trial_note(view: StudyView, trial: TrialView, what: Sequence[str], place: st
 def _best_table(view: StudyView, study_id: int) -> str:
     """The feasible best of every usual preference."""
     rows = []
-    loss_name = ""
-    for words, trial, record in _picks(view):
-        loss, loss_name = loss_text(view, trial)
-        page = f"/dashboard/studies/{study_id}/trials?numbers={trial.number}"
-        link = f"{trial.number} ([open]({page}))"
-        rows.append((words, link, first_text(view, trial), loss, counts_text(record.counts)))
-    head = ("if you want", "trial", view.axes[0].replace("_", " "), loss_name, "clients")
-    return _table(head, rows) if rows else ""
-
-
-def _picks(view: StudyView) -> Iterator[tuple[str, TrialView, TrialRecord]]:
-    """The usual preferences in words, with the trial that each picks; without those of none."""
-    for preference in usual_preferences(view):
-        try:
-            trial = view.best(preference.rule)
-        except ValueError:  # no point of the front satisfies it
+    for pick in picks(view):
+        if pick.trial is None or pick.trial.record is None:
             continue
-        if trial is not None and trial.record is not None:
-            yield preference.words, trial, trial.record
+        number, record = pick.trial.number, pick.trial.record
+        link = f"{number} ([open](/dashboard/studies/{study_id}/trials?numbers={number}))"
+        texts = (measure_text(record, name) for name in view.traded)
+        rows.append((pick.words, link, *texts, counts_text(record.counts)))
+    names = (shown_name(view, name) for name in view.traded)
+    return _table(("if you want", "trial", *names, "clients"), rows) if rows else ""
 
 
 def _measured(record: TrialRecord, name: str) -> str:
     """The mean over the seeds, and what they differ by."""
+    if told := censored(record, name):
+        return told
     deviation = spread(record, name)
     text = Unit.of(name).text(record.measures[name])
     return text if not deviation else f"{text} ± {number(deviation)}"

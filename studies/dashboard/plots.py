@@ -50,24 +50,29 @@ def framed(figure: go.Figure, title: str) -> str:
 
 def _drawn(view: StudyView, details: Details) -> Iterator[tuple[str, str, Callable[[], go.Figure]]]:
     """Id, title and drawing of every figure that the search has data for."""
-    import numpy as np
-
     from ..search.report import figures as courses
     from ..search.report import plan_figures as who
+    from ..search.report.regret import Unclaimed, exact_points
 
-    yield "frontier", "Trials against the exact frontier", lambda: courses.frontier_figure([view])
+    has_exact = not isinstance(exact_points(view), Unclaimed)
+    title = "Trials against the exact frontier" if has_exact else "Trials and their front"
+    if view.others:
+        title += f" in 2 of {len(view.traded)} measures"
+    yield "frontier", title, lambda: courses.frontier_figure([view])
     if not len(view.front):
         return
-    yield "regret", "How far from provably best", lambda: courses.regret_figure([view])
+    (course,) = courses.course_figures([view])
+    title = "How the search came to its best" if course.unclaimed else "How far from provably best"
+    yield "regret", title, lambda: course.figure
     trials = [view.trials[place] for place in view.front.tolist()]
-    known = details.trials[0].problem if details.trials else None
-    order = np.arange(view.record.clients) if known is None else who.speed_order(known)
-    yield "allocation", "Who does what", lambda: who.allocation_figure(trials, order)
+    hues = who.colours_of(view)
+    yield "allocation", "Who does what", lambda: who.allocation_figure(trials, details.trials, hues)
     if details.trials:
         middle = details.trials[len(details.trials) // 2]
         title = f"Who is waited for in trial {middle.trial.number}"
-        yield "waterfall", title, lambda: who.waterfall_figure(middle)
+        yield "waterfall", title, lambda: who.waterfall_figure(middle, hues)
     if len(details.tradeoffs) > 1:
-        yield "mix", "Strategies along the trade-off", lambda: who.mix_figure(details.tradeoffs)
+        title = "Strategies along the trade-off"
+        yield "mix", title, lambda: who.mix_figure(details.tradeoffs, hues)
         if who.has_prices(details.tradeoffs):
             yield "prices", "Shadow prices", lambda: who.prices_figure(details.tradeoffs)

@@ -6,7 +6,7 @@ versions and the commit that it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ RETRY_KEY = "retry_of"
 """A trial's user attribute: the number of the dead trial that it repeats."""
 REASON_KEY = "reason"
 """User attribute of a trial that failed, has no allocation or diverged: why."""
+SHORTFALL = "target_shortfall"
+"""A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 SOURCES = ("sampler", "frontier", "uniform", "screen")
 FORMAT = 1
 
@@ -69,15 +71,17 @@ class TrialRecord:
             known of `seconds_to_target`, `uplink_bytes`, `energy_joules` (a round's).
         per_seed: The same of every seed.
         menu: The strategies that were on offer.
-        choice: What each client did in the first seed's first round, a digit (base 36) a client,
+        choice: What each client of the first seed's first round did, a digit (base 36) a client,
             into `menu`.
-        bottleneck: The slowest client there; None if nobody took part.
+        bottleneck: Id of the slowest client there; None if nobody took part.
         solver: Who decided.
         status: Of its solution.
         gap: Of its solution; None where nothing is proven.
         wall_seconds: What the evaluation took on its machine.
         digest: Of the trial's own configuration: the name of its folder under `trials/`.
         provenance: Key into the study's `provenance`.
+        clients: Ids of the clients that `choice` is about, as `ranges`; empty where they are
+            `0 ... n-1`, as where the whole fleet takes part.
     """
 
     evaluated: str
@@ -93,6 +97,35 @@ class TrialRecord:
     wall_seconds: float
     digest: str
     provenance: str
+    clients: str = ""
+
+    @property
+    def client_ids(self) -> tuple[int, ...]:
+        """The clients that `choice` is about, in its order."""
+        return in_ranges(self.clients) or tuple(range(len(self.choice)))
+
+    @property
+    def strategies(self) -> dict[int, str]:
+        """What each client of the round did, by its id.
+
+        Example:
+            >>> menu = ("skip", "qat-w2a2")
+            >>> TrialRecord("model", (0,), {}, ({},), menu, "011", 7, "Dual()", "feasible", 0.0,
+            ...             0.1, "", "", "2 6-7").strategies
+            {2: 'skip', 6: 'qat-w2a2', 7: 'qat-w2a2'}
+        """
+        did = (self.menu[int(digit, 36)] for digit in self.choice)
+        return dict(zip(self.client_ids, did, strict=True))
+
+    @property
+    def missed(self) -> int:
+        """In how many seeds the target accuracy was not reached: `seconds_to_target` is more."""
+        return sum(own.get(SHORTFALL, 0.0) > 0 for own in self.per_seed)
+
+    @property
+    def shown(self) -> dict[str, float]:
+        """The measures that people are shown."""
+        return {name: value for name, value in self.measures.items() if name != SHORTFALL}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -115,6 +148,35 @@ def digits(choice: list[int]) -> str:
         '02a'
     """
     return "".join(_DIGITS[k] for k in choice)
+
+
+def ranges(ids: Sequence[int]) -> str:
+    """Rising ids as text; nothing where they are `0 ... n-1`.
+
+    Example:
+        >>> ranges([1, 4, 5, 6]), ranges(range(9))
+        ('1 4-6', '')
+    """
+    if list(ids) == list(range(len(ids))):
+        return ""
+    runs: list[list[int]] = []
+    for k in ids:
+        if runs and k == runs[-1][1] + 1:
+            runs[-1][1] = k
+        else:
+            runs.append([k, k])
+    return " ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs)
+
+
+def in_ranges(text: str) -> tuple[int, ...]:
+    """The ids of a text of `ranges`.
+
+    Example:
+        >>> in_ranges("1 4-6")
+        (1, 4, 5, 6)
+    """
+    ends = [[int(end) for end in run.split("-")] for run in text.split()]
+    return tuple(k for run in ends for k in range(run[0], run[-1] + 1))
 
 
 def to_json(record: StudyRecord | TrialRecord) -> dict[str, Any]:

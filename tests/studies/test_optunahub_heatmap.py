@@ -130,9 +130,22 @@ def test_clients_stand_in_their_natural_order_and_those_given_as_given():
     assert heatmap(plot(study, clients=["other", "client_10"])).y == ("other", "client_10")
 
 
-def record(choice):
+def record(choice, ids=""):
     return TrialRecord(
-        "model", (0,), {}, ({},), MENU, digits(choice), 0, "Exact()", "optimal", 0.0, 0.1, "", ""
+        "model",
+        (0,),
+        {},
+        ({},),
+        MENU,
+        digits(choice),
+        0,
+        "Exact()",
+        "optimal",
+        0.0,
+        0.1,
+        "",
+        "",
+        ids,
     )
 
 
@@ -152,6 +165,19 @@ def test_it_reads_what_a_search_of_fedhq_records():
         expected = [MENU[k] for k in (first, 1, 2, number % 3)]
         assert list(doing.values()) == expected
     assert list(doing) == ["0", "1", "2", "3"]
+
+
+def test_clients_of_a_cohort_are_rows_by_their_ids():
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+
+    def objective(trial):
+        trial.set_user_attr(TRIAL_KEY, to_json(record([0, 1, 2, 1], "2 5-7")))
+        return 0.0
+
+    study.optimize(objective, n_trials=1)
+    assert columns(plot(study))[0] == dict(
+        zip(("2", "5", "6", "7"), (MENU[k] for k in (0, 1, 2, 1)), strict=True)
+    )
 
 
 def test_trials_that_are_given_are_plotted_whatever_they_are_worth():

@@ -11,7 +11,7 @@ import numpy as np
 from ....allocator import FedHQError, Knee, Solution
 from .importance import find_importances
 from .plans import Planner, TrialPlan, along_tradeoff, plan_trials
-from .preferences import Preference, usual_preferences
+from .preferences import Preference, picks
 from .view import StudyView, TrialView
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Details:
             preferences: Whose picks are planned; the usual ones where empty.
         """
         importances = find_importances(study, view)
-        shown = notable_trials(view, preferences or usual_preferences(view))
+        shown = notable_trials(view, preferences)
         try:
             plans = plan_trials(planner, shown)
         except (FedHQError, ValueError, OSError) as error:
@@ -74,17 +74,10 @@ class Details:
         return cls(place, plans, tradeoffs, base.trial.number, importances)
 
 
-def notable_trials(view: StudyView, preferences: Sequence[Preference]) -> list[TrialView]:
+def notable_trials(view: StudyView, preferences: Sequence[Preference] = ()) -> list[TrialView]:
     """The trials that preferences pick, and some of the front from end to end, by time."""
     places = view.front.tolist()
-    picked = set()
-    for preference in preferences:
-        try:
-            best = view.best(preference.rule)
-        except ValueError:  # none satisfies it
-            continue
-        if best is not None:
-            picked.add(best.number)
+    picked = {p.trial.number for p in picks(view, preferences) if p.trial is not None}
     room = max(_MOST_PLANS - len(picked), 2)
     evenly = np.linspace(0, len(places) - 1, min(len(places), room)).round().astype(int)
     picked |= {view.trials[places[k]].number for k in evenly.tolist()}

@@ -8,16 +8,19 @@ Needs plotly: `fedhq[search]`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from plotly import graph_objects as go
 
 from ....allocator.arrays import IntArray
+from ....allocator.explain.quantities import Unit
 from ...figures import INK, NAME, add_level, lay_out, plain
 from ...palette import HYBRIDS, LAST_ARM
 from ..record import SOURCES
-from .regret import EXCESS, REACHED, Course, Unclaimed, exact_points, find_progress, find_regret
-from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView, TrialView
+from .regret import EXCESS, Course, Unclaimed, exact_points, find_progress, find_regret
+from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView, TrialView
+from .words import measure_text, name_of
 
 MOST_DRAWN = 400
 STUDY_COLOURS = (LAST_ARM, *HYBRIDS)
@@ -31,7 +34,7 @@ _PROPOSED = dict(
 )  # fmt: skip
 _TITLES = {
     ROUND_SECONDS: "round time, s",
-    "seconds_to_target": "simulated time to the target, s",
+    TARGET_SECONDS: "simulated time to the target, s",
 }
 _LOSS_TITLES = {"model": "predicted accuracy loss", "training": "1 - deployed accuracy"}
 
@@ -40,7 +43,8 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
     """The trials of one study or several, and what is provably best.
 
     Feasible trials are filled, those that break a limit hollow; the symbol says who proposed them,
-    the colour too where there is one study, else which study. A line joins each study's front.
+    the colour too where there is one study, else which study. A line joins each study's front in
+    its two axes; what else it trades is told of each trial.
 
     Args:
         views: They must trade the same measures, all in the model or all trained.
@@ -56,7 +60,9 @@ def frontier_figure(views: Sequence[StudyView]) -> go.Figure:
         _add_front(figure, view, prefix, colour)
         said.append(_add_trials(figure, view, prefix, colour))
     axes = views[0].axes
-    alt = f"Scatter chart: {' against '.join(axes)} of trials. {' '.join(said)}"
+    others = dict.fromkeys(name_of(name) for view in views for name in view.others)
+    rest = f" Not drawn, but minimised, too: {', '.join(others)}." if others else ""
+    alt = f"Scatter chart: {' against '.join(axes)} of trials.{rest} {' '.join(said)}"
     lay_out(figure, title_of(axes[0]), loss_title(views[0]), 480, alt)
     _add_limits(figure, views)
     _frame(figure, views)
@@ -81,14 +87,18 @@ def _add_exact(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> 
         figure.add_scatter(
             x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}exact frontier",
             mode="lines", line={"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"},
-            hovertemplate=NAME + "%{x:.4g} s<br>loss %{y:.4g}",
+            hovertemplate=NAME + _point_text(view),
         )  # fmt: skip
 
 
 def _add_front(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> None:
-    x, y = view.points[_evenly(view.front, _MOST_ON_FRONT)].T
+    x, y = view.points[_evenly(view.drawn_front, _MOST_ON_FRONT)].T
+    size = len(view.front)
+    name = f"front ({size})"
+    if view.others:
+        name = f"front of these two ({len(view.drawn_front)} of {size})"
     figure.add_scatter(
-        x=_short(x), y=_short(y), name=f"{prefix}front ({len(view.front)})", mode="lines",
+        x=_short(x), y=_short(y), name=prefix + name, mode="lines",
         line={"color": colour, "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
 
@@ -126,18 +136,32 @@ def _add_group(
 ) -> None:  # fmt: skip
     x, y = view.points[places].T
     trials = [view.trials[k] for k in places]
-    data = [[t.number, _note(t)] for t in trials]
+    data = [[t.number, _note(view, t)] for t in trials]
     figure.add_scatter(
         x=_short(x), y=_short(y), name=name, mode="markers", customdata=data,
         marker={"symbol": symbol, "color": colour, "size": 8 if feasible else 6,
                 "opacity": 0.85 if feasible else 0.5},
-        hovertemplate=NAME + "trial %{customdata[0]}%{customdata[1]}<br>%{x:.4g} s, loss %{y:.4g}",
+        hovertemplate=NAME + "trial %{customdata[0]}%{customdata[1]}<br>" + _point_text(view),
     )  # fmt: skip
 
 
-def _note(trial: TrialView) -> str:
-    pruned = ", given up early" if trial.state is State.PRUNED and not trial.broken else ""
-    return pruned + (f", breaks {plain(', '.join(trial.broken))}" if trial.broken else "")
+def _note(view: StudyView, trial: TrialView) -> str:
+    """What becomes of a trial, and what it measured that no axis shows."""
+    notes = ["given up early"] if trial.state is State.PRUNED and not trial.broken else []
+    if trial.broken:
+        notes.append(f"breaks {plain(', '.join(trial.broken))}")
+    if trial.record is not None:
+        notes += [f"{name_of(n)} {measure_text(trial.record, n)}" for n in view.others]
+    return "".join(f", {note}" for note in notes)
+
+
+def _point_text(view: StudyView) -> str:
+    """Where a point lies, for plotly to fill in."""
+    return "<br>".join(
+        f"{'loss' if name == ACCURACY_LOSS else name_of(name)} %{{{axis}:.4g}} "
+        f"{Unit.of(name).symbol}".rstrip()
+        for name, axis in zip(view.axes, "xy", strict=True)
+    )
 
 
 def _add_limits(figure: go.Figure, views: Sequence[StudyView]) -> None:
@@ -148,8 +172,9 @@ def _add_limits(figure: go.Figure, views: Sequence[StudyView]) -> None:
             if axis:
                 add_level(figure, limit, f"limit {limit:g}", "right")
             else:
+                unit = Unit.of(views[0].axes[0])
                 line = {"dash": "dash", "width": 1.5, "color": INK}
-                figure.add_vline(x=limit, line=line, annotation_text=f"limit {limit:g} s")
+                figure.add_vline(x=limit, line=line, annotation_text=f"limit {unit.text(limit)}")
 
 
 def _frame(figure: go.Figure, views: Sequence[StudyView]) -> None:
@@ -185,38 +210,61 @@ def drawn_trials(view: StudyView) -> IntArray:
     return np.union1d(front, np.concatenate(kept))
 
 
-def regret_figure(views: Sequence[StudyView]) -> go.Figure:
-    """How far each study was from the exact frontier after each trial.
+@dataclass(frozen=True, eq=False)
+class CourseFigure:
+    """How studies came to what they found, by one measure.
 
-    Dashed is what the sampler found alone. Where no study can claim a regret, how each came to its
-    own best instead.
-
-    Raises:
-        ValueError: If no study has a feasible trial.
+    Args:
+        measure: What is drawn, in words.
+        unclaimed: Why it is no regret, but how the studies came to their own best; empty for a
+            regret.
+        figure: Lines, a study each.
     """
-    regrets = [find_regret(view) for view in views]
-    claimed = any(isinstance(regret, Course) for regret in regrets)
-    figure = go.Figure()
-    said, measures = [], []
-    for k, (view, regret) in enumerate(zip(views, regrets, strict=True)):
-        course = regret if claimed else find_progress(view)
-        if not isinstance(course, Course) or np.isnan(course.last):
+
+    measure: str
+    unclaimed: tuple[str, ...]
+    figure: go.Figure
+
+
+def course_figures(views: Sequence[StudyView]) -> list[CourseFigure]:
+    """How far each study was from the exact frontier after each trial, a figure a measure.
+
+    Dashed is what the sampler found alone. Of a study that can claim no regret, how it came to its
+    own best instead; one without a feasible trial is left out.
+    """
+    lines: dict[str, list[tuple[int, Course]]] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for k, view in enumerate(views):
+        regret = find_regret(view)
+        course = find_progress(view) if isinstance(regret, Unclaimed) else regret
+        if course is None or np.isnan(course.last):
             continue
-        colour = STUDY_COLOURS[k % len(STUDY_COLOURS)]
+        lines.setdefault(course.measure, []).append((k, course))
+        if isinstance(regret, Unclaimed):
+            reasons.setdefault(course.measure, {})[regret.reason] = None
+    return [
+        CourseFigure(measure, tuple(reasons.get(measure, ())), _courses_drawn(views, drawn))
+        for measure, drawn in lines.items()
+    ]
+
+
+def _courses_drawn(views: Sequence[StudyView], drawn: Sequence[tuple[int, Course]]) -> go.Figure:
+    """Courses of one measure, each by the place of its study, which tells its colour."""
+    figure, said = go.Figure(), []
+    measure, is_share = drawn[0][1].measure, drawn[0][1].corner is not None
+    for k, course in drawn:
+        view, colour = views[k], STUDY_COLOURS[k % len(STUDY_COLOURS)]
         own = f"{plain(view.name)}: " if len(views) > 1 else ""
         _add_course(figure, course, f"{own}all trials", colour, "solid")
         alone = find_regret(view, SOURCES[:1])
-        if claimed and isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
+        if isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
             _add_course(figure, alone, f"{own}the sampler's alone", colour, "dash")
         said.append(f"{view.name}: {course.last:.3g} after trial {course.trials[-1]}")
-        measures.append(course.measure)
-    if not measures:
-        raise ValueError("a course needs a feasible trial, but no study has one.")
-    alt = f"Line chart: {measures[0]} after each trial. {'; '.join(said)}."
-    lay_out(figure, "trial", measures[0], 380, alt)
-    if measures[0] == EXCESS:
+    alt = f"Line chart: {measure} after each trial. {'; '.join(said)}."
+    lay_out(figure, "trial", measure, 380, alt)
+    if measure == EXCESS:
         figure.update_yaxes(type="log", tickformat=".0%", dtick=1)
-    elif claimed or measures[0] == REACHED:
+    elif is_share:
         figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return figure
 

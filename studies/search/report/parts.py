@@ -12,7 +12,7 @@ from ....allocator.explain.quantities import number
 from ...document import table
 from ..record import SOURCES, TrialRecord
 from . import words
-from .preferences import Preference
+from .preferences import Pick, Preference, picks
 from .view import State, StudyView, TrialView
 
 _MOST_ROWS = 60
@@ -37,19 +37,20 @@ def trial_command(place: str, trial: TrialView) -> str:
 
 
 def cards(view: StudyView, preferences: Sequence[Preference], place: str) -> str:
-    """The feasible best for each preference; those that pick the same trial share a card."""
+    """The feasible best for each preference; those that pick the same trial share a card.
+
+    Args:
+        view: The study.
+        preferences: The usual ones where empty.
+        place: Where the study stands, ready for a shell.
+    """
     heads: dict[int, list[str]] = {}
     nobody = ""
-    for preference in preferences:
-        try:
-            trial = view.best(preference.rule)
-        except ValueError as error:
-            nobody += _no_card(preference, str(error))
-            continue
-        if trial is not None:
-            heads.setdefault(trial.number, []).append(preference.words)
-    if least := view.least():
-        heads.setdefault(least.number, []).insert(0, "Least objective")
+    for pick in picks(view, preferences):
+        if pick.trial is None:
+            nobody += _no_card(pick)
+        else:
+            heads.setdefault(pick.trial.number, []).append(pick.words)
     by_number = {t.number: t for t in view.trials}
     found = "".join(_card(view, by_number[n], names, place) for n, names in heads.items())
     return (
@@ -58,45 +59,51 @@ def cards(view: StudyView, preferences: Sequence[Preference], place: str) -> str
     )
 
 
-def _no_card(preference: Preference, why: str) -> str:
-    head = html.escape(preference.words)
-    return f"<article class=pick><h4>{head}</h4><p>No trial: {html.escape(why)}</p></article>"
+def _no_card(pick: Pick) -> str:
+    head, why = html.escape(pick.words), html.escape(pick.why)
+    return f"<article class=pick><h4>{head}</h4><p>No trial: {why}</p></article>"
 
 
 def _card(view: StudyView, trial: TrialView, heads: Sequence[str], place: str) -> str:
     record = measured(trial)
-    loss, of = words.loss_text(view, trial)
+    big = "<br>".join(
+        f"{words.measure_text(record, name)} <small>{words.shown_name(view, name)}</small>"
+        for name in view.traded
+    )
     facts = {"proposed by": _proposed(trial), "clients": _who(record)}
     if record.bottleneck is not None:
         facts["slowest client"] = str(record.bottleneck)
     facts |= {key: words.value_text(value) for key, value in trial.params.items()}
     for name, limit in view.record.limits.items():
         facts[name] = f"{number(record.measures[name])}, at most {number(limit)}"
+    if view.tradeoff is not None:
+        facts["objective"] = f"{number(trial.values[0])} = {view.objective}"
     return (
         f"<article class=pick><h4>{html.escape('; '.join(heads))}</h4><p>trial {trial.number}</p>"
-        f"<p class=big>{words.first_text(view, trial)} <small>{_axis(view)}</small><br>{loss} "
-        f"<small>{of}</small></p>{_facts(facts)}"
+        f"<p class=big>{big}</p>{_facts(facts)}"
         f"<pre><code>{html.escape(trial_command(place, trial))}</code></pre></article>"
     )
 
 
 def front_table(view: StudyView) -> str:
-    """The trials of the front, the fastest first; of very many some from end to end."""
+    """The trials of the front, by their first measure; of very many some from end to end."""
     places = view.front.tolist()
     step = -(-len(places) // _MOST_ROWS)
     trials = [view.trials[k] for k in places[::step]]
     rest = f" One in {step} of {len(places)} is listed." if step > 1 else ""
     spread = " ± is the standard deviation over seeds." if view.evaluated == "training" else ""
     params = list(dict.fromkeys(key for t in trials for key in t.params))
-    loss = words.loss_text(view, trials[0])[1]
-    headings = ("trial", _axis(view), loss, *params, "clients", "proposed by")
-    note = f"The fastest first; clients in the first round of the first seed.{spread}{rest}"
+    measures = (words.shown_name(view, name) for name in view.traded)
+    headings = ("trial", *measures, *params, "clients", "proposed by")
+    first = words.name_of(view.axes[0])
+    note = f"By {first}; clients in the first round of the first seed.{spread}{rest}"
     rows = [_row(view, trial, params) for trial in trials]
     return "<h3 class=part>The front</h3>" + table("Trials of the front", headings, rows, note)
 
 
 def _row(view: StudyView, trial: TrialView, params: Sequence[str]) -> list[str]:
-    cells = [str(trial.number), words.first_text(view, trial), words.loss_text(view, trial)[0]]
+    cells = [str(trial.number)]
+    cells += [words.measure_text(measured(trial), name) for name in view.traded]
     cells += [words.value_text(trial.params.get(key, "")) for key in params]
     return [html.escape(cell) for cell in (*cells, _who(measured(trial)), _proposed(trial))]
 
@@ -171,10 +178,6 @@ def place_text(place: str, name: str = "") -> str:
         "'runs/my search' --name two"
     """
     return shlex.quote(place) + (f" --name {shlex.quote(name)}" if name else "")
-
-
-def _axis(view: StudyView) -> str:
-    return {"round_seconds": "round time"}.get(view.axes[0], view.axes[0].replace("_", " "))
 
 
 def _who(record: TrialRecord) -> str:

@@ -5,22 +5,24 @@ Needs plotly: `fedhq[search]`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from plotly import graph_objects as go
 
-from ....allocator import AllocationProblem, Solution
+from ....allocator import Solution
 from ....allocator.arrays import FloatArray, IntArray
 from ...figures import NAME, add_level, add_pointer, add_strategies, lay_out, plain, steps_of
 from ...palette import HYBRIDS, LAST_ARM, strategy_colours
 from .plans import TrialPlan
-from .view import StudyView, TrialView, choice_of
+from .view import StudyView, TrialView
 
 MOST_COLUMNS = 16
 MOST_CLIENTS = 300
 _MOST_PRICES = 8
 _DASHES = ("solid", "dash", "dot")
+_ABSENT = "not in the cohort"
 
 
 def colours_of(view: StudyView) -> dict[str, str]:
@@ -34,43 +36,63 @@ def _used(colours: Mapping[str, str] | None, names: Collection[str]) -> dict[str
     return {n: hue for n, hue in (colours or strategy_colours(names)).items() if n in names}
 
 
-def speed_order(problem: AllocationProblem) -> IntArray:
-    """`(clients,)` indices, the fastest device first: by its quickest way to take part."""
-    working = np.where(problem.allowed & problem.participates, problem.seconds, np.inf)
-    return np.argsort(working.min(axis=1), kind="stable")
+def speed_order(clients: Collection[int], plans: Sequence[TrialPlan]) -> list[int]:
+    """Clients, the fastest device first; by id those that are as fast, and those of no plan last.
+
+    Args:
+        clients: Their ids.
+        plans: Of which the first that has a client tells its quickest way to take part.
+    """
+    wanted, quickest = set(clients), dict[int, float]()
+    for plan in plans:
+        if wanted <= quickest.keys():
+            break
+        problem = plan.problem
+        working = np.where(problem.allowed & problem.participates, problem.seconds, np.inf)
+        for client, seconds in zip(plan.clients, working.min(axis=1).tolist(), strict=True):
+            quickest.setdefault(client, seconds)
+    return sorted(clients, key=lambda client: (quickest.get(client, math.inf), client))
 
 
 def allocation_figure(
-    trials: Sequence[TrialView], order: IntArray, colours: Mapping[str, str] | None = None
+    trials: Sequence[TrialView],
+    plans: Sequence[TrialPlan] = (),
+    colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
     """What each client did in some trials, as they recorded it for their first seed's first round.
+
+    A client that was not in a trial's cohort has a gap there.
 
     Args:
         trials: Those with a record, in the order of the columns; more than `MOST_COLUMNS` are
             thinned evenly, and so are more than `MOST_CLIENTS` clients.
-        order: `(clients,)` indices from the top row down.
+        plans: Tell which device is the fastest, on top; without any, clients are in the fleet's
+            order.
         colours: Of the strategies, as `colours_of` a study; None: of those that are drawn.
     """
     shown = [trials[k] for k in _spread(len(trials), MOST_COLUMNS)]
-    clients = order[_spread(len(order), MOST_CLIENTS)]
-    did = [_strategies(trial) for trial in shown]
-    shades = _used(colours, {name for names in did for name in names})
+    did = [trial.record.strategies for trial in shown if trial.record is not None]
+    order = speed_order({c for own in did for c in own}, plans)
+    clients = [order[k] for k in _spread(len(order), MOST_CLIENTS)]
+    shades = _used(colours, {name for own in did for name in own.values()})
     place = {name: k for k, name in enumerate(shades)}
-    text = [[names[c] for names in did] for c in clients.tolist()]
+    text = [[own.get(c, _ABSENT) for own in did] for c in clients]
     gap = 1 if len(clients) <= 60 else 0
     figure = go.Figure()
     figure.add_heatmap(
-        x=[str(trial.number) for trial in shown], y=[str(c) for c in clients.tolist()],
-        z=[[place[name] for name in row] for row in text], text=text, xgap=2, ygap=gap,
+        x=[str(trial.number) for trial in shown], y=[str(c) for c in clients],
+        z=[[place.get(name) for name in row] for row in text], text=text, xgap=2, ygap=gap,
         colorscale=steps_of(list(shades.values())), zmin=-0.5, zmax=len(shades) - 0.5,
         showscale=False, hovertemplate="client %{y}, trial %{x}<br>%{text}<extra></extra>",
     )  # fmt: skip
+    numbers = ", ".join(str(trial.number) for trial in shown)
+    top = ", the fastest on top," if plans else ""
     alt = (
-        f"Heat map: strategy of {_of(len(clients), len(order))} clients, the fastest on top, in "
-        f"{_of(len(shown), len(trials))} trials: {', '.join(str(t.number) for t in shown)}."
+        f"Heat map: strategy of {_of(len(clients), len(order))} clients{top} in "
+        f"{_of(len(shown), len(trials))} trials: {numbers}."
     )
     height = 150 + min(max(20 * len(clients), 110), 560)
-    lay_out(figure, "trial, the fastest round first", "client", height, alt)
+    lay_out(figure, "trial", "client", height, alt)
     add_strategies(figure, shades)
     figure.update_xaxes(type="category", showgrid=False, range=[-0.5, len(shown) - 0.5])
     figure.update_yaxes(type="category", range=[len(clients) - 0.5, -0.5], showgrid=False)
@@ -218,13 +240,6 @@ def _tradeoffs(solutions: Sequence[Solution]) -> list[float]:
 def _log_axis(figure: go.Figure, x: Sequence[float]) -> None:
     ends = np.log10([x[0], x[-1]])
     figure.update_xaxes(type="log", range=ends.tolist(), dtick=1 if np.ptp(ends) > 2 else None)
-
-
-def _strategies(trial: TrialView) -> list[str]:
-    """What each client did."""
-    assert trial.record is not None, "only trials with a record are drawn"
-    menu = trial.record.menu
-    return [menu[k] for k in choice_of(trial.record)]
 
 
 def _spread(count: int, most: int) -> IntArray:

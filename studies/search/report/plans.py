@@ -12,7 +12,7 @@ import numpy as np
 
 from ....allocator import AllocationProblem, Dual, FedHQError, Solution, solve
 from ....allocator.arrays import FloatArray, IntArray
-from .view import TrialView, choice_of
+from .view import TrialView
 
 if TYPE_CHECKING:
     from ..trials.policy import Policies
@@ -32,6 +32,11 @@ class Planned(Protocol):
     @property
     def solution(self) -> Solution:
         """What was decided."""
+        ...
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """Ids of the problem's clients in the fleet."""
         ...
 
 
@@ -82,20 +87,25 @@ class TrialPlan:
         trial: The trial.
         problem: What was solved.
         solution: What was decided now.
+        clients: Ids of the problem's clients in the fleet.
     """
 
     trial: TrialView
     problem: AllocationProblem
     solution: Solution
+    clients: tuple[int, ...]
+
+    @property
+    def strategies(self) -> dict[int, str]:
+        """What each client of the round does now, by its id."""
+        allocation = self.solution.allocation
+        return {c: str(allocation.strategy(row)) for row, c in enumerate(self.clients)}
 
     @property
     def agrees(self) -> bool:
         """Whether every client does now what the trial recorded."""
         record = self.trial.record
-        menu = tuple(map(str, self.problem.strategies))
-        if record is None or record.menu != menu:
-            return False
-        return bool(choice_of(record) == self.solution.allocation.choice.tolist())
+        return record is not None and record.strategies == self.strategies
 
 
 def plan_trials(planner: Planner, trials: Sequence[TrialView]) -> tuple[TrialPlan, ...]:
@@ -113,7 +123,7 @@ def plan_trials(planner: Planner, trials: Sequence[TrialView]) -> tuple[TrialPla
         if trial.record is not None and trial.params:
             plan = planner.plan(trial.params, trial.record.seeds[0] if trial.record.seeds else None)
             if plan.solution.status.has_allocation:
-                plans.append(TrialPlan(trial, plan.problem, plan.solution))
+                plans.append(TrialPlan(trial, plan.problem, plan.solution, plan.clients))
     return tuple(plans)
 
 

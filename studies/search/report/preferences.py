@@ -1,13 +1,14 @@
-"""What one may prefer on a front: rules of `allocator.picks` with the words for them."""
+"""What one may prefer on a front: rules of `allocator.picks` with the words for them, and picks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....allocator import FastestWithin, Knee, MostAccurateWithin, PickRule, Tradeoff
-from ....allocator.explain.quantities import POINTS, SECONDS
-from .view import ROUND_SECONDS, StudyView
+from ....allocator.explain.quantities import POINTS, SECONDS, Unit
+from .view import ACCURACY_LOSS, StudyView, TrialView
+from .words import least_of, name_of
 
 HELP = (
     "knee, fastest-within=LOSS (of the most accurate), most-accurate-within=SECONDS, or "
@@ -33,24 +34,83 @@ class Preference:
     text: str
     rule: PickRule
 
-    @property
-    def words(self) -> str:
+    def words(self, axes: tuple[str, str]) -> str:
         """What is picked, as a heading.
 
+        Args:
+            axes: Names of the measures that are traded, in place of round time and loss.
+
         Example:
-            >>> read_preference("fastest-within=0.02").words
+            >>> rule = read_preference("fastest-within=0.02")
+            >>> rule.words(("round_seconds", "accuracy_loss"))
             'Fastest within 2 points of the most accurate'
+            >>> rule.words(("uplink_bytes", "energy_joules"))
+            'Least uplink bytes within 0.02 J of the least energy joules'
         """
+        taken, lost = axes
+        unit = POINTS if lost == ACCURACY_LOSS else Unit.of(lost)
         match self.rule:
             case FastestWithin(loss=0.0):
-                return "Most accurate"
+                return heading(lost)
             case FastestWithin(loss):
-                return f"Fastest within {POINTS.text(loss)} of the most accurate"
-            case MostAccurateWithin(seconds):
-                return f"Most accurate within {SECONDS.text(seconds)}"
+                return f"{heading(taken)} within {unit.text(loss)} of {least_of(lost)}"
+            case MostAccurateWithin(most):
+                return f"{heading(lost)} within {Unit.of(taken).text(most)}"
             case Tradeoff(seconds):
                 return f"At {SECONDS.text(seconds)} per unit of loss"
         return "Knee of the front"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What somebody may want of a study.
+
+    Args:
+        words: As a heading.
+        trial: The feasible best; None where there is none.
+        why: Why there is none.
+    """
+
+    words: str
+    trial: TrialView | None
+    why: str = ""
+
+
+def heading(measure: str) -> str:
+    """Who has the least of a measure, as a heading.
+
+    Example:
+        >>> heading("accuracy_loss"), heading("uplink_bytes")
+        ('Most accurate', 'Least uplink bytes')
+    """
+    words = least_of(measure).removeprefix("the ")
+    return words[0].upper() + words[1:]
+
+
+def picks(view: StudyView, preferences: Sequence[Preference] = ()) -> list[Pick]:
+    """The feasible best of a study: of its single objective, and for each preference.
+
+    Args:
+        view: The study.
+        preferences: The usual ones where empty, and then the best in each measure, too, that no
+            rule of a time and a loss tells.
+    """
+    found = []
+    if (least := view.least()) is not None:
+        what = "objective" if view.tradeoff is not None else name_of(view.objectives[0])
+        found.append(Pick(f"Least {what}", least))
+    found += [_picked(view, p) for p in preferences or usual_preferences(view)]
+    if not preferences:
+        ends = view.others if view.axes[1] == ACCURACY_LOSS else view.traded
+        found += [Pick(heading(name), view.best_in(name)) for name in ends]
+    return found
+
+
+def _picked(view: StudyView, preference: Preference) -> Pick:
+    try:
+        return Pick(preference.words(view.axes), view.best(preference.rule))
+    except ValueError as error:  # no point of the front satisfies it
+        return Pick(preference.words(view.axes), None, str(error))
 
 
 def read_preference(text: str) -> Preference:
@@ -78,9 +138,14 @@ def read_preference(text: str) -> Preference:
 
 
 def usual_preferences(view: StudyView) -> tuple[Preference, ...]:
-    """Those shown where none is stated: the study's own trade-off or limit, the knee, two ends."""
+    """Those shown where none is stated: the study's own trade-off or limit, the knee.
+
+    Where accuracy is traded, the most accurate and the fastest that is nearly as accurate, too.
+    """
     texts = [f"tradeoff={view.tradeoff!r}"] if view.tradeoff is not None else []
-    if (limit := view.record.limits.get(ROUND_SECONDS)) is not None:
+    if (limit := view.record.limits.get(view.axes[0])) is not None:
         texts.append(f"most-accurate-within={limit!r}")
-    texts += ["knee", f"fastest-within={_WITHIN}", "fastest-within=0"]
+    texts.append("knee")
+    if view.axes[1] == ACCURACY_LOSS:
+        texts += [f"fastest-within={_WITHIN}", "fastest-within=0"]
     return tuple(map(read_preference, texts))

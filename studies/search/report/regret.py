@@ -93,16 +93,16 @@ def find_regret(view: StudyView, sources: Collection[str] = SOURCES) -> Course |
 def find_progress(view: StudyView) -> Course | None:
     """How a study came to its own best: the least objective, or the share of its hypervolume.
 
-    None where no trial is feasible.
+    The hypervolume is that of both axes, whatever else is traded. None where no trial is feasible.
     """
     if not len(view.front):
         return None
     if view.has_one_objective:
         return _least_so_far(view, SOURCES)
     course = _hypervolume_so_far(view, SOURCES, _corner(view.points[view.front]))
-    return replace(
-        course, measure=REACHED, reference=course.last, values=course.values / course.last
-    )
+    drawn = f", of {' and '.join(view.axes)} only" if view.others else ""
+    share = course.values / course.last
+    return replace(course, measure=REACHED + drawn, reference=course.last, values=share)
 
 
 def exact_points(view: StudyView) -> FloatArray | Unclaimed:

@@ -8,15 +8,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ...document import Document, check_plotly, choice_list
 from ...writing import write_at_once
 from . import parts, words
 from .details import Details
 from .plans import LatePlanner
-from .preferences import Preference, usual_preferences
-from .regret import Course, Unclaimed, exact_points, find_regret
+from .preferences import Preference
+from .regret import Unclaimed, exact_points
 from .view import StudyView
 
 if TYPE_CHECKING:
@@ -111,7 +109,9 @@ class _Page:
 
     def render(self) -> str:
         """The whole page as HTML."""
-        lead = words.LEAD.format(how=words.HOW[self._views[0].evaluated])
+        first = self._views[0]
+        traded = " and ".join(map(words.name_of, first.traded))
+        lead = words.LEAD.format(how=words.HOW[first.evaluated], traded=traded)
         introduction = f"<p class=lead>{lead}</p>\n{self._navigation()}"
         together = ""
         if len(self._views) > 1:
@@ -135,8 +135,7 @@ class _Page:
         body = [f"<h2>{title}</h2>"]
         body.append(f"<p class=verdict>{html.escape(words.verdict(view))}</p>\n")
         if len(view.front):
-            preferences = self._preferences or usual_preferences(view)
-            body.append(parts.cards(view, preferences, details.place))
+            body.append(parts.cards(view, self._preferences, details.place))
         if len(self._views) == 1:
             body.append(self._courses([view]))
         if len(view.front):
@@ -147,34 +146,32 @@ class _Page:
 
     def _courses(self, views: Sequence[StudyView]) -> str:
         """The trials against what is provably best, and how the searches came there."""
-        from .figures import frontier_figure, regret_figure
+        from .figures import course_figures, frontier_figure
 
         exact = [v for v in views if not isinstance(exact_points(v), Unclaimed)]
         thin = any(len(v.record.frontier) >= _MOST_RECORDED for v in exact)
         note = words.READ_EXACT.format(thinned=words.THINNED if thin else "") if exact else ""
-        read = words.READ_FRONTIER.format(exact=note)
-        trials = self._document.figure("Trials and front", read, [frontier_figure(views)])
-        if not any(len(view.front) for view in views):
-            return trials
-        regrets = [find_regret(view) for view in views]
-        why = dict.fromkeys(r.reason for r in regrets if isinstance(r, Unclaimed))
-        what = next((words.REGRETS[r.measure] for r in regrets if isinstance(r, Course)), None)
-        title, read = "Regret", words.READ_REGRET.format(what=what)
-        if what is None:
-            title, read = "Progress", words.READ_PROGRESS.format(why=html.escape(" ".join(why)))
-        return trials + self._document.figure(title, read, [regret_figure(views)])
+        others = dict.fromkeys(words.name_of(name) for v in views for name in v.others)
+        rest = words.READ_REST.format(others=" and ".join(others)) if others else ""
+        read = words.READ_FRONTIER.format(exact=note, rest=rest)
+        drawn = [self._document.figure("Trials and front", read, [frontier_figure(views)])]
+        for course in course_figures(views):
+            title, read = "Regret", words.READ_REGRET.format(what=words.REGRETS.get(course.measure))
+            if course.unclaimed:
+                why = html.escape(" ".join(course.unclaimed))
+                title, read = "Progress", words.READ_PROGRESS.format(why=why)
+            drawn.append(self._document.figure(title, read, [course.figure]))
+        return "".join(drawn)
 
     def _who(self, view: StudyView, details: Details) -> str:
         """What the clients did in the front's trials."""
-        from .plan_figures import allocation_figure, colours_of, speed_order
+        from .plan_figures import allocation_figure, colours_of
 
-        order, top = np.arange(view.record.clients), "in the fleet's order"
-        if details.trials:
-            order, top = speed_order(details.trials[0].problem), "the fastest device on top"
+        order = "the fastest device on top" if details.trials else "in the fleet's order"
         trials = [view.trials[place] for place in view.front.tolist()]
-        read = words.READ_ALLOCATION.format(order=top)
+        read = words.READ_ALLOCATION.format(order=order, first=words.least_of(view.axes[0]))
         missing = f"<p class=note>{html.escape(details.missing)}</p>" if details.missing else ""
-        drawn = allocation_figure(trials, order, colours_of(view))
+        drawn = allocation_figure(trials, details.trials, colours_of(view))
         return self._document.figure("Who did what", read, [drawn]) + missing
 
     def _waited_for(self, k: int, details: Details) -> str:

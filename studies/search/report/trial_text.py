@@ -9,8 +9,10 @@ from ....allocator.explain.quantities import number
 from ...config import RunConfig, resolved
 from ...toml_text import toml_text
 from ..config.settings import parse_search
+from ..config.space import CLIENTS, is_client
 from .plans import Planner, TrialPlan, plan_trials
-from .view import StudyView, TrialView, choice_of
+from .view import StudyView, TrialView
+from .words import censored
 
 _WIDTH = 14
 
@@ -53,14 +55,16 @@ def trial_text(view: StudyView, trial: TrialView, planner: Planner) -> str:
     record = trial.record
     if record is None:
         return "\n".join(lines)
-    for name, value in record.measures.items():
+    for name, value in record.shown.items():
         own = [number(seed[name]) for seed in record.per_seed if name in seed]
         each = f" ({', '.join(own)})" if len(own) > 1 else ""
         limit = view.record.limits.get(name)
         most = "" if limit is None else f", at most {number(limit)}"
-        lines.append(_line("measured", f"{name} = {number(value)}{each}{most}"))
+        text = censored(record, name) or f"{number(value)}{each}"
+        lines.append(_line("measured", f"{name} = {text}{most}"))
     counts = ", ".join(f"{n} {name}" for name, n in record.counts.items())
-    lines.append(_line("clients", f"{counts}; the slowest is {record.bottleneck}"))
+    slowest = "none takes part" if record.bottleneck is None else record.bottleneck
+    lines.append(_line("clients", f"{counts}; the slowest: {slowest}"))
     lines.append(_line("seeds", ", ".join(map(str, record.seeds))))
     made = view.record.provenance.get(record.provenance, {})
     lines.append(_line("recorded by", f"fedhq {made.get('fedhq', '?')} {made.get('commit', '')}"))
@@ -88,20 +92,31 @@ def _compared(trial: TrialView, plan: TrialPlan) -> str:
         return now + "every client does what was recorded"
     recorded = trial.record
     assert recorded is not None, "only recorded trials are planned again"
-    if len(recorded.choice) != len(allocation.choice):
-        return now + f"of {len(allocation.choice)} clients, but {len(recorded.choice)} are recorded"
-    before = [recorded.menu[k] for k in choice_of(recorded)]
-    after = [str(allocation.strategy(k)) for k in range(len(before))]
-    others = sum(a != b for a, b in zip(before, after, strict=True))
+    before, after = recorded.strategies, plan.strategies
+    if before.keys() != after.keys():
+        return now + f"of {len(after)} clients, which are not the {len(before)} recorded ones"
+    others = sum(before[c] != after[c] for c in before)
     return now + f"{others} of {len(before)} clients do other than was recorded"
+
+
+def has_runs(view: StudyView) -> bool:
+    """Whether `trial_config` can tell the trials of a study as runs."""
+    config = view.record.config
+    return "problem" not in config and CLIENTS not in config["search"].get("space", {})
 
 
 def trial_config(view: StudyView, trial: TrialView) -> str:
     """A trial's policy as the TOML of a run, with its first seed: `fedhq run` repeats it.
 
     Raises:
-        ValueError: If there is no run, as in searches of a table of clients.
+        ValueError: If there is no run, as in searches of a table of clients, or no configuration
+            says what the trial does, as where it names every client's strategy.
     """
+    if any(map(is_client, trial.params)):
+        raise ValueError(
+            f"--config: trial {trial.number} names the strategy of every client, which no "
+            "configuration of a run can. Leave --config out."
+        )
     config = parse_search(view.record.config).with_values(trial.params)
     if not isinstance(config, RunConfig):
         raise ValueError(

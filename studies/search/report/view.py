@@ -1,12 +1,12 @@
 """A study as its reports need it: every trial read once, and what is feasible and best among them.
 
-The points of a study are trades of time against accuracy: two of its objectives, or, where it has
-only one, the round time and the accuracy loss that its trials measured.
+The points of a study are trades of what a policy takes against accuracy: two of its objectives, or,
+where it has only one, that and the accuracy loss that its trials measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import optuna
 
 ROUND_SECONDS, ACCURACY_LOSS = "round_seconds", "accuracy_loss"
+TARGET_SECONDS = "seconds_to_target"
 
 
 class State(StrEnum):
@@ -149,12 +150,25 @@ class StudyView:
 
     @property
     def axes(self) -> tuple[str, str]:
-        """Names of the two measures that are traded: what it takes first, then the loss."""
+        """Names of the two measures that are drawn: what a policy takes, then what it loses.
+
+        A single objective is set against the accuracy loss, that against the round time. Where
+        none of several is the loss, they are the first two.
+        """
         names = self.objectives
-        if len(names) == 1:
-            return ROUND_SECONDS, ACCURACY_LOSS
-        loss = ACCURACY_LOSS if ACCURACY_LOSS in names else names[1]
-        return next(name for name in names if name != loss), loss
+        if len(names) > 1 and ACCURACY_LOSS not in names:
+            return names[0], names[1]
+        return next((n for n in names if n != ACCURACY_LOSS), ROUND_SECONDS), ACCURACY_LOSS
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the objectives that are no axes, where there are more than two."""
+        return tuple(name for name in self.objectives if name not in self.axes)
+
+    @property
+    def traded(self) -> tuple[str, ...]:
+        """Names of all measures that the front is about: both axes, then the others."""
+        return (*self.axes, *self.others)
 
     @property
     def has_one_objective(self) -> bool:
@@ -174,40 +188,59 @@ class StudyView:
         return np.array([t.values[0] if t.values else np.nan for t in self.trials], dtype=float)
 
     @cached_property
+    def measured(self) -> FloatArray:
+        """`(trials, traded)` what trials measured; NaN where one has not."""
+        measures = [t.record.measures if t.record is not None else {} for t in self.trials]
+        rows = [[own.get(name, np.nan) for name in self.traded] for own in measures]
+        return np.array(rows, dtype=float).reshape(-1, len(self.traded))
+
+    @property
     def points(self) -> FloatArray:
         """`(trials, 2)` of `axes`; NaN where a trial has not measured both."""
-        return np.array([_point(t, self.axes) for t in self.trials], dtype=float).reshape(-1, 2)
+        return self.measured[:, :2]
 
     @cached_property
     def feasible(self) -> BoolArray:
         """`(trials,)` whether complete, measured, and within every limit."""
         kept = np.array([t.is_feasible for t in self.trials], dtype=bool)
-        return kept & np.isfinite(self.points).all(axis=1)
+        return kept & np.isfinite(self.measured).all(axis=1)
 
     @cached_property
     def front(self) -> IntArray:
-        """Places in `trials` of the feasible ones that none beats in both measures, by time.
+        """Places in `trials` of the feasible ones that none beats in all of `traded`, by the first.
 
         Of trials that measured the same only the first is there.
         """
         places = np.flatnonzero(self.feasible)
-        return places[non_dominated(self.points[places])]
+        return places[non_dominated(self.measured[places])]
+
+    @cached_property
+    def drawn_front(self) -> IntArray:
+        """Those of the front that none beats in both axes: all, where nothing else is traded."""
+        return self.front[non_dominated(self.points[self.front])]
 
     def best(self, rule: PickRule) -> TrialView | None:
-        """The front's trial that a rule picks; None where no trial is feasible.
+        """The trial of the drawn front that a rule picks; None where no trial is feasible.
 
         Raises:
             ValueError: If no point of the front satisfies the rule.
         """
         if not len(self.front):
             return None
-        time, loss = self.points[self.front].T
-        return self.trials[int(self.front[rule(time, loss)])]
+        time, loss = self.points[self.drawn_front].T
+        return self.trials[int(self.drawn_front[rule(time, loss)])]
+
+    def best_in(self, measure: str) -> TrialView | None:
+        """The front's trial with the least of a traded measure; None where none is feasible."""
+        if not len(self.front):
+            return None
+        values = self.measured[self.front, self.traded.index(measure)]
+        return self.trials[int(self.front[np.argmin(values)])]
 
     def least(self) -> TrialView | None:
         """The feasible trial of the least single objective, the first of equals.
 
-        None where there is no such trial, or the study has two objectives.
+        None where there is no such trial, or the study has several objectives.
         """
         if not self.has_one_objective or not self.feasible.any():
             return None
@@ -223,44 +256,33 @@ class StudyView:
 
 
 def non_dominated(points: FloatArray) -> IntArray:
-    """Indices of the points that no other is at least as good as in both columns, by the first.
+    """Indices of the points that no other is at least as good as in all columns, by the first.
 
     Of equal points the first is kept.
 
     Args:
-        points: `(points, 2)`, less is better.
+        points: `(points, 2 or more)`, less is better.
 
     Example:
         >>> non_dominated(np.array([[2.0, 1.0], [1.0, 3.0], [2.0, 2.0], [1.0, 3.0]]))
         array([1, 0])
     """
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    falling = points[order, 1]
-    before = np.minimum.accumulate(np.concatenate([[np.inf], falling[:-1]]))
-    kept: IntArray = order[falling < before]
-    return kept
+    order = np.lexsort(points.T[::-1])  # none dominates one before it
+    if points.shape[1] == 2:
+        falling = points[order, 1]
+        before = np.minimum.accumulate(np.concatenate([[np.inf], falling[:-1]]))
+        kept: IntArray = order[falling < before]
+        return kept
+    front = np.empty_like(points)
+    places: list[int] = []
+    for k in order.tolist():
+        if not (front[: len(places)] <= points[k]).all(axis=1).any():
+            front[len(places)] = points[k]
+            places.append(k)
+    return np.array(places, dtype=np.int64)
 
 
 def _named(constraints: Mapping[str, float]) -> dict[str, float]:
     """Without the numbered copies that are kept for dashboards, where there are named ones."""
     named = {key: value for key, value in constraints.items() if not key.isdigit()}
     return named or dict(constraints)
-
-
-def _point(trial: TrialView, axes: Sequence[str]) -> tuple[float, float]:
-    """What a trial measured on both axes."""
-    measures = trial.record.measures if trial.record is not None else {}
-    time, loss = (float(measures.get(axis, np.nan)) for axis in axes)
-    return time, loss
-
-
-def choice_of(record: TrialRecord) -> list[int]:
-    """What each client did: an index into the record's menu.
-
-    Example:
-        >>> menu = ("skip", "qat-w2a2")
-        >>> choice_of(TrialRecord("model", (0,), {}, ({},), menu, "011", 2, "Dual()", "feasible",
-        ...                       0.0, 0.1, "", ""))
-        [0, 1, 1]
-    """
-    return [int(digit, 36) for digit in record.choice]

@@ -9,7 +9,7 @@ import numpy as np
 from ....allocator.explain.quantities import POINTS, Unit, number
 from ..record import SOURCES, TrialRecord
 from .regret import EXCESS, MISSING, Unclaimed, find_regret
-from .view import ACCURACY_LOSS, State, StudyView, TrialView
+from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView
 
 STYLE = """
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr));gap:16px;
@@ -35,17 +35,19 @@ details pre{max-height:420px;overflow:auto}
 LEAD = """A search tries <b>policies</b>: how a fleet is to decide which client skips, trains in
 floats, or trains for low precision. Each trial below is one policy, measured {how}. A trial is
 <b>feasible</b> if it keeps every limit; the <b>front</b> are the feasible trials that no other
-beats in both time and loss."""
+beats in all of {traded}."""
 HOW = {
     "model": "in the allocation program's own predictions",
     "training": "by training a federation with it, on a simulated clock",
 }
 READ_FRONTIER = """<b>How to read.</b> Further left and lower is better. Filled marks keep every
-limit, hollow ones do not; the symbol says who proposed the trial. The line joins the front.{exact}
-Click a name to hide it; drag to zoom, double-click to see all."""
+limit, hollow ones do not; the symbol says who proposed the trial. The line joins the
+front.{rest}{exact} Click a name to hide it; drag to zoom, double-click to see all."""
 READ_EXACT = """ Dotted: what is provably best at each round time, for the fleet and menu of the
 configuration{thinned}; a trial can lie below it only with another menu or other bits."""
 THINNED = ", some of its points"
+READ_REST = """ Not drawn is {others}, which is minimised, too: trials of the front may lie off the
+line, which joins those that no other beats in the two measures drawn."""
 READ_REGRET = """<b>How to read.</b> {what} after each trial: 0 reaches what is provably best. The
 dashed line counts only what the sampler found itself, without the trials that it was given."""
 REGRETS = {
@@ -53,9 +55,9 @@ REGRETS = {
     MISSING: "Which share of the exact frontier's hypervolume no trial had reached",
 }
 READ_PROGRESS = """<b>How to read.</b> How the search came to its own best. {why}"""
-READ_ALLOCATION = """<b>How to read.</b> One column a trial of the front, the fastest round on the
-left; one row a client, {order}. What they did in the first round of the trial's first seed, as it
-was recorded."""
+READ_ALLOCATION = """<b>How to read.</b> One column a trial of the front, {first} on the left; one
+row a client, {order}. What they did in the first round of the trial's first seed, as it was
+recorded; a gap where a client was not in its cohort."""
 READ_WATERFALL = """<b>How to read.</b> One bar a client: how long the program expects its round to
 take. The slowest sets the round time, the dashed line; the room above a bar is waiting.{again}"""
 AGREE = " Planned again by the installed version; every client does what was recorded."
@@ -72,6 +74,12 @@ TRACE = """<p>Every number comes from a trial's record in the study, which names
 versions and its commit; <code>--trial</code> prints one and plans it again.</p>"""
 
 
+_NAMES = {ROUND_SECONDS: "round time", TARGET_SECONDS: "time to the target"}
+_BEST = {
+    ROUND_SECONDS: "the fastest",
+    TARGET_SECONDS: "the soonest at the target",
+    ACCURACY_LOSS: "the most accurate",
+}
 _NO_SPREAD = 1e-6  # relative: rounding
 
 
@@ -105,7 +113,7 @@ def broken(view: StudyView) -> str:
 
 
 def _front(view: StudyView) -> str:
-    fast, best = (view.points[k] for k in (view.front[0], view.front[-1]))
+    fast, best = (view.points[k] for k in (view.drawn_front[0], view.drawn_front[-1]))
     if len(view.front) == 1:
         return f"One beats all others: {said(view, fast)}. "
     return (
@@ -122,7 +130,7 @@ def said(view: StudyView, point: np.ndarray) -> str:
 
 def _loss_words(view: StudyView, loss: float) -> str:
     if view.axes[1] != ACCURACY_LOSS:
-        return f"{view.axes[1].replace('_', ' ')} {number(loss)}"
+        return f"{name_of(view.axes[1])} {Unit.of(view.axes[1]).text(loss)}"
     if view.evaluated == "model":
         return f"{POINTS.text(loss)} of predicted loss"
     return f"{100 * (1 - loss):.1f} % deployed accuracy"
@@ -162,13 +170,18 @@ def spread(record: TrialRecord, measure: str) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def first_text(view: StudyView, trial: TrialView) -> str:
-    """A trial's first measure with its unit."""
-    record = trial.record
-    assert record is not None, "a feasible trial has measured"
-    name = view.axes[0]
+def measure_text(record: TrialRecord, name: str) -> str:
+    """What a trial measured, with its unit and the spread over seeds; see `shown_name`."""
     value, deviation = record.measures[name], spread(record, name)
-    unit = Unit.of(name)
+    if name != ACCURACY_LOSS:
+        return censored(record, name) or _with_spread(Unit.of(name), value, deviation)
+    if record.evaluated == "model":
+        return f"{100 * value:.2f}"
+    spread_text = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * (1 - value):.1f}{spread_text} %"
+
+
+def _with_spread(unit: Unit, value: float, deviation: float | None) -> str:
     if deviation is None or deviation < _NO_SPREAD * abs(value):
         return unit.text(value)
     digits = float(f"{deviation:.2g}")
@@ -177,18 +190,40 @@ def first_text(view: StudyView, trial: TrialView) -> str:
     return f"{unit.text(value)} ± {unit.text(digits)}"
 
 
-def loss_text(view: StudyView, trial: TrialView) -> tuple[str, str]:
-    """A trial's second measure as text, and what it is."""
-    record = trial.record
-    assert record is not None, "a feasible trial has measured"
-    name = view.axes[1]
-    value, deviation = record.measures[name], spread(record, name)
+def shown_name(view: StudyView, name: str) -> str:
+    """What `measure_text` shows of a measure: of a loss that was trained, the accuracy."""
     if name != ACCURACY_LOSS:
-        return Unit.of(name).text(value), name.replace("_", " ")
-    if record.evaluated == "model":
-        return f"{100 * value:.2f}", "points of predicted loss"
-    spread_text = "" if deviation is None else f" ± {100 * deviation:.1f}"
-    return f"{100 * (1 - value):.1f}{spread_text} %", "deployed accuracy"
+        return name_of(name)
+    return "points of predicted loss" if view.evaluated == "model" else "deployed accuracy"
+
+
+def name_of(measure: str) -> str:
+    """A measure in words.
+
+    Example:
+        >>> name_of("round_seconds"), name_of("uplink_bytes")
+        ('round time', 'uplink bytes')
+    """
+    return _NAMES.get(measure, measure.replace("_", " "))
+
+
+def least_of(measure: str) -> str:
+    """Who has the least of a measure.
+
+    Example:
+        >>> least_of("round_seconds"), least_of("accuracy_loss"), least_of("energy_joules")
+        ('the fastest', 'the most accurate', 'the least energy joules')
+    """
+    return _BEST.get(measure, f"the least {name_of(measure)}")
+
+
+def censored(record: TrialRecord, name: str) -> str:
+    """That a time to the target is none, as it was not reached; empty for other measures."""
+    if name != TARGET_SECONDS or not record.missed:
+        return ""
+    seeds = len(record.per_seed)
+    often = f" with {record.missed} of {seeds} seeds" if seeds > 1 else ""
+    return f"not reached{often}"
 
 
 def value_text(value: object) -> str:

@@ -32,8 +32,9 @@ class Measured:
     Args:
         measures: By name; of a round, but `seconds_to_target`.
         menu: The strategies that were on offer.
-        choice: What each client of the first round did, a digit (base 36) each, into `menu`.
-        bottleneck: The slowest of them, by its place in `choice`; None if all skipped.
+        clients: Ids of the clients of the first round, rising.
+        choice: What each of them did, a digit (base 36) each, into `menu`.
+        bottleneck: Id of the slowest of them; None if all skipped.
         solver: Who decided.
         status: Of its solution.
         gap: Of its solution; None where nothing is proven.
@@ -42,6 +43,7 @@ class Measured:
 
     measures: Mapping[str, float]
     menu: tuple[str, ...]
+    clients: tuple[int, ...]
     choice: str
     bottleneck: int | None
     solver: str
@@ -76,7 +78,7 @@ class Modelled:
     def __call__(self, params: Params, seed: int, /) -> Measured:
         """The program's own predictions of the first round."""
         plan = feasible_plan(self.policies, params, seed)
-        return measured(plan, plan.measures, plan.choice)
+        return measured(plan, plan.measures)
 
 
 def feasible_plan(policies: Policies, params: Params, seed: int) -> Plan:
@@ -94,14 +96,15 @@ def feasible_plan(policies: Policies, params: Params, seed: int) -> Plan:
     raise InfeasiblePolicyError(reason if proven else f"{solution.solver}: {reason}", plan.excess)
 
 
-def measured(plan: Plan, measures: Mapping[str, float], choice: str) -> Measured:
-    """What is recorded of a plan beside what was measured."""
+def measured(plan: Plan, measures: Mapping[str, float]) -> Measured:
+    """What was measured, beside what the plan tells."""
     gap = plan.solution.gap
     return Measured(
         measures=measures,
         menu=plan.menu,
-        choice=choice,
-        bottleneck=plan.solution.allocation.bottleneck,
+        clients=plan.clients,
+        choice=plan.choice,
+        bottleneck=plan.bottleneck,
         solver=plan.solution.solver,
         status=str(plan.solution.status),
         gap=gap if math.isfinite(gap) else None,

@@ -12,12 +12,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 
-from ..config.settings import SCALAR, TARGET, SearchConfig
+from ..config.settings import SCALAR, SearchConfig
 from ..config.space import ARM, distributions, suggest
-from ..record import REASON_KEY, SOURCE_KEY, TRIAL_KEY, TrialRecord, to_json
+from ..record import REASON_KEY, SHORTFALL, SOURCE_KEY, TRIAL_KEY, TrialRecord, ranges, to_json
 from .modelled import Evaluator, InfeasiblePolicyError, Measured, Modelled
 from .policy import Policies
-from .trained import SHORTFALL, Trained
+from .trained import Trained, target_of
 
 POLICY = "policy"
 """The constraint of a trial whose policy leaves no allocation: by how much its limits are broken.
@@ -142,7 +142,7 @@ class Objective:
         over: dict[str, float] = {
             name: means[name] / limit - 1.0 for name, limit in search.limits.items()
         }
-        if TARGET in (*search.objectives, *search.limits):
+        if target_of(search) is not None:
             over["target_accuracy"] = max(f.measures[SHORTFALL] for f in found)
         if not self._config.is_modelled:
             over[DIVERGED] = sum(bool(f.diverged) for f in found) / len(found) or -1.0
@@ -178,6 +178,7 @@ class Objective:
             wall_seconds=wall_seconds,
             digest=self.policies.digest(params),
             provenance=self._provenance,
+            clients=ranges(first.clients),
         )
 
 

@@ -28,16 +28,19 @@ class Offer:
         usage: By resource, `(clients, strategies)` what each choice takes; what is not known of
             every client is missing.
         num_clients: Of the whole fleet.
+        clients: `(clients,)` ids in the fleet of those that the tables are about, rising.
     """
 
     problem: AllocationProblem
     usage: Mapping[str, FloatArray]
     num_clients: int
+    clients: tuple[int, ...]
 
     @classmethod
     def of_table(cls, problem: AllocationProblem) -> Offer:
         """Of a table of clients, whose budgets are what is measured."""
-        return cls(problem, {b.resource: b.usage for b in problem.budgets}, problem.num_clients)
+        usage, count = {b.resource: b.usage for b in problem.budgets}, problem.num_clients
+        return cls(problem, usage, count, tuple(range(count)))
 
     def limited(self, settings: AllocationSettings) -> AllocationProblem:
         """The program of a policy: its goal, and limits in place of the problem's own.
@@ -99,7 +102,8 @@ def offer_of(settings: FederationSettings) -> Offer:
     joules = hardware.energy_joules
     if joules is not None and not np.isnan(joules[cohort]).any():
         usage[ENERGY] = joules[cohort]
-    return Offer(allocator.problem(cohort.tolist()), usage, len(federation.clients))
+    ids = cohort.tolist()
+    return Offer(allocator.problem(ids), usage, len(federation.clients), tuple(ids))
 
 
 def first_cohort(federation: Federation) -> IntArray:

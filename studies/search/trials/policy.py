@@ -65,6 +65,17 @@ class Plan:
         return tuple(str(s) for s in self.problem.strategies)
 
     @property
+    def clients(self) -> tuple[int, ...]:
+        """Ids of the round's clients in the fleet, in the problem's order."""
+        return self.offer.clients
+
+    @property
+    def bottleneck(self) -> int | None:
+        """Id of the slowest client; None if all skip."""
+        row = self.solution.allocation.bottleneck
+        return None if row is None else self.clients[row]
+
+    @property
     def choice(self) -> str:
         """What each client does, a digit each, into `menu`."""
         return digits(self.solution.allocation.choice.tolist())

@@ -12,19 +12,17 @@ from ....allocator import InfeasibleError
 from ....allocator.errors import DivergedError
 from ....fl_core.records.lock import FolderBusyError, RunLock
 from ....fl_core.records.recorder import read_clients, read_rounds
-from ....fl_core.records.records import ClientRecord, RoundRecord
+from ....fl_core.records.records import RoundRecord
 from ...arms import make_trainer
 from ...config import RunConfig
-from ..config.settings import LOSS, ROUND, TARGET
+from ..config.settings import LOSS, ROUND, TARGET, SearchSettings
 from ..config.space import Params
-from ..record import digits
+from ..record import SHORTFALL, digits
 from .modelled import InfeasiblePolicyError, Measured, feasible_plan, measured
 from .offer import ENERGY, UPLINK
-from .policy import Plan, Policies, listed_clients
+from .policy import Policies, listed_clients
 
 TRIALS_FOLDER = "trials"
-SHORTFALL = "target_shortfall"
-"""A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 
 _NOTHING = "diverged: the model of the last round gets nothing right."  # its activations overflow
 
@@ -63,7 +61,7 @@ class Trained:
         """
         plan = feasible_plan(self.policies, params, seed)
         folder = self.run_folder(params, seed)
-        target = self.policies.config.search.target_accuracy
+        target = target_of(self.policies.config.search)
         try:
             self._train(params, seed, folder)
         except InfeasibleError as error:
@@ -76,8 +74,7 @@ class Trained:
             told = "" if measures[LOSS] < 1.0 else _NOTHING
         if ENERGY not in plan.offer.usage:
             measures.pop(ENERGY, None)
-        found = measured(plan, measures, _first_choice(folder, plan))
-        return replace(found, diverged=told)
+        return replace(_as_done(measured(plan, measures), folder), diverged=told)
 
     def run_folder(self, params: Params, seed: int) -> Path:
         """Where a policy's run with a seed lies."""
@@ -99,7 +96,12 @@ class Trained:
                 continue  # one who waited, too, was faster
 
 
-def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[str, float]:
+def target_of(search: SearchSettings) -> float | None:
+    """The deployed accuracy that the search asks the time to; None where it does not ask."""
+    return search.target_accuracy if TARGET in (*search.objectives, *search.limits) else None
+
+
+def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float | None) -> dict[str, float]:
     """What is measured of a finished run.
 
     Where the target was not reached, the whole simulated time of the run stands for the time to it,
@@ -108,31 +110,33 @@ def measures_of(rounds: Sequence[RoundRecord], target_accuracy: float) -> dict[s
 
     Args:
         rounds: Its records.
-        target_accuracy: Deployed accuracy of `seconds_to_target`.
+        target_accuracy: Deployed accuracy of `seconds_to_target`; None where nobody asks for it.
     """
-    evaluated = [r for r in rounds if r.deployed_accuracy is not None]
-    reached = [r for r in evaluated if _accuracy(r) >= target_accuracy]
-    return {
-        **_means(rounds),
-        LOSS: 1.0 - _accuracy(rounds[-1]),
-        TARGET: (reached or rounds[-1:])[0].simulated_seconds,
-        SHORTFALL: target_accuracy - max(map(_accuracy, evaluated)),
-    }
+    measures = {**_means(rounds), LOSS: 1.0 - _accuracy(rounds[-1])}
+    if target_accuracy is not None:
+        evaluated = [r for r in rounds if r.deployed_accuracy is not None]
+        reached = [r for r in evaluated if _accuracy(r) >= target_accuracy]
+        measures[TARGET] = (reached or rounds[-1:])[0].simulated_seconds
+        measures[SHORTFALL] = target_accuracy - max(map(_accuracy, evaluated))
+    return measures
 
 
 def measures_of_diverged(
-    rounds: Sequence[RoundRecord], predicted: Mapping[str, float], target_accuracy: float
+    rounds: Sequence[RoundRecord], predicted: Mapping[str, float], target_accuracy: float | None
 ) -> dict[str, float]:
     """What is measured of a run that came to nothing.
 
     Args:
         rounds: Its records until then; none where the first round failed.
         predicted: Of the first round, by its plan; counts where there are no records.
-        target_accuracy: Deployed accuracy of `seconds_to_target`, which was not reached.
+        target_accuracy: Deployed accuracy of `seconds_to_target`, which was not reached; None where
+            nobody asks for it.
     """
-    means = _means(rounds) if rounds else predicted
-    seconds = rounds[-1].simulated_seconds if rounds else predicted[ROUND]
-    return {**means, LOSS: 1.0, TARGET: seconds, SHORTFALL: target_accuracy}
+    measures = {**(_means(rounds) if rounds else predicted), LOSS: 1.0}
+    if target_accuracy is not None:
+        measures[TARGET] = rounds[-1].simulated_seconds if rounds else predicted[ROUND]
+        measures[SHORTFALL] = target_accuracy
+    return measures
 
 
 def _means(rounds: Sequence[RoundRecord]) -> dict[str, float]:
@@ -145,18 +149,21 @@ def _means(rounds: Sequence[RoundRecord]) -> dict[str, float]:
     }
 
 
-def _first_choice(folder: Path, plan: Plan) -> str:
-    """What the clients of the first round did; what they were told to where it has no records."""
+def _as_done(found: Measured, folder: Path) -> Measured:
+    """The same with what the first round's clients did; with the plan's where it has no records."""
     first = [c for c in read_clients(folder) if c.round == 1 and c.staleness == 0]
     if not first:
-        return plan.choice
-    return digits([plan.menu.index(c.strategy) for c in sorted(first, key=_client)])
+        return found
+    first.sort(key=lambda c: c.client)
+    busy = [c for c in first if c.seconds > 0]
+    return replace(
+        found,
+        clients=tuple(c.client for c in first),
+        choice=digits([found.menu.index(c.strategy) for c in first]),
+        bottleneck=max(busy, key=lambda c: c.seconds).client if busy else None,
+    )
 
 
 def _accuracy(record: RoundRecord) -> float:
     assert record.deployed_accuracy is not None, "the last round is always evaluated"
     return record.deployed_accuracy
-
-
-def _client(record: ClientRecord) -> int:
-    return record.client

@@ -14,13 +14,14 @@ from ablation_cells import cell
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna_dashboard._custom_plot_data import is_valid_graph_object_id
-from search_studies import Policies, make_study
+from search_studies import Planned, Policies, make_study
 
 from fedhq.allocator.instances import FAMILIES
 from fedhq.allocator.solution import Allocation
 from fedhq.studies.ablation.record import CELLS_FILE, cell_to_json
 from fedhq.studies.dashboard.additions import Additions
 from fedhq.studies.dashboard.allocation_table import allocation_csv
+from fedhq.studies.dashboard.attributes import trial_attributes
 from fedhq.studies.dashboard.compose import Composer
 from fedhq.studies.dashboard.files import Files
 from fedhq.studies.dashboard.notes import noted_trials, study_note, trial_note
@@ -43,7 +44,7 @@ def test_the_note_names_the_feasible_best_of_every_preference(study):
     view = StudyView.of(study)
     rows = table_of(study_note(view, 7, best_is_feasible=True))
     named = {row[0]: int(re.match(r"\d+", row[1])[0]) for row in rows}
-    wanted = {p.words: view.best(p.rule).number for p in usual_preferences(view)}
+    wanted = {p.words(view.axes): view.best(p.rule).number for p in usual_preferences(view)}
     assert named == wanted
     limit = view.record.limits["round_seconds"]
     assert all(study.trials[number].values[0] <= limit for number in named.values())
@@ -127,7 +128,8 @@ def test_the_allocation_table_adds_up_to_the_trial(study, policies):
     for trial in StudyView.of(study).trials[:8]:
         record = trial.record
         made = Allocation.of(problem, np.array([int(k) for k in record.choice]))
-        rows = list(csv.DictReader(io.StringIO(allocation_csv(record, problem).decode())))
+        plan = Planned(problem, None, policies.clients)
+        rows = list(csv.DictReader(io.StringIO(allocation_csv(record, plan).decode())))
         assert [row["client"] for row in rows] == list(problem.clients)
         assert {n: sum(r["strategy"] == n for r in rows) for n in record.menu} == record.counts
         seconds = np.array([float(row["seconds"]) for row in rows])
@@ -144,7 +146,10 @@ def test_the_allocation_table_adds_up_to_the_trial(study, policies):
 def test_without_the_problem_or_with_another_menu_the_table_still_has_strategies(study, policies):
     record = StudyView.of(study).trials[0].record
     other = replace(record, menu=("skip", "ptq-w4a4", "qat-w4a4"))
-    for text in (allocation_csv(record, None), allocation_csv(other, policies.problem)):
+    for text in (
+        allocation_csv(record, None),
+        allocation_csv(other, Planned(policies.problem, None, policies.clients)),
+    ):
         head, first, *_ = text.decode().splitlines()
         assert head == "client,strategy"
         assert first.split(",")[1] in (*record.menu, *other.menu)
@@ -178,6 +183,73 @@ def test_the_same_trials_are_planned_once(make, policies):
     study.add_trial(worst)  # changes nothing about the front
     composer.all()
     assert Counting.calls == before
+
+
+# --- Cohorts, and what is no accuracy ---
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Policies:
+    return Policies(clients=4, fleet=9)
+
+
+def test_a_search_of_cohorts_is_shown_by_the_ids_of_its_clients(cohort):
+    study = make_study(20, cohort)
+    composer = Composer(study, cohort, "runs/search", best_is_feasible=True)
+    view = StudyView.of(study)
+    assert max(cohort.clients) >= 4  # no place is an id
+    for additions in (composer.first(), composer.all()):
+        drawn = json.loads(additions.figures["fedhq-2-allocation"])["data"][0]
+        assert sorted(map(int, drawn["y"])) == list(cohort.clients)
+    for trial in view.trials[:5]:
+        allocation = cohort.plan(trial.params, 0).solution.allocation
+        slowest = f"client {cohort.clients[allocation.bottleneck]}"
+        assert slowest in trial_note(view, trial, ["x"], "runs/search")
+        shown = trial_attributes(study.trials[trial.number].user_attrs)
+        assert shown["bottleneck"] == slowest
+        (file,) = composer.files().of_trial(trial.number)
+        rows = list(csv.DictReader(io.StringIO(file.make().decode())))
+        assert [int(row["client"]) for row in rows] == list(cohort.clients)
+        assert [row["strategy"] for row in rows] == [str(allocation.strategy(k)) for k in range(4)]
+        assert "seconds" in rows[0]
+
+
+def test_titles_claim_an_exact_frontier_only_where_there_is_one(policies, make):
+    def titles(study):
+        drawn = figures(StudyView.of(study), Details())
+        return [json.loads(text)["layout"]["title"]["text"] for text in drawn.values()]
+
+    assert titles(make())[:2] == ["Trials against the exact frontier", "How far from provably best"]
+    trained = make(evaluate="training")
+    assert titles(trained)[:2] == ["Trials and their front", "How the search came to its best"]
+    several = make(objectives=("round_seconds", "accuracy_loss", "energy_joules"))
+    assert titles(several)[0] == "Trials and their front in 2 of 3 measures"
+
+
+def test_a_strategy_has_one_colour_in_all_figures(large):
+    hues = {}
+    for name, text in figures(*large).items():
+        for trace in json.loads(text)["data"]:
+            strategy = (trace.get("name") or "").partition(" ")[0]
+            if strategy in large[0].record.menu:
+                hue = trace.get("fillcolor") or trace["marker"]["color"]
+                hues.setdefault(strategy, {})[name] = hue
+    assert any(len(own) > 1 for own in hues.values())
+    for own in hues.values():
+        assert len(set(own.values())) == 1, hues
+
+
+def test_no_run_is_offered_of_a_search_that_names_every_clients_strategy(make, policies):
+    def offered(space):
+        study = make(3)
+        table = study.user_attrs["fedhq"]
+        config = {"menu": [], "search": {**table["config"]["search"], "space": space}}
+        study.set_user_attr("fedhq", {**table, "config": config})
+        composer = Composer(study, policies, "runs/search", best_is_feasible=True)
+        return [file.name for file in composer.files().of_trial(0)]
+
+    assert offered({"allocation.pick_loss": {}}) == ["allocation.csv", "run.toml"]
+    assert offered({"clients": {}}) == ["allocation.csv"]
 
 
 def journal(path):

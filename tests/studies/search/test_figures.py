@@ -7,10 +7,10 @@ from search_studies import Policies, make_study
 from fedhq.studies.search.report.details import Details
 from fedhq.studies.search.report.figures import (
     MOST_DRAWN,
+    course_figures,
     drawn_trials,
     frontier_figure,
     importance_figure,
-    regret_figure,
 )
 from fedhq.studies.search.report.plan_figures import (
     MOST_CLIENTS,
@@ -20,9 +20,9 @@ from fedhq.studies.search.report.plan_figures import (
     has_prices,
     mix_figure,
     prices_figure,
-    speed_order,
     waterfall_figure,
 )
+from fedhq.studies.search.report.plans import plan_trials
 from fedhq.studies.search.report.regret import find_regret
 from fedhq.studies.search.report.view import StudyView
 
@@ -125,7 +125,7 @@ def test_thinned_trials_keep_the_front_and_the_share_of_feasible_ones(policies):
     figure = frontier_figure([view])
     assert f"{MOST_DRAWN} drawn" in figure.layout.meta
     assert any(" of " in trace.name for trace in marks(figure))
-    for each in (figure, regret_figure([view])):
+    for each in (figure, course_figures([view])[0].figure):
         assert len(each.to_json()) < MOST_BYTES
 
 
@@ -134,17 +134,17 @@ def test_thinned_trials_keep_the_front_and_the_share_of_feasible_ones(policies):
 
 def test_the_regret_is_drawn_where_it_changes(view):
     regret = find_regret(view)
-    line = traces(regret_figure([view]))["all trials"]
+    line = traces(course_figures([view])[0].figure)["all trials"]
     full = dict(zip(regret.trials.tolist(), regret.values.tolist(), strict=True))
     for trial, value in zip(line.x, line.y, strict=True):
         assert value == pytest.approx(full[trial], rel=1e-5)
     assert line.x[-1] == regret.trials[-1]
-    assert "the sampler's alone" in traces(regret_figure([view]))
+    assert "the sampler's alone" in traces(course_figures([view])[0].figure)
 
 
 def test_an_excess_is_drawn_on_a_logarithm_that_has_a_floor(policies):
     view = StudyView.of(make_study(40, policies, tradeoff=1e-6))  # the fastest point is optimal
-    figure = regret_figure([view])
+    figure = course_figures([view])[0].figure
     assert figure.layout.yaxis.type == "log"
     line = traces(figure)["all trials"]
     assert min(line.y) >= 1e-6
@@ -153,8 +153,7 @@ def test_an_excess_is_drawn_on_a_logarithm_that_has_a_floor(policies):
 
 def test_without_any_feasible_trial_there_is_no_course(policies):
     view = StudyView.of(make_study(5, policies, limits={"round_seconds": 1e-6}))
-    with pytest.raises(ValueError, match="needs a feasible trial"):
-        regret_figure([view])
+    assert course_figures([view]) == []
     assert "0 feasible of 5" in frontier_figure([view]).layout.meta
 
 
@@ -170,9 +169,8 @@ def test_importances_are_bars_by_objective(view, details):
 
 def test_the_heat_map_shows_what_the_records_say(view, policies):
     trials = [view.trials[k] for k in view.front.tolist()][:MOST_COLUMNS]
-    order = speed_order(policies.free)
     colours = colours_of(view)
-    heat, *legend = allocation_figure(trials, order, colours).data
+    heat, *legend = allocation_figure(trials, plan_trials(policies, trials[:1]), colours).data
     names = [trace.name for trace in legend]
     assert [trace.marker.color for trace in legend] == [colours[name] for name in names]
     for column, trial in enumerate(trials):
@@ -188,7 +186,7 @@ def test_a_great_fleet_is_thinned_and_says_so():
     great = Policies(clients=1000)
     view = StudyView.of(make_study(20, great))
     trials = list(view.trials)
-    figure = allocation_figure(trials, np.arange(1000))
+    figure = allocation_figure(trials)
     assert (len(figure.data[0].y), len(figure.data[0].x)) == (MOST_CLIENTS, MOST_COLUMNS)
     assert "300 of 1000 clients" in figure.layout.meta
     assert "16 of 20 trials" in figure.layout.meta
@@ -235,9 +233,9 @@ def test_prices_are_those_of_the_solutions_per_point_and_percent(details):
 def test_every_figure_is_small_and_says_what_it_shows(view, details):
     figures = [
         frontier_figure([view]),
-        regret_figure([view]),
+        course_figures([view])[0].figure,
         importance_figure(view, details.importances),
-        allocation_figure(list(view.trials[:16]), np.arange(12)),
+        allocation_figure(view.trials[:16]),
         mix_figure(details.tradeoffs),
         prices_figure(details.tradeoffs),
         *map(waterfall_figure, details.trials),
@@ -245,3 +243,61 @@ def test_every_figure_is_small_and_says_what_it_shows(view, details):
     for figure in figures:
         assert len(figure.layout.meta) > 40
         assert len(figure.to_json()) < MOST_BYTES
+
+
+# --- Cohorts and other measures ---
+
+
+def test_clients_are_rows_by_their_ids_with_gaps_where_a_cohort_lacks_them():
+    few, more = Policies(clients=4, fleet=9), Policies(clients=6, fleet=9, seed=1)
+    trials = [StudyView.of(make_study(1, each)).trials[0] for each in (few, more)]
+    plans = plan_trials(few, trials[:1])
+    heat, *legend = allocation_figure(trials, plans).data
+    names = [trace.name for trace in legend]
+    assert set(map(int, heat.y)) == {*few.clients, *more.clients}
+    assert set(few.clients) != set(more.clients)
+    for column, own in enumerate((few, more)):
+        shown = {int(c): row[column] for c, row in zip(heat.y, heat.z, strict=True)}
+        did = own.plan(trials[column].params, 0).solution.allocation
+        for client, place in shown.items():
+            if client in own.clients:
+                assert names[place] == str(did.strategy(own.clients.index(client)))
+            else:
+                assert place is None
+    fastest = few.free.seconds[:, 1:].min(axis=1)
+    known = [few.clients[k] for k in np.argsort(fastest, kind="stable")]
+    assert list(map(int, heat.y)) == [*known, *sorted(set(more.clients) - set(known))]
+
+
+def test_studies_of_different_measures_are_not_drawn_on_one_axis(policies):
+    two = StudyView.of(make_study(20, policies, name="two"))
+    one = StudyView.of(make_study(20, policies, name="one", tradeoff=30.0))
+    drawn = course_figures([two, one])
+    assert [course.measure for course in drawn] == [find_regret(v).measure for v in (two, one)]
+    assert [len(course.unclaimed) for course in drawn] == [0, 0]
+    for course, name in zip(drawn, ("two", "one"), strict=True):
+        assert {trace.name.partition(":")[0] for trace in course.figure.data} == {name}
+    alike = StudyView.of(make_study(20, policies, name="three", seed=1))
+    assert len(course_figures([two, alike])) == 1
+
+
+def test_a_study_that_claims_no_regret_is_not_left_out_beside_one_that_does(policies):
+    with_frontier = StudyView.of(make_study(20, policies, name="a"))
+    without = StudyView.of(make_study(20, policies, name="b", frontier=()))
+    drawn = course_figures([with_frontier, without])
+    assert [bool(course.unclaimed) for course in drawn] == [False, True]
+    assert "holds no exact frontier" in drawn[1].unclaimed[0]
+
+
+def test_a_third_objective_is_told_of_each_trial_and_said_not_to_be_drawn(policies):
+    names = ("round_seconds", "accuracy_loss", "energy_joules")
+    view = StudyView.of(make_study(30, policies, objectives=names))
+    figure = frontier_figure([view])
+    assert "Not drawn, but minimised, too: energy joules." in figure.layout.meta
+    size = f"{len(view.drawn_front)} of {len(view.front)}"
+    line = traces(figure)[f"front of these two ({size})"]
+    assert list(line.y) == sorted(line.y, reverse=True)
+    for trace in marks(figure):
+        for number, note in trace.customdata:
+            joules = view.trials[number].record.measures["energy_joules"]
+            assert float(note.split()[-2]) == pytest.approx(joules, rel=1e-3)

@@ -4,17 +4,24 @@ import html
 import json
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 from browser import open_browser
 from search_studies import Policies, make_study
+from search_tables import tiny
 
 from fedhq.allocator import FedHQError
+from fedhq.allocator.explain.quantities import Unit
+from fedhq.studies.dashboard.attributes import trial_attributes
+from fedhq.studies.search.config.settings import parse_search, resolved_search
+from fedhq.studies.search.record import to_json
 from fedhq.studies.search.report.details import Details, notable_trials
 from fedhq.studies.search.report.preferences import read_preference, usual_preferences
 from fedhq.studies.search.report.report import report_studies, write_report
+from fedhq.studies.search.report.trial_text import trial_config, trial_text
 from fedhq.studies.search.report.view import StudyView
 
 MOST_BYTES = 8_000_000
@@ -110,7 +117,7 @@ def test_a_card_shows_what_each_preference_picks(page, view):
     cards = cards_of(page)
     for preference in usual_preferences(view):
         best = view.best(preference.rule)
-        own = [card for card in cards if html.escape(preference.words) in card]
+        own = [card for card in cards if html.escape(preference.words(view.axes)) in card]
         assert len(own) == 1
         assert f"trial {best.number}<" in own[0]
         assert f"fedhq study report 'my runs/search' --trial {best.number}" in html.unescape(own[0])
@@ -194,6 +201,77 @@ def test_names_are_escaped(policies, tmp_path):
     assert "<i>" not in markup_of(page)
     assert html.escape(view.name) in markup_of(page)
     assert html.escape("fedhq 'a <b>'") in markup_of(page)
+
+
+# --- Cohorts, other objectives, targets ---
+
+
+def test_a_search_of_cohorts_has_a_page_with_the_ids_of_its_clients(tmp_path):
+    cohort = Policies(clients=4, fleet=9)
+    study = make_study(20, cohort)
+    view = StudyView.of(study)
+    for details in ([], [Details.of(study, view, "PLACE", cohort)]):
+        for card in cards_of(written(tmp_path, [view], details)):
+            number = int(re.search(r"trial (\d+)<", card)[1])
+            row = cohort.plan(view.trials[number].params, 0).solution.allocation.bottleneck
+            assert f"<dt>slowest client</dt><dd>{cohort.clients[row]}</dd>" in card
+    for trial in view.trials[:3]:
+        assert "every client does what was recorded" in trial_text(view, trial, cohort)
+        other = trial_text(view, trial, Policies(clients=4, fleet=9, seed=1))
+        assert "of 4 clients, which are not the 4 recorded ones" in other
+
+
+def test_all_of_three_objectives_are_in_table_and_cards(policies, tmp_path):
+    names = ("round_seconds", "accuracy_loss", "energy_joules")
+    view = StudyView.of(make_study(40, policies, objectives=names))
+    page = written(tmp_path, [view])
+    rows = rows_of(page)
+    assert [int(row[0]) for row in rows] == [view.trials[k].number for k in view.front.tolist()]
+    for row in rows:
+        joules = view.trials[int(row[0])].values[2]
+        assert row[3] == Unit.of("energy_joules").text(joules)
+    assert "Not drawn is energy joules" in text_of(page)
+    least = [card for card in cards_of(page) if "Least energy joules" in card]
+    assert len(least) == 1
+    assert f"trial {view.best_in('energy_joules').number}<" in least[0]
+
+
+def test_a_study_without_accuracy_says_nothing_of_it(policies, tmp_path):
+    view = StudyView.of(make_study(20, policies, objectives=("round_seconds", "energy_joules")))
+    page = text_of(written(tmp_path, [view]))
+    assert "accura" not in page.replace("accuracy_loss", "")
+    assert "Least energy joules" in page
+
+
+def test_a_target_that_was_not_reached_is_shown_as_such_and_only_where_asked_for(policies):
+    study = make_study(2, policies, evaluate="training", seeds=(0, 1))
+    view = StudyView.of(study)
+    assert "target" not in trial_text(view, view.trials[0], policies)
+    record = view.trials[0].record
+    for seconds, shortfalls, told in (
+        (8.0, (0.1, -0.1), "seconds_to_target = not reached with 1 of 2 seeds"),
+        (6.0, (-0.1, -0.2), "seconds_to_target = 6 (6, 6)"),
+    ):
+        own = [{"seconds_to_target": seconds, "target_shortfall": s} for s in shortfalls]
+        measures = {**record.measures, **own[0]}
+        changed = replace(record, measures=measures, per_seed=tuple(own))
+        text = trial_text(view, replace(view.trials[0], record=changed), policies)
+        assert told in text
+        assert "shortfall" not in text
+        assert trial_attributes({"fedhq": to_json(changed)})["seconds_to_target"] in (
+            6.0, "not reached with 1 of 2 seeds",
+        )  # fmt: skip
+
+
+def test_no_run_is_written_of_a_trial_that_names_every_clients_strategy():
+    table = tiny(space={"clients": {"choices": ["ptq-w2a2", "qat-w2a2"]}})
+    study = make_study(1, config=resolved_search(parse_search(table)))
+    view = StudyView.of(study)
+    by_client = {f"clients.{k}": "ptq-w2a2" for k in range(4)}
+    with pytest.raises(ValueError, match="trial 0 names the strategy of every client"):
+        trial_config(view, replace(view.trials[0], params=by_client))
+    arm = replace(view.trials[0], params={"arm": "qat-w2a2"})
+    assert 'strategy = "qat-w2a2"' in trial_config(view, arm)
 
 
 # --- Several studies, whole studies ---

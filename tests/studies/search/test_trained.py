@@ -18,7 +18,7 @@ from fedhq.studies.search.config.settings import parse_search
 from fedhq.studies.search.trials import trained as trained_module
 from fedhq.studies.search.trials.modelled import InfeasiblePolicyError
 from fedhq.studies.search.trials.policy import Policies
-from fedhq.studies.search.trials.trained import Trained, measures_of
+from fedhq.studies.search.trials.trained import Trained, measures_of, target_of
 
 PARAMS = {"allocation.pick_loss": 0.05}
 
@@ -241,3 +241,25 @@ def test_two_spaces_of_one_configuration_share_their_runs(done) -> None:
     wider = tiny(space={"allocation.pick_loss": PICK_LOSS, "wire_bits": {"choices": [4, 8]}})
     policies = Policies(parse_search(wider))
     assert policies.digest(PARAMS | {"wire_bits": 4}) == trained.policies.digest(PARAMS)
+
+
+def test_a_time_that_nobody_asks_for_is_not_measured(done) -> None:
+    _, found = done
+    assert not {"seconds_to_target", "target_shortfall"} & found.measures.keys()
+    asked = parse_search(tiny(limits={"seconds_to_target": 9.0}, target_accuracy=0.5)).search
+    assert (target_of(asked), target_of(parse_search(tiny()).search)) == (0.5, None)
+
+
+def test_a_cohort_is_recorded_by_the_ids_of_its_clients(tmp_path) -> None:
+    table = tiny() | {"participation": {"cohort": 2}, "partition": {"num_clients": 8}}
+    trained = Trained(Policies(parse_search(table)), tmp_path)
+    for seed in range(3):
+        found = trained(PARAMS, seed)
+        first = [c for c in read_clients(trained.run_folder(PARAMS, seed)) if c.round == 1]
+        did = dict(zip(found.clients, found.choice, strict=True))
+        assert {c.client: c.strategy for c in first} == {
+            client: found.menu[int(digit)] for client, digit in did.items()
+        }
+        assert found.bottleneck == max(first, key=lambda c: c.seconds).client
+        plan = trained.policies.plan(PARAMS, seed)
+        assert (plan.clients, plan.bottleneck) == (found.clients, found.bottleneck)

@@ -10,7 +10,7 @@ from search_studies import Policies, make_study
 from fedhq.allocator import FastestWithin, Knee, MostAccurateWithin, Tradeoff
 from fedhq.studies.search.report.importance import find_importances
 from fedhq.studies.search.report.plans import along_tradeoff, plan_trials, tradeoffs_of
-from fedhq.studies.search.report.preferences import read_preference, usual_preferences
+from fedhq.studies.search.report.preferences import picks, read_preference, usual_preferences
 from fedhq.studies.search.report.regret import (
     Unclaimed,
     exact_points,
@@ -73,10 +73,61 @@ def test_the_front_is_what_optuna_finds(policies):
         assert front == sorted(best)
 
 
+def test_the_front_of_three_objectives_is_what_optuna_finds(policies):
+    off_the_line = 0
+    for seed, third in enumerate(("energy_joules", "uplink_bytes")):
+        names = ("round_seconds", "accuracy_loss", third)
+        study = make_study(
+            80, policies, seed=seed, limits={"round_seconds": 20.0}, objectives=names
+        )
+        view = StudyView.of(study)
+        best = {tuple(t.values) for t in study.best_trials}
+        assert {tuple(row) for row in view.measured[view.front].tolist()} == best
+        off_the_line += len(view.front) - len(view.drawn_front)
+        two = view.points[view.feasible]
+        assert view.drawn_front.tolist() == [
+            k for k in view.front.tolist()
+            if not ((two <= view.points[k]).all(axis=1) & (two < view.points[k]).any(axis=1)).any()
+        ]  # fmt: skip
+        least = view.best_in(third).record.measures[third]
+        assert least == min(t.values[2] for t in study.best_trials)
+    assert off_the_line > 0
+
+
+def test_a_single_objective_is_drawn_against_the_loss_and_picked(policies):
+    study = make_study(40, policies, objectives=("uplink_bytes",))
+    view = StudyView.of(study)
+    assert view.axes == ("uplink_bytes", "accuracy_loss")
+    found = picks(view)
+    assert found[0].words == "Least uplink bytes"
+    assert found[0].trial.values[0] == study.best_value
+    assert view.points[view.front[0], 0] == study.best_value
+
+
+def test_what_one_may_want_is_named_after_what_is_traded(policies):
+    limits = {"uplink_bytes": 17_000.0}
+    view = view_of(policies, 40, objectives=("uplink_bytes", "energy_joules"), limits=limits)
+    found = {pick.words: pick.trial for pick in picks(view)}
+    assert list(found) == [
+        "Least energy joules within 17 kB", "Knee of the front", "Least uplink bytes",
+        "Least energy joules",
+    ]  # fmt: skip
+    feasible = [t.record.measures for t in view.trials if t.is_feasible]
+    for name in view.axes:
+        least = found[f"Least {name.replace('_', ' ')}"].record.measures[name]
+        assert least == min(own[name] for own in feasible)
+    assert view.axes == ("uplink_bytes", "energy_joules")
+    stated = picks(view, [read_preference("fastest-within=0.5")])
+    assert [pick.words for pick in stated] == [
+        "Least uplink bytes within 0.5 J of the least energy joules"
+    ]
+
+
 def test_non_dominated_points_are_those_that_enumeration_leaves():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        points = rng.integers(0, 6, (int(rng.integers(1, 25)), 2)).astype(float)
+        shape = int(rng.integers(1, 25)), int(rng.integers(2, 5))
+        points = rng.integers(0, 6, shape).astype(float)
         kept = non_dominated(points)
         beaten = [any((q <= p).all() and (q < p).any() for q in points) for p in points]
         expected = {tuple(p) for p, gone in zip(points.tolist(), beaten, strict=True) if not gone}
@@ -227,7 +278,7 @@ def test_progress_ends_with_all_of_the_front(policies):
 )
 def test_preferences_are_read_as_rules(text, rule):
     assert read_preference(text).rule == rule
-    assert read_preference(text).words
+    assert read_preference(text).words(("round_seconds", "accuracy_loss"))
 
 
 @pytest.mark.parametrize("text", ["", "fast", "tradeoff=", "tradeoff=x", "tradeoff=-1", "knee=1"])

@@ -78,12 +78,17 @@ def best_trials(study: Study) -> list[FrozenTrial]:
 
 
 def _recorded(trial: FrozenTrial) -> dict[str, str]:
-    """What fedhq noted of a trial: a menu of strategies, and a digit (base 36) a client."""
+    """What fedhq noted of a trial: a menu of strategies, a digit (base 36) a client, and their ids.
+
+    Ids are as in `1 4-6`; where there is none, they are `0 ... n-1`.
+    """
     record: Any = trial.user_attrs.get(_RECORD)
     if not isinstance(record, Mapping) or not {"menu", "choice"} <= record.keys():
         return {}
     menu, choice = record["menu"], record["choice"]
-    return {str(client): menu[_DIGITS.index(digit)] for client, digit in enumerate(choice)}
+    runs = [[int(end) for end in run.split("-")] for run in record.get("clients", "").split()]
+    ids = [k for run in runs for k in range(run[0], run[-1] + 1)] or range(len(choice))
+    return {str(k): menu[_DIGITS.index(digit)] for k, digit in zip(ids, choice, strict=True)}
 
 
 def _categorical(trial: FrozenTrial, clients: Sequence[str] | None) -> dict[str, str]:
