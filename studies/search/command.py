@@ -52,7 +52,7 @@ worker's trial is run again: at once on its machine, elsewhere when nothing was 
 --lease seconds.
 
 what stands in --out then: report.html, study.json (where the study is), journal.log (the study,
-without --storage), trials/ (the runs that were trained)
+without --storage), trials/ (the runs that were trained), frontiers/ (what took seconds to compute)
 """
 _SHOWN = 12
 
@@ -142,7 +142,14 @@ def run(options: argparse.Namespace) -> None:
             meter.show(_told(progress, config), progress.done, progress.total)
 
         command = _without_secrets(options.given, options.storage)
-        study = open_search(config, options.out, options.storage, options.name, command)
+        study = open_search(
+            config,
+            options.out,
+            options.storage,
+            options.name,
+            command,
+            lambda text: meter.show(text, 0, config.search.trials),
+        )
         try:
             run_search(
                 config,
@@ -201,7 +208,8 @@ def _write_report(study: optuna.Study, folder: Path) -> None:
     from .report.report import report_studies
 
     place = place_text(str(folder))
-    report_studies(folder / "report.html", [study], [place], f"fedhq study report {place}")
+    command = f"fedhq study report {place}"
+    report_studies(folder / "report.html", [study], [place], command, folders=[folder])
 
 
 def _print_front(view: StudyView) -> None:

@@ -16,7 +16,16 @@ from ....allocator.arrays import IntArray
 from ...figures import INK, NAME, add_level, lay_out, plain
 from ...palette import HYBRIDS, LAST_ARM
 from ..record import SOURCES
-from .regret import EXCESS, REACHED, Course, Unclaimed, exact_points, find_progress, find_regret
+from .regret import (
+    EXCESS,
+    LEAST_GAP,
+    REACHED,
+    Course,
+    Unclaimed,
+    exact_points,
+    find_progress,
+    find_regret,
+)
 from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView, TrialView
 
 MOST_DRAWN = 400
@@ -79,10 +88,15 @@ def _add_exact(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> 
     points = exact_points(view)
     if not isinstance(points, Unclaimed):
         figure.add_scatter(
-            x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}exact frontier",
+            x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}{_exact_name(view)}",
             mode="lines", line={"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"},
             hovertemplate=NAME + "%{x:.4g} s<br>loss %{y:.4g}",
         )  # fmt: skip
+
+
+def _exact_name(view: StudyView) -> str:
+    gap = view.record.frontier_gap
+    return "exact frontier" + (f" (loss within {gap:.2g})" if gap > LEAST_GAP else "")
 
 
 def _add_front(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> None:
@@ -208,7 +222,9 @@ def regret_figure(views: Sequence[StudyView]) -> go.Figure:
         alone = find_regret(view, SOURCES[:1])
         if claimed and isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
             _add_course(figure, alone, f"{own}the sampler's alone", colour, "dash")
-        said.append(f"{view.name}: {course.last:.3g} after trial {course.trials[-1]}")
+        most = course.at_most(course.last) if claimed else course.last
+        slack = f" (at most {most:.3g})" if most > course.last + LEAST_GAP else ""
+        said.append(f"{view.name}: {course.last:.3g}{slack} after trial {course.trials[-1]}")
         measures.append(course.measure)
     if not measures:
         raise ValueError("a course needs a feasible trial, but no study has one.")

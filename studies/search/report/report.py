@@ -22,8 +22,6 @@ from .view import StudyView
 if TYPE_CHECKING:
     import optuna
 
-_MOST_RECORDED = 400  # points of a study's exact frontier; see `StudyRecord`
-
 
 def write_report(
     path: Path,
@@ -57,6 +55,7 @@ def report_studies(
     places: Sequence[str],
     command: str,
     preferences: Sequence[Preference] = (),
+    folders: Sequence[Path | None] = (),
 ) -> None:
     """Reads studies, plans what they tried again, and writes their report.
 
@@ -66,6 +65,7 @@ def report_studies(
         places: Where each stands, as commands name it.
         command: What makes the file again.
         preferences: See `write_report`.
+        folders: The searches', in the same order, where they are known.
 
     Raises:
         ValueError: If a study is not one of fedhq's, or they trade different measures.
@@ -74,8 +74,10 @@ def report_studies(
     views = [StudyView.of(study) for study in studies]
     check_comparable(views)  # before anything takes time
     details = [
-        Details.of(study, view, place, LatePlanner(view.record.config), preferences)
-        for study, view, place in zip(studies, views, places, strict=True)
+        Details.of(study, view, place, LatePlanner(view.record.config, folder), preferences)
+        for study, view, place, folder in zip(
+            studies, views, places, folders or [None] * len(views), strict=True
+        )
     ]
     write_report(path, views, details, command, preferences)
 
@@ -150,17 +152,16 @@ class _Page:
         from .figures import frontier_figure, regret_figure
 
         exact = [v for v in views if not isinstance(exact_points(v), Unclaimed)]
-        thin = any(len(v.record.frontier) >= _MOST_RECORDED for v in exact)
-        note = words.READ_EXACT.format(thinned=words.THINNED if thin else "") if exact else ""
-        read = words.READ_FRONTIER.format(exact=note)
+        read = words.READ_FRONTIER.format(exact=words.of_exact([v.record for v in exact]))
         trials = self._document.figure("Trials and front", read, [frontier_figure(views)])
         if not any(len(view.front) for view in views):
             return trials
         regrets = [find_regret(view) for view in views]
         why = dict.fromkeys(r.reason for r in regrets if isinstance(r, Unclaimed))
-        what = next((words.REGRETS[r.measure] for r in regrets if isinstance(r, Course)), None)
-        title, read = "Regret", words.READ_REGRET.format(what=what)
-        if what is None:
+        courses = [r for r in regrets if isinstance(r, Course)]
+        if courses:
+            title, read = "Regret", words.of_regret(courses)
+        else:
             title, read = "Progress", words.READ_PROGRESS.format(why=html.escape(" ".join(why)))
         return trials + self._document.figure(title, read, [regret_figure(views)])
 

@@ -23,10 +23,6 @@ POLICY = "policy"
 """The constraint of a trial whose policy leaves no allocation: by how much its limits are broken.
 
 Trials that were evaluated do not have it."""
-ONLY_OLD_CONSTRAINTS = True
-"""Whether constraints are told in Optuna 4's way, too: optuna-dashboard 0.21 reads no other."""
-
-_OLD_KEY = "constraints"
 
 
 class Objective:
@@ -34,7 +30,10 @@ class Objective:
 
     A policy that leaves no allocation is pruned, with the constraint `policy` above 0 and a reason:
     it has no values, so that no figure shows invented ones, and TPE learns from the constraint.
-    What cannot be evaluated fails with a reason, and the exception goes on.
+    What cannot be evaluated raises, and who runs the trial writes down why (`TrialLoop`).
+
+    Constraints are named, as Optuna 5 has them. optuna-dashboard 0.21 by itself shows none of
+    these; `fedhq study dashboard` does.
 
     Args:
         config: Of the search.
@@ -50,7 +49,7 @@ class Objective:
     @cached_property
     def policies(self) -> Policies:
         """What is searched; made in the process that evaluates."""
-        return Policies(self._config)
+        return Policies(self._config, self._folder)
 
     @cached_property
     def space(self) -> Mapping[str, BaseDistribution]:
@@ -80,13 +79,8 @@ class Objective:
             return self._run(trial)
         except InfeasiblePolicyError as error:
             trial.set_user_attr(REASON_KEY, str(error))
-            self._constrain(trial, {POLICY: error.excess})
+            trial.set_constraint(POLICY, error.excess)
             raise optuna.TrialPruned(str(error)) from error
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr(REASON_KEY, f"{type(error).__name__}: {error}")
-            raise
 
     def _run(self, trial: optuna.Trial) -> Sequence[float]:
         search, start = self._config.search, time.perf_counter()
@@ -101,7 +95,8 @@ class Objective:
             if given_up:
                 break
         means = self._means(found)
-        self._constrain(trial, self._constraints(found, means))
+        for name, excess in self._constraints(found, means).items():
+            trial.set_constraint(name, excess)
         record = self._record(params, found, means, time.perf_counter() - start)
         trial.set_user_attr(TRIAL_KEY, to_json(record))
         if given_up:
@@ -137,14 +132,6 @@ class Objective:
         if TARGET in (*search.objectives, *search.limits):
             over["target_accuracy"] = max(f.measures[SHORTFALL] for f in found)
         return over
-
-    def _constrain(self, trial: optuna.Trial, constraints: Mapping[str, float]) -> None:
-        for name, value in constraints.items():
-            trial.set_constraint(name, value)
-        # Both ways a Gaussian process would see each constraint twice.
-        if constraints and ONLY_OLD_CONSTRAINTS and self._config.search.sampler != "gp":
-            old = list(constraints.values())
-            trial.storage.set_trial_system_attr(trial._trial_id, _OLD_KEY, old)
 
     def _record(
         self,
