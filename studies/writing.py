@@ -1,4 +1,4 @@
-"""Text files that are there whole or not at all, and whether they can be written."""
+"""Files that are there whole or not at all, and whether they can be written."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 
-def write_at_once(path: Path, text: str) -> None:
-    """Writes a text file; what stood there is replaced only when all is written.
+def write_at_once(path: Path, content: str | bytes) -> None:
+    """Writes a file; what stood there is replaced only when all is written.
 
     Args:
         path: The file; its folder is made if it is missing.
-        text: What to write, with its line ends as they are.
+        content: What to write: text with its line ends as they are, or bytes.
 
     Raises:
         OSError: If it cannot be written.
@@ -20,7 +20,7 @@ def write_at_once(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, "utf-8", newline="")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

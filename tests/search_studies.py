@@ -22,11 +22,14 @@ from fedhq.allocator import (
 )
 from fedhq.allocator.instances import FAMILIES
 from fedhq.studies.provenance import Provenance
+from fedhq.studies.search.hypervolume import corner_of, hypervolumes
 from fedhq.studies.search.record import (
+    PROVENANCE_KEY,
     REASON_KEY,
     SOURCE_KEY,
     STUDY_KEY,
     TRIAL_KEY,
+    Reference,
     StudyRecord,
     TrialRecord,
     digits,
@@ -92,7 +95,7 @@ class _Fixed:
 
 def study_record(policies, evaluate="model", tradeoff=None, limits=None, **changes):
     frontier = policies.frontier
-    points = zip(frontier.round_seconds.tolist(), frontier.loss.tolist(), strict=True)
+    points = tuple(zip(frontier.round_seconds.tolist(), frontier.loss.tolist(), strict=True))
     objectives = changes.pop("objectives", ("round_seconds", "accuracy_loss"))
     search = {"evaluate": evaluate, "objectives": objectives, "tradeoff": tradeoff}
     base = StudyRecord(
@@ -102,12 +105,29 @@ def study_record(policies, evaluate="model", tradeoff=None, limits=None, **chang
         limits=limits or {},
         menu=tuple(map(str, policies.free.strategies)),
         clients=policies.fleet,
-        frontier=tuple(points),
+        frontier=points,
         frontier_gap=frontier.gap,
+        reference=_reference(points, evaluate, tradeoff, limits or {}),
         command="fedhq study search fleet.toml --out runs/search",
         provenance={"a1b2": Provenance.here(["optuna"]).__dict__},
     )
     return replace(base, **changes)
+
+
+def _reference(points, evaluate, tradeoff, limits):
+    """By enumeration of the exact frontier."""
+    if evaluate != "model" or not limits.keys() <= {"round_seconds", "accuracy_loss"}:
+        return None
+    most = [limits.get(name, np.inf) for name in ("round_seconds", "accuracy_loss")]
+    kept = np.array([p for p in points if (np.array(p) <= most).all()])
+    if not len(kept):
+        return None
+    if tradeoff is not None:
+        least = float((kept @ [1, tradeoff]).min())
+        return Reference(least, least)
+    corner = corner_of(kept)
+    area = float(hypervolumes(kept, corner)[-1])
+    return Reference(area, area, corner)
 
 
 def trial_record(plan, evaluated="model", seeds=(0,), rng=None):
@@ -153,6 +173,8 @@ def make_study(
     directions = ["minimize"] * len(record.objectives)
     study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     study.set_user_attr(STUDY_KEY, to_json(record))
+    for key, made in record.provenance.items():
+        study.set_user_attr(PROVENANCE_KEY + key, dict(made))
     rng = np.random.default_rng(seed)
     made = []
     for k in range(trials):

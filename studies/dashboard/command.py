@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
     from ..search.report.view import StudyView
     from ..search.storage.opening import read_search
     from ..search.storage.places import address_of, close_storage
+    from ..search.storage.study_file import folder_of
     from .session import address, dashboard, greeting
     from .solver_plot import solver_figure
 
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
         place = place_text(address_of(options.place), options.name or "")
         with dashboard(
             study,
-            LatePlanner(StudyView.of(study).record.config),
+            LatePlanner(StudyView.of(study).record.config, folder_of(options.place)),
             place,
             options.artifacts or _artifacts(options.place),
             host=options.host,

@@ -51,7 +51,7 @@ worker's trial is run again: at once on its machine, elsewhere when nothing was 
 --lease seconds.
 
 what stands in --out then: report.html, study.json (where the study is), journal.log (the study,
-without --storage), trials/ (the runs that were trained)
+without --storage), trials/ (the runs that were trained), frontiers/ (what took seconds to compute)
 """
 _SHOWN = 12
 
@@ -150,7 +150,14 @@ def _search(options: argparse.Namespace, config: SearchConfig) -> StudyView:
         def show(progress: Progress) -> None:
             meter.show(_told(progress, config), progress.done, progress.total)
 
-        study = open_search(config, folder, place, options.name, command)
+        study = open_search(
+            config,
+            folder,
+            place,
+            options.name,
+            command,
+            lambda text: meter.show(text, 0, config.search.trials),
+        )
         try:
             run_search(
                 config, study, folder, place=place, lease_seconds=options.lease, on_progress=show
@@ -190,7 +197,8 @@ def _write_report(study: optuna.Study, folder: Path) -> None:
     from .report.report import report_studies
 
     place = place_text(str(folder))
-    report_studies(folder / "report.html", [study], [place], f"fedhq study report {place}")
+    command = f"fedhq study report {place}"
+    report_studies(folder / "report.html", [study], [place], command, folders=[folder])
 
 
 def _print_front(view: StudyView) -> None:

@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        default=os.environ.get("FEDHQ_STORAGE"),
         help="postgresql+psycopg://... or mysql+pymysql://... (default: $FEDHQ_STORAGE)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: %(default)s)")
@@ -47,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
         StorageError: If the storage cannot be opened, or gRPC is not installed.
     """
     from .storage.errors import StorageError
-    from .storage.places import address_of, close_storage, open_storage
+    from .storage.places import STORAGE_VARIABLE, address_of, close_storage, open_storage
 
-    _check_storage(options.storage)
+    place = _checked(options.storage or os.environ.get(STORAGE_VARIABLE))
     _check_port(options.host, options.port)
     if find_spec("grpc") is None:
         raise StorageError(
@@ -60,10 +59,9 @@ def run(options: argparse.Namespace) -> None:
     from optuna.storages import run_grpc_proxy_server
 
     logging.set_verbosity(logging.WARNING)
-    storage = open_storage(options.storage, may_create=True)
+    storage = open_storage(place, may_create=True)
     print(
-        f"grpc://{options.host}:{options.port} serves {address_of(options.storage)}; "
-        "Ctrl-C ends it",
+        f"grpc://{options.host}:{options.port} serves {address_of(place)}; Ctrl-C ends it",
         flush=True,
     )
     try:
@@ -76,17 +74,19 @@ def run(options: argparse.Namespace) -> None:
         close_storage(storage)
 
 
-def _check_storage(place: str | None) -> None:
-    from .storage.places import is_database
+def _checked(place: str | None) -> str:
+    """A storage that can stand behind a proxy."""
+    from .storage.places import STORAGE_VARIABLE, is_database
 
     if place is None:
-        raise ValueError("--storage: is required. Name a database, or set FEDHQ_STORAGE.")
+        raise ValueError(f"--storage: is required. Name a database, or set {STORAGE_VARIABLE}.")
     if not is_database(place):
         raise ValueError(
             "--storage: must be PostgreSQL or MySQL behind a proxy. A journal file needs none: "
             "workers of one machine, or of a shared folder, write to it themselves; SQLite bears "
             "one worker only; a proxy stands behind no other."
         )
+    return place
 
 
 def _check_port(host: str, port: int) -> None:

@@ -8,24 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 STUDY_KEY = "fedhq"
 """The study's user attribute that holds its `StudyRecord`."""
+PROVENANCE_KEY = "fedhq on "
+"""Before the key of a `Provenance` in a study's user attributes: what workers ran on."""
 TRIAL_KEY = "fedhq"
 """A trial's user attribute that holds its `TrialRecord`."""
 SOURCE_KEY = "source"
 """A trial's user attribute: who proposed it, one of `SOURCES`."""
 RETRY_KEY = "retry_of"
-"""A trial's user attribute: the number of the dead trial that it repeats."""
+"""A trial's user attribute: the number of the trial that it repeats."""
+LOST_KEY = "lost"
+"""A failed trial's user attribute: how its worker left it, a `Lost`."""
 REASON_KEY = "reason"
 """User attribute of a trial that failed, has no allocation or diverged: why."""
 SHORTFALL = "target_shortfall"
 """A measure: target less the best deployed accuracy; where > 0, `seconds_to_target` is censored."""
 SOURCES = ("sampler", "frontier", "uniform", "screen")
 FORMAT = 1
+MOST_POINTS = 400
+"""Of an exact frontier in a study's record."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Lost(StrEnum):
+    """How a worker left a trial that it did not evaluate; only deaths count against the trial."""
+
+    DIED = "died"
+    STOPPED = "stopped"
+    SPARE = "spare"
+    """It was one more than asked for."""
+    TWIN = "twin"
+    """Another trial proposes the same: it is not needed."""
+
+
+def is_failure(lost: str | None, is_repeated: bool) -> bool:
+    """Whether a failed trial is to be told of: others were stopped, not needed, or are repeated.
+
+    Args:
+        lost: A `Lost`; None where it was evaluated.
+        is_repeated: Whether another trial repeats it.
+
+    Example:
+        >>> is_failure(None, False), is_failure("died", True), is_failure("spare", False)
+        (True, False, False)
+    """
+    return not is_repeated and lost in (None, Lost.DIED)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is provably best in the model, with the configuration's own menu and within the limits.
+
+    Args:
+        value: The least objective that is known; of two the hypervolume of the known frontier.
+        bound: What no allocation is better than: at most `value`, of a hypervolume at least.
+        corner: Up to where hypervolumes reach, `(round_seconds, accuracy_loss)`; None for one
+            objective.
+    """
+
+    value: float
+    bound: float
+    corner: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +88,13 @@ class StudyRecord:
         menu: The strategies on offer where the policy does not change it.
         clients: How many the fleet has.
         frontier: The exact frontier of the base configuration in the analytic model, as
-            `(round_seconds, accuracy_loss)` points, at most 400; empty where it was not computed.
+            `(round_seconds, accuracy_loss)` points, at most `MOST_POINTS`; empty where it was not
+            computed.
         frontier_gap: What is not proven of it; see `pareto_frontier`.
+        reference: What regret is measured against, of the whole frontier; None where none is known.
         command: What made the study.
-        provenance: By short digest, each of the `Provenance` that workers ran on.
+        provenance: By short digest, each of the `Provenance` that workers ran on; each has an
+            attribute of its own, so that no two workers write over each other's.
         format: Of this record.
     """
 
@@ -55,6 +106,7 @@ class StudyRecord:
     clients: int
     frontier: tuple[tuple[float, float], ...]
     frontier_gap: float
+    reference: Reference | None
     command: str
     provenance: Mapping[str, Mapping[str, Any]]
     format: int = FORMAT
@@ -180,8 +232,11 @@ def in_ranges(text: str) -> tuple[int, ...]:
 
 
 def to_json(record: StudyRecord | TrialRecord) -> dict[str, Any]:
-    """The record as JSON values."""
-    return asdict(record)
+    """The record as JSON values, of a study without `provenance`."""
+    table = asdict(record)
+    if isinstance(record, StudyRecord):
+        del table["provenance"]
+    return table
 
 
 def study_record(attributes: Mapping[str, Any]) -> StudyRecord | None:
@@ -191,7 +246,20 @@ def study_record(attributes: Mapping[str, Any]) -> StudyRecord | None:
         return None
     lists = {"objectives": tuple(table["objectives"]), "menu": tuple(table["menu"])}
     frontier = tuple((float(t), float(loss)) for t, loss in table["frontier"])
-    return StudyRecord(**{**table, **lists, "frontier": frontier})
+    made = {
+        key.removeprefix(PROVENANCE_KEY): value
+        for key, value in attributes.items()
+        if key.startswith(PROVENANCE_KEY)
+    }
+    read = {"frontier": frontier, "reference": _reference(table["reference"]), "provenance": made}
+    return StudyRecord(**{**table, **lists, **read})
+
+
+def _reference(table: Mapping[str, Any] | None) -> Reference | None:
+    if table is None:
+        return None
+    corner = table["corner"]
+    return Reference(table["value"], table["bound"], None if corner is None else tuple(corner))
 
 
 def trial_record(attributes: Mapping[str, Any]) -> TrialRecord | None:

@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from .report.report import report_studies
     from .storage.opening import read_search
     from .storage.places import address_of, close_storage, without_secrets
+    from .storage.study_file import folder_of
 
     preferences = tuple(map(read_preference, options.prefer))
     _check_pairs(options)
@@ -70,13 +71,14 @@ def run(options: argparse.Namespace) -> None:
             open_studies.callback(close_storage, study._storage)
             studies.append(study)
         if options.trial is not None:
-            _show_trial(studies, options.trial, options.config)
+            _show_trial(studies, options.trial, options.config, folder_of(asked[0][0]))
             return
         out = options.out or _usual_out(options.places)
         check_file("--out", out)
         texts = [place_text(address_of(place), name or "") for place, name in asked]
+        folders = [folder_of(place) for place, _ in asked]
         command = without_secrets(options.given, options.places)
-        report_studies(out, studies, texts, command, preferences)
+        report_studies(out, studies, texts, command, preferences, folders)
     print(f"report: {out}")
 
 
@@ -112,7 +114,9 @@ def _usual_out(places: Sequence[str]) -> Path:
     return folder / "report.html"
 
 
-def _show_trial(studies: Sequence[optuna.Study], trial_number: int, config: Path | None) -> None:
+def _show_trial(
+    studies: Sequence[optuna.Study], trial_number: int, config: Path | None, folder: Path | None
+) -> None:
     from ..writing import check_file, write_at_once
     from .report.plans import LatePlanner
     from .report.trial_text import trial_config, trial_of, trial_text
@@ -124,7 +128,7 @@ def _show_trial(studies: Sequence[optuna.Study], trial_number: int, config: Path
         check_file("--config", config)
     view = StudyView.of(studies[0])
     trial = trial_of(view, trial_number)
-    print(trial_text(view, trial, LatePlanner(view.record.config)))
+    print(trial_text(view, trial, LatePlanner(view.record.config, folder)))
     if config is not None:
         write_at_once(config, trial_config(view, trial))
         print(f"configuration: {config}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from ...allocator import Frontier
 from ..provenance import Provenance
 from ..writing import make_folder
 from .config.settings import NO_CHANGE, SearchConfig, config_digest, resolved_search
-from .record import StudyRecord
+from .record import MOST_POINTS, StudyRecord
 from .storage.opening import PACKAGES, PROPOSER_KEY, Proposal, Wanted, open_study, propose
 from .storage.places import close_storage, open_storage
 from .storage.study_file import StudyFile, settle
 from .trials.objective import Objective
 from .trials.policy import Policies
+from .trials.reference import find_reference
 from .trials.sampling import make_pruner, make_sampler
 from .trials.seeds import seed_trials
 from .workers.leases import LEASE_SECONDS
@@ -27,7 +29,6 @@ from .workers.pool import Order, Tools, run_order
 from .workers.progress import OnProgress
 from .workers.signature import Worker
 
-_MOST_POINTS = 400
 _FREE = (*(f"search.{name}" for name in NO_CHANGE), "problem.path", "problem.labels")
 
 
@@ -37,6 +38,7 @@ def open_search(
     place: str | None = None,
     name: str | None = None,
     command: str = "",
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Study:
     """Makes the study of a search and enqueues what is tried first, or opens it to go on.
 
@@ -47,6 +49,7 @@ def open_search(
             `FEDHQ_STORAGE`, else a journal in the folder.
         name: Of the study; where None what the folder says, else the folder's name.
         command: What asked for it, without passwords; it is recorded.
+        tell: Is told what takes a while.
 
     Returns:
         The study; `close_storage` closes its storage.
@@ -61,11 +64,12 @@ def open_search(
     make_folder("--out", folder)
     storage = open_storage(place, may_create=True)
     digest = config_digest(config)
+    policies = cache(partial(_lay_out, config, folder, tell))
     wanted = Wanted(resolved_search(config), digest, config.objectives, _FREE)
     try:
-        study = open_study(storage, name, wanted, partial(_record, config, command))
+        study = open_study(storage, name, wanted, partial(_record, policies, command))
         StudyFile.of(folder, place, name, digest).write(folder)
-        propose(study, partial(_proposals, config))
+        propose(study, partial(_proposals, policies))
     except BaseException:
         close_storage(storage)
         raise
@@ -135,9 +139,15 @@ def _first_worker(study: Study) -> int:
     return int(sha256(f"{here} {len(trials)}".encode()).hexdigest()[:6], 16)
 
 
-def _record(config: SearchConfig, command: str) -> StudyRecord:
-    policies = Policies(config)
-    frontier = policies.frontier()
+def _lay_out(config: SearchConfig, folder: Path, tell: Callable[[str], None]) -> Policies:
+    policies = Policies(config, folder)
+    tell(f"what {policies.num_clients:,} clients can reach, and what is tried first")
+    return policies
+
+
+def _record(make: Callable[[], Policies], command: str) -> StudyRecord:
+    policies = make()
+    config, frontier = policies.config, policies.frontier()
     return StudyRecord(
         config=resolved_search(config),
         digest=config_digest(config),
@@ -147,6 +157,7 @@ def _record(config: SearchConfig, command: str) -> StudyRecord:
         clients=policies.num_clients,
         frontier=() if frontier is None else _points(frontier),
         frontier_gap=0.0 if frontier is None else frontier.gap,
+        reference=find_reference(policies, frontier),
         command=command,
         provenance={},
     )
@@ -154,11 +165,11 @@ def _record(config: SearchConfig, command: str) -> StudyRecord:
 
 def _points(frontier: Frontier) -> tuple[tuple[float, float], ...]:
     """Its points, or so many of them, the ends among them."""
-    count = min(len(frontier), _MOST_POINTS)
+    count = min(len(frontier), MOST_POINTS)
     shown = np.linspace(0, len(frontier) - 1, count).round().astype(int)
     times, losses = frontier.round_seconds[shown].tolist(), frontier.loss[shown].tolist()
     return tuple(zip(times, losses, strict=True))
 
 
-def _proposals(config: SearchConfig) -> list[Proposal]:
-    return [(seeded.params, seeded.source) for seeded in seed_trials(Policies(config))]
+def _proposals(make: Callable[[], Policies]) -> list[Proposal]:
+    return [(seeded.params, seeded.source) for seeded in seed_trials(make())]

@@ -18,7 +18,15 @@ from ....allocator.explain.quantities import Unit
 from ...figures import INK, NAME, add_level, lay_out, plain
 from ...palette import HYBRIDS, LAST_ARM
 from ..record import SOURCES
-from .regret import EXCESS, Course, Unclaimed, exact_points, find_progress, find_regret
+from .regret import (
+    EXCESS,
+    LEAST_GAP,
+    Course,
+    Unclaimed,
+    exact_points,
+    find_progress,
+    find_regret,
+)
 from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView, TrialView
 from .words import measure_text, name_of
 
@@ -85,10 +93,15 @@ def _add_exact(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> 
     points = exact_points(view)
     if not isinstance(points, Unclaimed):
         figure.add_scatter(
-            x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}exact frontier",
+            x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}{_exact_name(view)}",
             mode="lines", line={"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"},
             hovertemplate=NAME + _point_text(view),
         )  # fmt: skip
+
+
+def _exact_name(view: StudyView) -> str:
+    gap = view.record.frontier_gap
+    return "exact frontier" + (f" (loss within {gap:.2g})" if gap > LEAST_GAP else "")
 
 
 def _add_front(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> None:
@@ -218,11 +231,13 @@ class CourseFigure:
         measure: What is drawn, in words.
         unclaimed: Why it is no regret, but how the studies came to their own best; empty for a
             regret.
+        courses: What is drawn.
         figure: Lines, a study each.
     """
 
     measure: str
     unclaimed: tuple[str, ...]
+    courses: tuple[Course, ...]
     figure: go.Figure
 
 
@@ -243,7 +258,12 @@ def course_figures(views: Sequence[StudyView]) -> list[CourseFigure]:
         if isinstance(regret, Unclaimed):
             reasons.setdefault(course.measure, {})[regret.reason] = None
     return [
-        CourseFigure(measure, tuple(reasons.get(measure, ())), _courses_drawn(views, drawn))
+        CourseFigure(
+            measure,
+            tuple(reasons.get(measure, ())),
+            tuple(course for _, course in drawn),
+            _courses_drawn(views, drawn),
+        )
         for measure, drawn in lines.items()
     ]
 
@@ -251,7 +271,7 @@ def course_figures(views: Sequence[StudyView]) -> list[CourseFigure]:
 def _courses_drawn(views: Sequence[StudyView], drawn: Sequence[tuple[int, Course]]) -> go.Figure:
     """Courses of one measure, each by the place of its study, which tells its colour."""
     figure, said = go.Figure(), []
-    measure, is_share = drawn[0][1].measure, drawn[0][1].corner is not None
+    measure, is_share = drawn[0][1].measure, drawn[0][1].reference.corner is not None
     for k, course in drawn:
         view, colour = views[k], STUDY_COLOURS[k % len(STUDY_COLOURS)]
         own = f"{plain(view.name)}: " if len(views) > 1 else ""
@@ -259,7 +279,9 @@ def _courses_drawn(views: Sequence[StudyView], drawn: Sequence[tuple[int, Course
         alone = find_regret(view, SOURCES[:1])
         if isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
             _add_course(figure, alone, f"{own}the sampler's alone", colour, "dash")
-        said.append(f"{view.name}: {course.last:.3g} after trial {course.trials[-1]}")
+        most = course.at_most(course.last)
+        slack = f" (at most {most:.3g})" if most > course.last + LEAST_GAP else ""
+        said.append(f"{view.name}: {course.last:.3g}{slack} after trial {course.trials[-1]}")
     alt = f"Line chart: {measure} after each trial. {'; '.join(said)}."
     lay_out(figure, "trial", measure, 380, alt)
     if measure == EXCESS:

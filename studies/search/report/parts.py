@@ -113,13 +113,11 @@ def origin(view: StudyView) -> str:
     record = view.record
     seeds = sorted({s for t in view.trials if t.record for s in t.record.seeds})
     limits = ", ".join(f"{name} ≤ {number(value)}" for name, value in record.limits.items())
-    states = ", ".join(f"{n} {state}" for state in State if (n := view.count(state)))
-    retried = sum(t.retry_of is not None for t in view.trials)
     facts = {
         "study": view.name,
         "minimised": view.objective,
         "limits": limits or "none",
-        "trials": (states or "none") + (f"; {retried} repeat dead ones" if retried else ""),
+        "trials": _trials(view),
         "seeds": ", ".join(map(str, seeds)) or "none",
         "configuration": f"digest {record.digest}",
         "made by": record.command,
@@ -133,9 +131,23 @@ def origin(view: StudyView) -> str:
     )
 
 
+def _trials(view: StudyView) -> str:
+    """How many trials there are in each state, and how many repeat others."""
+    counts = {state: view.count(state) for state in State} | {State.FAIL: len(view.failures)}
+    states = ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"
+    lost = {t.number: t.lost for t in view.trials}
+    repeated = Counter(words.repeats(lost[t.retry_of]) for t in view.trials if t.retry_of in lost)
+    also = [
+        f"{n} {'repeats one' if n == 1 else 'repeat ones'} {why}" for why, n in repeated.items()
+    ]
+    if needless := len(view.set_aside) - repeated.total():
+        also.append(f"{needless} set aside: stopped, or not needed")
+    return "; ".join([states, *also])
+
+
 def _failures(view: StudyView) -> dict[str, str]:
     """The most frequent reasons of failed trials, with how many each has."""
-    reasons = (t.reason or "no reason was recorded" for t in view.trials if t.state is State.FAIL)
+    reasons = (t.reason or "no reason was recorded" for t in view.failures)
     often = Counter(reasons).most_common(_MOST_REASONS)
     return {f"failed, reason {k}": f"{n} trials: {why}" for k, (why, n) in enumerate(often, 1)}
 

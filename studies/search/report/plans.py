@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,10 +56,11 @@ class LatePlanner:
 
     Args:
         config: As the search's record holds it.
+        folder: The search's, where frontiers may be found; None where it is not known.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
+    def __init__(self, config: Mapping[str, Any], folder: Path | None = None) -> None:
+        self._config, self._folder = config, folder
         self._lock = Lock()
 
     @cached_property
@@ -66,7 +68,7 @@ class LatePlanner:
         from ..config.settings import parse_search
         from ..trials.policy import Policies
 
-        return Policies(parse_search(self._config))
+        return Policies(parse_search(self._config), self._folder)
 
     def plan(self, params: Mapping[str, Any], seed: int | None = None) -> Planned:
         """What a policy decides for a seed.

@@ -1,26 +1,29 @@
 """How far a search is from what is provably best, trial by trial.
 
 Only the analytic model has an exact frontier. Of one objective the regret is the relative excess
-over the exact optimum, of two the share of the exact frontier's hypervolume that is still missing.
+over the optimum, of two the share of the frontier's hypervolume that is still missing; both are in
+the study's record, with the bound that is proven of them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ....allocator.arrays import BoolArray, FloatArray, IntArray
-from ..record import SOURCES
+from ..hypervolume import corner_of, hypervolumes
+from ..record import SOURCES, Reference
 from .view import ACCURACY_LOSS, ROUND_SECONDS, State, StudyView
 
 EXCESS = "above the exact optimum"
 MISSING = "hypervolume missing"
 REACHED = "hypervolume of the final front"
+_NO_FRONTIER = "The study holds no exact frontier, so no regret is claimed."
+LEAST_GAP = 1e-6
+"""What is not proven is told from here on; below it is rounding."""
 _LEAST_OBJECTIVE = 1e-9  # below it an excess would be relative to nothing
-_MARGIN = 0.1  # of the exact frontier's extent: how far beyond its ends hypervolumes reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +32,13 @@ class Course:
 
     Args:
         measure: In words, what `values` are.
-        reference: What they are measured against: an objective or a hypervolume.
-        corner: Up to where hypervolumes reach, `(seconds, loss)`; None for one objective.
+        reference: What they are measured against, and what is proven of that.
         trials: `(finished,)` numbers of the finished trials, rising.
         values: `(finished,)` the measure after each; NaN before the first feasible one.
     """
 
     measure: str
-    reference: float
-    corner: tuple[float, float] | None
+    reference: Reference
     trials: IntArray
     values: FloatArray
 
@@ -45,6 +46,19 @@ class Course:
     def last(self) -> float:
         """After all trials; NaN where none was feasible."""
         return float(self.values[-1]) if len(self.values) else float("nan")
+
+    def at_most(self, regret: float) -> float:
+        """The most that a regret can be, if what is best is as good as its bound.
+
+        Example:
+            >>> nothing = np.zeros(0)
+            >>> Course(EXCESS, Reference(8.0, 7.5), nothing, nothing).at_most(0.25)
+            0.3333333333333333
+        """
+        value, bound = self.reference.value, self.reference.bound
+        if self.measure == EXCESS:
+            return (value + regret * _size(value) - bound) / _size(bound)
+        return 1 - (1 - regret) * value / bound
 
     def steps(self) -> tuple[IntArray, FloatArray]:
         """The trials after which it changed, and the last one, with its values there."""
@@ -65,7 +79,7 @@ class Unclaimed:
 def find_regret(view: StudyView, sources: Collection[str] = SOURCES) -> Course | Unclaimed:
     """The regret of a study after each of its finished trials.
 
-    It is below zero where trials beat the frontier of the base configuration, as another menu may.
+    It is below zero where trials beat what is known of the base configuration, as another menu may.
 
     Args:
         view: The study.
@@ -74,20 +88,15 @@ def find_regret(view: StudyView, sources: Collection[str] = SOURCES) -> Course |
     Returns:
         The regret, or why there is none.
     """
-    exact = exact_points(view)
-    if isinstance(exact, Unclaimed):
-        return exact
-    if view.has_one_objective:
-        z = view.tradeoff
-        axis = 0 if z is not None else view.axes.index(view.objectives[0])
-        values = exact[:, axis] if z is None else exact[:, 0] + z * exact[:, 1]
-        course = _least_so_far(view, sources)
-        least = float(values.min())
-        excess = (course.values - least) / max(abs(least), _LEAST_OBJECTIVE)
-        return replace(course, measure=EXCESS, reference=least, values=excess)
-    course = _hypervolume_so_far(view, sources, _corner(exact))
-    whole = float(hypervolumes(exact, _corner(exact))[-1])
-    return replace(course, measure=MISSING, reference=whole, values=1 - course.values / whole)
+    reference = view.record.reference
+    if reference is None:
+        return Unclaimed(_why_unknown(view))
+    if reference.corner is None:
+        trials, least = _least_so_far(view, sources)
+        excess = (least - reference.value) / _size(reference.value)
+        return Course(EXCESS, reference, trials, excess)
+    trials, areas = _areas_so_far(view, sources, reference.corner)
+    return Course(MISSING, reference, trials, 1 - areas / reference.value)
 
 
 def find_progress(view: StudyView) -> Course | None:
@@ -98,55 +107,76 @@ def find_progress(view: StudyView) -> Course | None:
     if not len(view.front):
         return None
     if view.has_one_objective:
-        return _least_so_far(view, SOURCES)
-    course = _hypervolume_so_far(view, SOURCES, _corner(view.points[view.front]))
+        trials, least = _least_so_far(view, SOURCES)
+        return Course(view.objective, Reference(least[-1], least[-1]), trials, least)
+    corner = corner_of(view.points[view.front])
+    trials, areas = _areas_so_far(view, SOURCES, corner)
     drawn = f", of {' and '.join(view.axes)} only" if view.others else ""
-    share = course.values / course.last
-    return replace(course, measure=REACHED + drawn, reference=course.last, values=share)
+    reached = Reference(areas[-1], areas[-1], corner)
+    return Course(REACHED + drawn, reached, trials, areas / areas[-1])
 
 
 def exact_points(view: StudyView) -> FloatArray | Unclaimed:
     """`(points, 2)` of the exact frontier that keep the study's limits, or why there are none."""
+    if view.record.reference is None:
+        return Unclaimed(_why_unknown(view))
+    points = _within_limits(view)
+    return points if len(points) else Unclaimed(_NO_FRONTIER)
+
+
+def _why_unknown(view: StudyView) -> str:
+    """Why a study has nothing to measure its regret against."""
+    known = {ROUND_SECONDS, ACCURACY_LOSS}
     if view.evaluated != "model":
-        return Unclaimed(
+        return (
             "Trials were trained: the exact frontier predicts a loss, not the accuracy that was "
             "measured, so no regret is claimed."
         )
-    if not view.record.frontier:
-        return Unclaimed("The study holds no exact frontier, so no regret is claimed.")
-    known = {ROUND_SECONDS, ACCURACY_LOSS}
     if unknown := sorted(set(view.objectives) - known):
-        return Unclaimed(
+        return (
             f"The exact frontier is of {ROUND_SECONDS} and {ACCURACY_LOSS}, not of "
             f"{' and '.join(unknown)}, so no regret is claimed."
         )
     if others := sorted(set(view.record.limits) - known):
-        return Unclaimed(
+        return (
             f"The study limits {', '.join(others)}, of which the exact frontier knows nothing, so "
             "no regret is claimed."
         )
+    if view.num_seeds > 1:
+        return (
+            "Trials are means over several seeds, and each seed has a frontier of its own, so no "
+            "regret is claimed."
+        )
+    if view.record.frontier and not len(_within_limits(view)):
+        return "No point of the exact frontier keeps the limits."
+    return _NO_FRONTIER
+
+
+def _within_limits(view: StudyView) -> FloatArray:
     limits = [view.record.limits.get(axis, np.inf) for axis in (ROUND_SECONDS, ACCURACY_LOSS)]
-    points = np.array(view.record.frontier, dtype=float)
-    points = points[(points <= limits).all(axis=1)]
-    if not len(points):
-        return Unclaimed("No point of the exact frontier keeps the limits.")
-    return points
+    points = np.array(view.record.frontier, dtype=float).reshape(-1, 2)
+    return points[(points <= limits).all(axis=1)]
 
 
-def _least_so_far(view: StudyView, sources: Collection[str]) -> Course:
+def _size(value: float) -> float:
+    """What an excess is relative to."""
+    return max(abs(value), _LEAST_OBJECTIVE)
+
+
+def _least_so_far(view: StudyView, sources: Collection[str]) -> tuple[IntArray, FloatArray]:
+    """Numbers of the finished trials, and the least objective after each."""
     numbers, places, usable = _finished(view, sources)
     best = np.minimum.accumulate(np.where(usable, view.values, np.inf)[places])
-    values = np.where(np.isfinite(best), best, np.nan)
-    return Course(view.objective, float("nan"), None, numbers, values)
+    return numbers, np.where(np.isfinite(best), best, np.nan)
 
 
-def _hypervolume_so_far(
+def _areas_so_far(
     view: StudyView, sources: Collection[str], corner: tuple[float, float]
-) -> Course:
+) -> tuple[IntArray, FloatArray]:
+    """Numbers of the finished trials, and the hypervolume after each."""
     numbers, places, usable = _finished(view, sources)
     areas = hypervolumes(np.where(usable[:, None], view.points, np.inf)[places], corner)
-    values = np.where(np.maximum.accumulate(usable[places]), areas, np.nan)
-    return Course("hypervolume", float("nan"), corner, numbers, values)
+    return numbers, np.where(np.maximum.accumulate(usable[places]), areas, np.nan)
 
 
 def _finished(view: StudyView, sources: Collection[str]) -> tuple[IntArray, IntArray, BoolArray]:
@@ -154,58 +184,3 @@ def _finished(view: StudyView, sources: Collection[str]) -> tuple[IntArray, IntA
     places = np.flatnonzero([t.state in (State.COMPLETE, State.PRUNED) for t in view.trials])
     numbers = np.array([view.trials[k].number for k in places], dtype=np.int64)
     return numbers, places, view.feasible & np.array([t.source in sources for t in view.trials])
-
-
-def _corner(exact: FloatArray) -> tuple[float, float]:
-    """Beyond the frontier's slowest and least accurate point by a tenth of its extent."""
-    low, high = exact.min(axis=0), exact.max(axis=0)
-    extent = np.where(high > low, high - low, np.where(high > 0, high, 1.0))
-    seconds, loss = high + _MARGIN * extent
-    return float(seconds), float(loss)
-
-
-def hypervolumes(points: FloatArray, corner: tuple[float, float]) -> FloatArray:
-    """The area that the first 1, 2, ... points dominate together, up to a corner.
-
-    Args:
-        points: `(points, 2)`, less is better; those beyond the corner, infinite ones too, add 0.
-        corner: The worst of both.
-
-    Returns:
-        `(points,)` areas, never falling.
-
-    Example:
-        >>> hypervolumes(np.array([[1.0, 2.0], [2.0, 1.0], [2.5, 2.5]]), (3.0, 3.0))
-        array([2., 3., 3.])
-    """
-    areas = np.zeros(len(points))
-    xs: list[float] = []  # the points that none so far dominates: rising, and their y falling
-    ys: list[float] = []
-    area = 0.0
-    for k, (x, y) in enumerate(points.tolist()):
-        before = bisect_right(xs, x)
-        above = ys[before - 1] if before else corner[1]
-        if x < corner[0] and y < above:
-            first = bisect_left(xs, x)
-            area += _added(x, y, xs, ys, before, corner)
-            end = first
-            while end < len(xs) and ys[end] >= y:
-                end += 1
-            xs[first:end], ys[first:end] = [x], [y]
-        areas[k] = area
-    return areas
-
-
-def _added(
-    x: float, y: float, xs: list[float], ys: list[float], k: int, corner: tuple[float, float]
-) -> float:
-    """What a new point adds: rectangles down to its y, as wide as each step of the front."""
-    above = ys[k - 1] if k else corner[1]
-    area = 0.0
-    while above > y:
-        end = xs[k] if k < len(xs) else corner[0]
-        area += (end - x) * (above - y)
-        if k == len(xs):
-            break
-        x, above, k = end, ys[k], k + 1
-    return area

@@ -20,8 +20,6 @@ from .view import StudyView
 if TYPE_CHECKING:
     import optuna
 
-_MOST_RECORDED = 400  # points of a study's exact frontier; see `StudyRecord`
-
 
 def write_report(
     path: Path,
@@ -55,6 +53,7 @@ def report_studies(
     places: Sequence[str],
     command: str,
     preferences: Sequence[Preference] = (),
+    folders: Sequence[Path | None] = (),
 ) -> None:
     """Reads studies, plans what they tried again, and writes their report.
 
@@ -64,6 +63,7 @@ def report_studies(
         places: Where each stands, as commands name it.
         command: What makes the file again.
         preferences: See `write_report`.
+        folders: The searches', in the same order, where they are known.
 
     Raises:
         ValueError: If a study is not one of fedhq's, or they trade different measures.
@@ -72,8 +72,10 @@ def report_studies(
     views = [StudyView.of(study) for study in studies]
     check_comparable(views)  # before anything takes time
     details = [
-        Details.of(study, view, place, LatePlanner(view.record.config), preferences)
-        for study, view, place in zip(studies, views, places, strict=True)
+        Details.of(study, view, place, LatePlanner(view.record.config, folder), preferences)
+        for study, view, place, folder in zip(
+            studies, views, places, folders or [None] * len(views), strict=True
+        )
     ]
     write_report(path, views, details, command, preferences)
 
@@ -149,17 +151,17 @@ class _Page:
         from .figures import course_figures, frontier_figure
 
         exact = [v for v in views if not isinstance(exact_points(v), Unclaimed)]
-        thin = any(len(v.record.frontier) >= _MOST_RECORDED for v in exact)
-        note = words.READ_EXACT.format(thinned=words.THINNED if thin else "") if exact else ""
         others = dict.fromkeys(words.name_of(name) for v in views for name in v.others)
         rest = words.READ_REST.format(others=" and ".join(others)) if others else ""
-        read = words.READ_FRONTIER.format(exact=note, rest=rest)
+        of_exact = words.of_exact([v.record for v in exact])
+        read = words.READ_FRONTIER.format(exact=of_exact, rest=rest)
         drawn = [self._document.figure("Trials and front", read, [frontier_figure(views)])]
         for course in course_figures(views):
-            title, read = "Regret", words.READ_REGRET.format(what=words.REGRETS.get(course.measure))
             if course.unclaimed:
                 why = html.escape(" ".join(course.unclaimed))
                 title, read = "Progress", words.READ_PROGRESS.format(why=why)
+            else:
+                title, read = "Regret", words.of_regret(course.courses)
             drawn.append(self._document.figure(title, read, [course.figure]))
         return "".join(drawn)
 

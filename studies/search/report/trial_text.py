@@ -12,7 +12,7 @@ from ..config.settings import parse_search
 from ..config.space import CLIENTS, is_client
 from .plans import Planner, TrialPlan, plan_trials
 from .view import StudyView, TrialView
-from .words import censored
+from .words import censored, repeats
 
 _WIDTH = 14
 
@@ -48,7 +48,8 @@ def trial_text(view: StudyView, trial: TrialView, planner: Planner) -> str:
     lines = [f"trial {trial.number} of {view.name}: {stands}"]
     lines.append(_line("proposed by", trial.source))
     if trial.retry_of is not None:
-        lines.append(_line("repeats", f"trial {trial.retry_of}, whose worker died"))
+        why = repeats(trial_of(view, trial.retry_of).lost)
+        lines.append(_line("repeats", f"trial {trial.retry_of}, {why}"))
     if trial.reason:
         lines.append(_line("reason", trial.reason))
     lines += [_line("policy", f"{key} = {value}") for key, value in trial.params.items()]

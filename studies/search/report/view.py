@@ -17,12 +17,15 @@ import numpy as np
 from ....allocator.arrays import BoolArray, FloatArray, IntArray
 from ....allocator.frontier import PickRule
 from ..record import (
+    LOST_KEY,
     REASON_KEY,
     RETRY_KEY,
     SOURCE_KEY,
     SOURCES,
+    Lost,
     StudyRecord,
     TrialRecord,
+    is_failure,
     study_record,
     trial_record,
 )
@@ -58,7 +61,8 @@ class TrialView:
         record: What came of it; None where nothing did.
         seconds: From its start to its end, by its machine's clock; None before its end.
         reason: Why it failed; empty where it did not.
-        retry_of: Number of the dead trial that it repeats.
+        retry_of: Number of the trial that it repeats.
+        lost: How its worker left it without a result; None where it did not.
     """
 
     number: int
@@ -71,6 +75,7 @@ class TrialView:
     seconds: float | None
     reason: str
     retry_of: int | None
+    lost: Lost | None = None
 
     @classmethod
     def of(cls, trial: optuna.trial.FrozenTrial) -> TrialView:
@@ -81,13 +86,14 @@ class TrialView:
             number=trial.number,
             state=State(trial.state.name.lower()),
             values=tuple(trial.values or ()),
-            constraints=_named(trial.constraints),
+            constraints=trial.constraints,
             params=trial.params,
             source=str(attributes.get(SOURCE_KEY, SOURCES[0])),
             record=trial_record(attributes),
             seconds=None if duration is None else duration.total_seconds(),
             reason=str(attributes.get(REASON_KEY, "")),
             retry_of=attributes.get(RETRY_KEY),
+            lost=Lost(attributes[LOST_KEY]) if LOST_KEY in attributes else None,
         )
 
     @property
@@ -182,6 +188,11 @@ class StudyView:
             return f"{self.axes[0]} + {self.tradeoff:g} * {self.axes[1]}"
         return " and ".join(self.objectives)
 
+    @property
+    def num_seeds(self) -> int:
+        """Of each trial that is not given up."""
+        return len(self._search.get("seeds", (0,)))
+
     @cached_property
     def values(self) -> FloatArray:
         """`(trials,)` of the single objective, or the first; NaN where there is none."""
@@ -250,6 +261,22 @@ class StudyView:
         """How many trials are in a state."""
         return sum(t.state is state for t in self.trials)
 
+    @cached_property
+    def failures(self) -> tuple[TrialView, ...]:
+        """The trials that failed, without those that were set aside."""
+        failed = (t for t in self.trials if t.state is State.FAIL)
+        return tuple(t for t in failed if is_failure(t.lost, t.number in self._repeated))
+
+    @cached_property
+    def set_aside(self) -> tuple[TrialView, ...]:
+        """The trials that ended without a result and are no failures: see `is_failure`."""
+        failed = (t for t in self.trials if t.state is State.FAIL)
+        return tuple(t for t in failed if not is_failure(t.lost, t.number in self._repeated))
+
+    @cached_property
+    def _repeated(self) -> frozenset[int | None]:
+        return frozenset(t.retry_of for t in self.trials)
+
     @property
     def _search(self) -> Mapping[str, Any]:
         return dict(self.record.config.get("search", {}))
@@ -280,9 +307,3 @@ def non_dominated(points: FloatArray) -> IntArray:
             front[len(places)] = points[k]
             places.append(k)
     return np.array(places, dtype=np.int64)
-
-
-def _named(constraints: Mapping[str, float]) -> dict[str, float]:
-    """Without the numbered copies that are kept for dashboards, where there are named ones."""
-    named = {key: value for key, value in constraints.items() if not key.isdigit()}
-    return named or dict(constraints)

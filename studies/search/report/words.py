@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from ....allocator.explain.quantities import POINTS, Unit, number
-from ..record import SOURCES, TrialRecord
-from .regret import EXCESS, MISSING, Unclaimed, find_regret
+from ..record import MOST_POINTS, SOURCES, Lost, StudyRecord, TrialRecord
+from .regret import EXCESS, LEAST_GAP, MISSING, Course, Unclaimed, find_regret
 from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView
 
 STYLE = """
@@ -43,16 +44,15 @@ HOW = {
 READ_FRONTIER = """<b>How to read.</b> Further left and lower is better. Filled marks keep every
 limit, hollow ones do not; the symbol says who proposed the trial. The line joins the
 front.{rest}{exact} Click a name to hide it; drag to zoom, double-click to see all."""
-READ_EXACT = """ Dotted: what is provably best at each round time, for the fleet and menu of the
-configuration{thinned}; a trial can lie below it only with another menu or other bits."""
-THINNED = ", some of its points"
+READ_EXACT = """ Dotted: what is provably best at each round time{gap}, for the fleet and menu of
+the configuration{thinned}; otherwise a trial lies below it only with another menu or other bits."""
 READ_REST = """ Not drawn is {others}, which is minimised, too: trials of the front may lie off the
 line, which joins those that no other beats in the two measures drawn."""
-READ_REGRET = """<b>How to read.</b> {what} after each trial: 0 reaches what is provably best. The
-dashed line counts only what the sampler found itself, without the trials that it was given."""
+READ_REGRET = """<b>How to read.</b> {what} after each trial: 0 reaches {best}. The dashed line
+counts only what the sampler found itself, without the trials that it was given."""
 REGRETS = {
-    EXCESS: "How far the best objective lay above the exact optimum",
-    MISSING: "Which share of the exact frontier's hypervolume no trial had reached",
+    EXCESS: "How far the best objective lay above the optimum",
+    MISSING: "Which share of the frontier's hypervolume no trial had reached",
 }
 READ_PROGRESS = """<b>How to read.</b> How the search came to its own best. {why}"""
 READ_ALLOCATION = """<b>How to read.</b> One column a trial of the front, {first} on the left; one
@@ -80,6 +80,11 @@ _BEST = {
     TARGET_SECONDS: "the soonest at the target",
     ACCURACY_LOSS: "the most accurate",
 }
+_REPEATED: dict[Lost | None, str] = {
+    Lost.DIED: "whose worker died",
+    Lost.STOPPED: "whose worker was stopped",
+    Lost.SPARE: "that was one too many",
+}
 _NO_SPREAD = 1e-6  # relative: rounding
 
 
@@ -93,11 +98,11 @@ def verdict(view: StudyView) -> str:
     others = {
         "broke a limit": broke,
         "were given up early": pruned,
-        "failed": view.count(State.FAIL),
+        "failed": len(view.failures),
         "are not finished": view.count(State.RUNNING) + view.count(State.WAITING),
     }
     rest = "".join(f", {n} {what}" for what, n in others.items() if n)
-    counted = f"Of {len(view.trials)} trials {feasible} are feasible{rest}. "
+    counted = f"Of {len(view.trials) - len(view.set_aside)} trials {feasible} are feasible{rest}. "
     if not feasible:
         return counted + broken(view)
     return counted + _front(view) + _regret(view) + _seeds(view)
@@ -110,6 +115,11 @@ def broken(view: StudyView) -> str:
         return "No trial was measured to its end."
     often = ", ".join(f"{name} (in {n} trials)" for name, n in names.most_common())
     return f"Broken limits: {often}. Widen a limit, or let the search vary more."
+
+
+def repeats(lost: Lost | None) -> str:
+    """What was the matter with a trial that another repeats."""
+    return _REPEATED.get(lost, "that failed")
 
 
 def _front(view: StudyView) -> str:
@@ -145,9 +155,36 @@ def _regret(view: StudyView) -> str:
     sampler = ""
     if given and not isinstance(alone, Unclaimed):
         sampler = f" (the sampler alone: {_percent(alone.last)})"
+    known, most = _percent(regret.last), _percent(regret.at_most(regret.last))
     if regret.measure == EXCESS:
-        return f"The best is {_percent(regret.last)} above the exact optimum{sampler}. "
-    return f"{_percent(regret.last)} of the exact frontier's hypervolume is missing{sampler}. "
+        told = f"The best is {known} above the {{}} optimum{sampler}"
+    else:
+        told = f"{known} of the {{}} frontier's hypervolume is missing{sampler}"
+    if most == known:
+        return told.format("exact") + ". "
+    return (
+        told.format("known") + f", and at most {most} if that can be better as far as is proven. "
+    )
+
+
+def of_exact(records: Sequence[StudyRecord]) -> str:
+    """What is to be known of the exact frontiers in a figure; nothing where there are none."""
+    if not records:
+        return ""
+    gap = max(record.frontier_gap for record in records)
+    most = max(len(record.frontier) for record in records)
+    proven = f", proven but for {gap:.2g} of loss" if gap > LEAST_GAP else ""
+    thinned = f", at {most} of its points, between which it may be lower"
+    return READ_EXACT.format(gap=proven, thinned=thinned if most >= MOST_POINTS else "")
+
+
+def of_regret(courses: Sequence[Course]) -> str:
+    """How to read the regrets in a figure."""
+    slack = max(course.at_most(0.0) for course in courses)
+    best = "what is provably best"
+    if slack > LEAST_GAP:
+        best = f"the best that is known, which is proven but for {_percent(slack)}"
+    return READ_REGRET.format(what=REGRETS[courses[0].measure], best=best)
 
 
 def _percent(share: float) -> str:

@@ -17,12 +17,19 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from ...provenance import Provenance
-from ..record import SOURCE_KEY, STUDY_KEY, StudyRecord, study_record, to_json
+from ..record import (
+    PROVENANCE_KEY,
+    SOURCE_KEY,
+    STUDY_KEY,
+    StudyRecord,
+    study_record,
+    to_json,
+)
 from ..workers.leases import PROPOSAL_KEY
 from ..workers.signature import Worker
 from .errors import StudyError
-from .places import address_of, close_storage, is_journal, open_storage
-from .study_file import StudyFile
+from .places import address_of, close_storage, open_storage
+from .study_file import StudyFile, folder_of
 
 PROPOSER_KEY = "proposer"
 """A study's user attribute: the process that enqueues what is tried first."""
@@ -33,6 +40,7 @@ PACKAGES = ("optuna", "torch", "highspy")
 _RECORD_SECONDS = 5.0
 _PROPOSER_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+_SETTLING_SECONDS = 0.5  # in which all who adopt a study have seen each other
 _MOST_DIFFERENCES = 12
 
 Proposal = tuple[Mapping[str, Any], str]
@@ -78,22 +86,20 @@ def open_study(
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         study = _make(storage, name, make_record())
-    record = _wait_for_record(study)
+    record = _record_of(study) or _adopt(study, wanted, make_record)
     _check(study, record, wanted)
+    if study.metric_names is None:
+        _name_metrics(study, record)  # who made it died before
     add_provenance(study)
     return study
 
 
 def add_provenance(study: Study) -> None:
-    """Notes in a study's record what this process runs on, if nothing alike was noted yet."""
+    """Notes what this process runs on, in an attribute of its own, if nothing alike stands yet."""
     here = Provenance.here(PACKAGES)
-    while True:
-        table = study.user_attrs[STUDY_KEY]
-        if here.key in table["provenance"]:
-            return
-        noted = {**table["provenance"], here.key: asdict(here)}
-        study.set_user_attr(STUDY_KEY, {**table, "provenance": noted})
-        time.sleep(_POLL_SECONDS)  # another may have written over it: look again
+    key = PROVENANCE_KEY + here.key
+    if key not in study.user_attrs:
+        study.set_user_attr(key, asdict(here))
 
 
 def propose(study: Study, make_proposals: Callable[[], Sequence[Proposal]]) -> None:
@@ -127,11 +133,11 @@ def read_search(place: Path | str, name: str | None = None) -> Study:
         StorageError: If the storage cannot be opened.
     """
     text = str(place)
-    if is_journal(text) and Path(text).is_dir():
-        known = StudyFile.read(Path(text))
+    if (folder := folder_of(text)) is not None:
+        known = StudyFile.read(folder)
         if known is None:
             raise StudyError(f"{text}: holds no search. Name the --out of a `fedhq study search`.")
-        text, name = known.place(Path(text)), name or known.study
+        text, name = known.place(folder), name or known.study
     storage = open_storage(text)
     try:
         return optuna.load_study(study_name=_one_of(storage, name, text), storage=storage)
@@ -160,25 +166,59 @@ def _make(storage: BaseStorage, name: str, record: StudyRecord) -> Study:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except DuplicatedStudyError:  # somebody else was faster
         return optuna.load_study(study_name=name, storage=storage)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(list(record.objectives))
-    study.set_user_attr(PROPOSER_KEY, asdict(Worker.here()))
-    study.set_user_attr(STUDY_KEY, to_json(record))
+    _write_record(study, record)
     return study
 
 
-def _wait_for_record(study: Study) -> StudyRecord:
-    """Who made the study writes its record next."""
+def _write_record(study: Study, record: StudyRecord) -> None:
+    """At once after the study is made: whoever is killed in between leaves it to the next."""
+    study.set_user_attr(PROPOSER_KEY, asdict(Worker.here()))
+    study.set_user_attr(STUDY_KEY, to_json(record))
+    _name_metrics(study, record)
+
+
+def _name_metrics(study: Study, record: StudyRecord) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(record.objectives))
+
+
+def _record_of(study: Study) -> StudyRecord | None:
+    """A study's record; None if who made the study has died, or surely would have written it."""
     deadline = time.monotonic() + _RECORD_SECONDS
-    while (record := study_record(study.user_attrs)) is None:
+    while (record := study_record(attributes := study.user_attrs)) is None:
+        maker = Worker.of(attributes, PROPOSER_KEY)
+        if maker is not None and maker.is_known_dead:
+            return None
         if study.get_trials(deepcopy=False) or time.monotonic() > deadline:
-            raise StudyError(
-                f"the study {study.study_name!r} is there, but is no search of this fedhq: it has "
-                "no record of one. Take another --name; this study was left as it is."
-            )
+            return None
         time.sleep(_POLL_SECONDS)
     return record
+
+
+def _adopt(study: Study, wanted: Wanted, make_record: Callable[[], StudyRecord]) -> StudyRecord:
+    """Makes an empty study, whose maker left it without a record, into the search's.
+
+    Returns:
+        The record that it has now; of several who adopt it, that of who signed last.
+
+    Raises:
+        StudyError: If it is not empty, or has other directions: then it is somebody else's.
+    """
+    alien = study.user_attrs.keys() - {PROPOSER_KEY}
+    directions = [StudyDirection.MINIMIZE] * len(wanted.objectives)
+    if alien or study.get_trials(deepcopy=False) or study.directions != directions:
+        raise StudyError(
+            f"the study {study.study_name!r} is there, but is no search of this fedhq: it has no "
+            "record of one. Take another --name; this study was left as it is."
+        )
+    record = make_record()
+    if study_record(study.user_attrs) is None:  # still
+        study.set_user_attr(PROPOSER_KEY, asdict(Worker.here()))
+        time.sleep(_SETTLING_SECONDS)
+        if Worker.of(study.user_attrs, PROPOSER_KEY) == Worker.here():
+            _write_record(study, record)
+    return _record_of(study) or _adopt(study, wanted, make_record)
 
 
 def _check(study: Study, record: StudyRecord, wanted: Wanted) -> None:

@@ -22,7 +22,6 @@ from .places import (
 
 STUDY_FILE = "study.json"
 JOURNAL_FILE = "journal.log"
-ARTIFACTS_FOLDER = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,11 @@ class StudyFile:
         if is_journal(self.storage):
             return str(folder / self.storage.removeprefix(JOURNAL))
         return with_secret(self.storage)
+
+
+def folder_of(place: str) -> Path | None:
+    """A place that is a search's folder; None where it is a storage."""
+    return Path(place) if is_journal(place) and Path(place).is_dir() else None
 
 
 def settle(folder: Path, place: str | None, name: str | None) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from ....allocator.groups import Merged
 from ....allocator.solvers.dominant import Dominant
 from ....allocator.solvers.pick import use_slack
 from ....allocator.solvers.sweep import is_separable
+from .shelf import Shelf
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,19 +23,31 @@ class KnownFrontier:
     """The frontier of a problem whose deadline and maximum loss are left to the policies.
 
     Args:
-        problem: Without goal, deadline and maximum loss, its groups merged.
+        free: The problem without goal, deadline and maximum loss.
+        shelf: Where it is kept for other processes, where no sort finds it.
     """
 
-    problem: AllocationProblem
+    free: AllocationProblem
+    shelf: Shelf
     _choices: dict[int, IntArray] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, problem: AllocationProblem) -> KnownFrontier:
+    def of(cls, problem: AllocationProblem, shelf: Shelf) -> KnownFrontier:
         """That of a problem; nothing is computed yet."""
         free = replace(
             problem, tradeoff=None, deadline_seconds=None, max_loss=None, switching_seconds=None
         )
-        return cls(Merged.of(free).problem)
+        return cls(free, shelf)
+
+    @cached_property
+    def merged(self) -> Merged:
+        """The problem, its groups merged."""
+        return Merged.of(self.free)
+
+    @property
+    def problem(self) -> AllocationProblem:
+        """What the points solve: the merged one."""
+        return self.merged.problem
 
     @cached_property
     def is_sorted(self) -> bool:
@@ -44,7 +57,29 @@ class KnownFrontier:
     @cached_property
     def points(self) -> Frontier | None:
         """The frontier; None where no allocation keeps the other limits."""
-        return find_frontier(self.problem)
+        if self.is_sorted:
+            return find_frontier(self.problem)
+        return self.shelf.find(self.free, self.problem)
+
+    def within(self, problem: AllocationProblem) -> Frontier | None:
+        """The points that keep a problem's deadline and maximum loss, for all of its clients.
+
+        Args:
+            problem: That a policy made of this one.
+
+        Returns:
+            Its frontier; None where no point keeps them.
+        """
+        points = self.points
+        if points is None or not len(kept := _kept(points, problem)):
+            return None
+        return Frontier(
+            points.round_seconds[kept],
+            points.loss[kept],
+            points.gap,
+            problem,
+            lambda k: self.merged.spread(points.allocation(int(kept[k])).choice),
+        )
 
     def choice(self, k: int) -> IntArray:
         """`(clients,)` the choice of a point, with what is free taken, as `FrontierPick` does."""
@@ -114,8 +149,7 @@ class PickKnown:
         frontier = self.known.points
         if frontier is None:
             return Answer(Status.INFEASIBLE, message="no allocation keeps the budgets and counts.")
-        kept = frontier.round_seconds <= _limit(problem.deadline_seconds)
-        points = np.flatnonzero(kept & (frontier.loss <= _limit(problem.max_loss)))
+        points = _kept(frontier, problem)
         if not len(points):
             return Answer(Status.INFEASIBLE, message=_told(frontier, problem))
         k = int(points[self.rule(frontier.round_seconds[points], frontier.loss[points])])
@@ -124,6 +158,12 @@ class PickKnown:
             return Answer(Status.FEASIBLE, choice)
         status = Status.OPTIMAL if frontier.gap == 0 else Status.FEASIBLE
         return Answer(status, choice, _bound(frontier, problem))
+
+
+def _kept(frontier: Frontier, problem: AllocationProblem) -> IntArray:
+    """Indices of the points that keep a problem's deadline and maximum loss."""
+    kept = frontier.round_seconds <= _limit(problem.deadline_seconds)
+    return np.flatnonzero(kept & (frontier.loss <= _limit(problem.max_loss)))
 
 
 def _bound(frontier: Frontier, problem: AllocationProblem) -> float:

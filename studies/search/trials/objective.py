@@ -27,10 +27,6 @@ DIVERGED = "diverged"
 """The constraint of a trial that trained: the share of its seeds that came to nothing; -1 of none.
 
 Every such trial has it, as a Gaussian process wants the same constraints of all."""
-ONLY_OLD_CONSTRAINTS = True
-"""Whether constraints are told in Optuna 4's way, too: optuna-dashboard 0.21 reads no other."""
-
-_OLD_KEY = "constraints"
 
 
 class Objective:
@@ -40,7 +36,10 @@ class Objective:
     it has no values, so that no figure shows invented ones, and TPE learns from the constraint.
     One whose training diverges has values, an accuracy loss of 1 among them, and the constraint
     `diverged` above 0, so that samplers learn from it and it is on no front. What cannot be
-    evaluated fails with a reason, and the exception goes on.
+    evaluated raises, and who runs the trial writes down why (`TrialLoop`).
+
+    Constraints are named, as Optuna 5 has them. optuna-dashboard 0.21 by itself shows none of
+    these; `fedhq study dashboard` does.
 
     Args:
         config: Of the search.
@@ -56,7 +55,7 @@ class Objective:
     @cached_property
     def policies(self) -> Policies:
         """What is searched; made in the process that evaluates."""
-        return Policies(self._config)
+        return Policies(self._config, self._folder)
 
     @cached_property
     def space(self) -> Mapping[str, BaseDistribution]:
@@ -86,13 +85,8 @@ class Objective:
             return self._run(trial)
         except InfeasiblePolicyError as error:
             trial.set_user_attr(REASON_KEY, str(error))
-            self._constrain(trial, {POLICY: error.excess})
+            trial.set_constraint(POLICY, error.excess)
             raise optuna.TrialPruned(str(error)) from error
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr(REASON_KEY, f"{type(error).__name__}: {error}")
-            raise
 
     def _run(self, trial: optuna.Trial) -> Sequence[float]:
         search, start = self._config.search, time.perf_counter()
@@ -107,7 +101,8 @@ class Objective:
             if given_up:
                 break
         means = self._means(found)
-        self._constrain(trial, self._constraints(found, means))
+        for name, excess in self._constraints(found, means).items():
+            trial.set_constraint(name, excess)
         if reasons := [f.diverged for f in found if f.diverged]:
             trial.set_user_attr(REASON_KEY, reasons[0])
         record = self._record(params, found, means, time.perf_counter() - start)
@@ -147,14 +142,6 @@ class Objective:
         if not self._config.is_modelled:
             over[DIVERGED] = sum(bool(f.diverged) for f in found) / len(found) or -1.0
         return over
-
-    def _constrain(self, trial: optuna.Trial, constraints: Mapping[str, float]) -> None:
-        for name, value in constraints.items():
-            trial.set_constraint(name, value)
-        # Both ways a Gaussian process would see each constraint twice.
-        if constraints and ONLY_OLD_CONSTRAINTS and self._config.search.sampler != "gp":
-            old = list(constraints.values())
-            trial.storage.set_trial_system_attr(trial._trial_id, _OLD_KEY, old)
 
     def _record(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,8 @@ from ....allocator import (
     Solver,
     Status,
     fitted_loss,
-    pareto_frontier,
     solve,
 )
-from ....allocator.errors import InfeasibleError
 from ....fl_core.settings import FederationSettings
 from ...arms import make_solver
 from ...config import AllocationSettings, RunConfig
@@ -29,13 +28,14 @@ from ..config.space import BITS, Params, Range, changed, client_key, encoded
 from ..record import digits
 from .known import KnownFrontier, LeastObjective, PickKnown
 from .offer import Offer, check_profile, offer_of
+from .shelf import Shelf
 
 _NOTHING: Params = {}
 _DIGEST = 16
 _MOST_KEPT = 64
 """Offers and frontiers that are kept: one for every menu, width of the wire, seed and limit."""
-_MOST_CLIENTS = 300
-"""Of a frontier that no sort finds: of more clients it takes longer than a study's answers."""
+_MOST_CLIENTS = 1_000
+"""Of a frontier that no sort finds and no solver needs: it takes half a minute."""
 _PROFILED = ("menu", BITS, "model", "training.batch_size")
 """Keys that want other step times."""
 _LIMITS = ("uplink_bytes", "energy_joules", "min_participation")
@@ -117,19 +117,21 @@ class Policies:
 
     Args:
         config: Of the search.
+        folder: The search's, where processes find each other's frontiers; None keeps them here.
 
     Raises:
         ValueError: If the configuration does not fit its data or profile, or an objective or limit
             is of something that is not known of the fleet.
     """
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, folder: Path | None = None) -> None:
         self.config = config
         self._offers: dict[FederationSettings, Offer] = {}
         self._known: dict[tuple[object, ...], KnownFrontier] = {}
         self._keeps_frontiers = not any(
             isinstance(config.space.get(f"allocation.{name}"), Range) for name in _LIMITS
         )
+        self._shelf = Shelf(folder if self._keeps_frontiers else None)
         self._check_measures()
         self._check_profiles()
 
@@ -181,20 +183,19 @@ class Policies:
             params: Of the policy; the configuration's own where nothing is given.
 
         Returns:
-            The frontier; None where no allocation keeps the limits, or where it would take minutes:
-            beyond 300 clients, unless one sort finds it.
+            The frontier; None where no allocation keeps the limits, or where it takes longer than
+            it is worth: beyond 1 000 clients, unless one sort finds it or `fedhq` picks from it.
         """
         offer, allocation, federation = self._laid_out(params, self.config.search.seeds[0])
         problem = offer.limited(allocation)
         known = self._known_of(problem, allocation, federation)
-        if not known.is_sorted and problem.num_clients > _MOST_CLIENTS:
-            return None
-        if problem.groups is None and problem.deadline_seconds is None and problem.max_loss is None:
-            return known.points
-        try:
-            return pareto_frontier(problem)
-        except InfeasibleError:
-            return None
+        is_needed = allocation.solver == "fedhq" or problem.num_clients <= _MOST_CLIENTS
+        return known.within(problem) if is_needed or known.is_sorted else None
+
+    def problem(self) -> AllocationProblem:
+        """The program of the configuration's own policy, for the first seed."""
+        offer, allocation, _ = self._laid_out({}, self.config.search.seeds[0])
+        return offer.limited(allocation)
 
     def digest(self, params: Params) -> str:
         """Of the configuration with a trial's values, whatever its seed: names its folder."""
@@ -225,7 +226,7 @@ class Policies:
         key = (federation, *(getattr(allocation, name) for name in _LIMITS))
         if key not in self._known:
             _make_room(self._known)
-            self._known[key] = KnownFrontier.of(problem)
+            self._known[key] = KnownFrontier.of(problem, self._shelf)
         return self._known[key]
 
     def _solver(

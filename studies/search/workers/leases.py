@@ -22,7 +22,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
@@ -30,14 +29,12 @@ from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from ..record import REASON_KEY, RETRY_KEY, SOURCE_KEY
+from ..record import LOST_KEY, REASON_KEY, RETRY_KEY, SOURCE_KEY, Lost
 from ..storage.places import is_outage
 from .signature import Worker
 
 RENEWED_KEY = "renewed"
 """A trial's user attribute: how often its worker has renewed its lease."""
-LOST_KEY = "lost"
-"""A failed trial's user attribute: how its worker left it, a `Loss`."""
 PROPOSAL_KEY = "proposal"
 """A trial's user attribute: which of the proposals that are tried first it is, from 0."""
 MOST_RETRIES = 3
@@ -45,13 +42,6 @@ LEASE_SECONDS = 60.0
 
 _SAMPLER = "sampler"
 _RENEWALS = 3  # in the length of a lease
-
-
-class Loss(StrEnum):
-    """How a worker left a trial; only deaths count against it."""
-
-    DIED = "died"
-    STOPPED = "stopped"
 
 
 class Renewal:
@@ -128,7 +118,7 @@ class Watch:
         signs = {trial.number: self._sign_of(trial) for trial in running}
         self._signs = signs
         taken = [
-            hand_back(self._study, trials, trial.number, reason, Loss.DIED)
+            hand_back(self._study, trials, trial.number, reason, Lost.DIED)
             for trial in running
             if (reason := self._lost(trial)) is not None
         ]
@@ -156,27 +146,27 @@ class Watch:
 
 
 def hand_back(
-    study: Study, trials: Sequence[FrozenTrial], number: int, reason: str, loss: Loss
+    study: Study, trials: Sequence[FrozenTrial], number: int, reason: str, lost: Lost
 ) -> bool:
-    """Fails a trial that will not be finished, and enqueues it again.
+    """Fails a trial that will not be finished, and enqueues it again unless it is a twin.
 
     Args:
         study: Its study.
         trials: All of the study, by number.
         number: Of the trial.
         reason: For people, a sentence.
-        loss: How its worker left it.
+        lost: How its worker left it.
 
     Returns:
         Whether it was still to be had; False if it has ended or another took it over.
     """
     storage, trial_id = study._storage, trials[number]._trial_id
-    deaths = _deaths(trials, number) + (loss is Loss.DIED)
+    deaths = _deaths(trials, number) + (lost is Lost.DIED)
     if deaths > MOST_RETRIES:
         reason += f" So it went {deaths} times, and it is not tried again."
     try:
         storage.set_trial_user_attr(trial_id, REASON_KEY, reason)
-        storage.set_trial_user_attr(trial_id, LOST_KEY, loss.value)
+        storage.set_trial_user_attr(trial_id, LOST_KEY, lost.value)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         return False
@@ -194,7 +184,7 @@ def repair(study: Study, trials: Sequence[FrozenTrial]) -> bool:
     Returns:
         Whether there were any.
     """
-    lost = [t for t in trials if t.state is TrialState.FAIL and LOST_KEY in t.user_attrs]
+    lost = [t for t in trials if t.state is TrialState.FAIL and _is_wanted(t.user_attrs)]
     if not lost:
         return False
     retried = {trial.user_attrs.get(RETRY_KEY) for trial in trials}
@@ -209,6 +199,11 @@ def repair(study: Study, trials: Sequence[FrozenTrial]) -> bool:
         source = trial.user_attrs.get(SOURCE_KEY, _SAMPLER)
         study.enqueue_trial(_params(trial), {SOURCE_KEY: source, RETRY_KEY: trial.number})
     return bool(orphans)
+
+
+def _is_wanted(attributes: Mapping[str, Any]) -> bool:
+    """Whether a failed trial is to be run again."""
+    return LOST_KEY in attributes and attributes[LOST_KEY] != Lost.TWIN
 
 
 def is_twin(trials: Sequence[FrozenTrial], number: int) -> bool:
@@ -239,6 +234,6 @@ def _deaths(trials: Sequence[FrozenTrial], number: int | None) -> int:
     count = 0
     while number is not None:
         attributes = trials[number].user_attrs
-        count += attributes.get(LOST_KEY) == Loss.DIED
+        count += attributes.get(LOST_KEY) == Lost.DIED
         number = attributes.get(RETRY_KEY)
     return count

@@ -18,9 +18,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from ....fl_core.runtime import set_up_worker
+from ..record import Lost
 from ..storage.errors import StorageError, WorkerError
 from ..storage.places import close_storage, is_for_one_worker, open_storage, survive
-from .leases import LEASE_SECONDS, Loss, Watch, hand_back
+from .leases import LEASE_SECONDS, Watch, hand_back
 from .progress import OnProgress, Progress, Teller
 from .signature import Worker
 from .worker import Objective, TrialLoop, count_done
@@ -242,7 +243,7 @@ class _Crew:
             worker = Worker.of(trial.user_attrs)
             is_ours = worker is not None and worker.host == host and worker.pid in self._pids
             if trial.state is TrialState.RUNNING and is_ours:
-                hand_back(study, trials, trial.number, "its worker was stopped.", Loss.STOPPED)
+                hand_back(study, trials, trial.number, "its worker was stopped.", Lost.STOPPED)
 
 
 def _context() -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ..record import RETRY_KEY
+from ..record import LOST_KEY, RETRY_KEY, is_failure
 from .worker import count_done
 
 _PAUSE_SECONDS = 0.5
@@ -23,7 +23,7 @@ class Progress:
         done: Trials that are complete or pruned.
         total: How many there shall be.
         running: Trials that somebody works at.
-        failed: Trials that failed and are not tried again.
+        failed: Trials that failed, as `is_failure` has it.
         least: Of every objective the least value of a feasible trial; empty before the first.
     """
 
@@ -42,12 +42,15 @@ class Progress:
             if trial.state is TrialState.COMPLETE
             and all(excess <= 0 for excess in trial.constraints.values())
         ]
-        retried = {trial.user_attrs.get(RETRY_KEY) for trial in trials}
+        repeated = {trial.user_attrs.get(RETRY_KEY) for trial in trials}
+        failed = [trial for trial in trials if trial.state is TrialState.FAIL]
         return cls(
             done=count_done(trials),
             total=total,
             running=sum(trial.state is TrialState.RUNNING for trial in trials),
-            failed=sum(t.state is TrialState.FAIL and t.number not in retried for t in trials),
+            failed=sum(
+                is_failure(t.user_attrs.get(LOST_KEY), t.number in repeated) for t in failed
+            ),
             least=tuple(min(column) for column in zip(*values, strict=True)),
         )
 

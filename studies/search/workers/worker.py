@@ -12,10 +12,10 @@ from optuna import Study, TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from ..record import REASON_KEY
+from ..record import REASON_KEY, Lost
 from ..storage.errors import StorageError, WorkerError
 from ..storage.places import OUTAGE_SECONDS, is_outage, survive
-from .leases import LEASE_SECONDS, Loss, Renewal, Watch, hand_back, is_twin
+from .leases import LEASE_SECONDS, Renewal, Watch, hand_back, is_twin
 from .signature import Worker, sign
 
 Objective = Callable[[Trial], float | Sequence[float]]
@@ -130,12 +130,11 @@ class TrialLoop:
             return True
         seen = self._look()
         if is_twin(seen, trial.number):
-            trial.set_user_attr(REASON_KEY, "another trial repeats the same one.")
-            self._tell(trial, None, TrialState.FAIL)
+            hand_back(self.study, seen, trial.number, "another proposes the same.", Lost.TWIN)
             return False
         lower = [t for t in seen[: trial.number] if t.state in _DONE or t.state in _ACTIVE]
         if len(lower) >= self.trials:
-            hand_back(self.study, seen, trial.number, "one more than asked for.", Loss.STOPPED)
+            hand_back(self.study, seen, trial.number, "one more than asked for.", Lost.SPARE)
             return False
         return True
 
@@ -179,7 +178,7 @@ class TrialLoop:
         """Leaves a trial to whoever comes next."""
 
         def fail() -> None:
-            hand_back(self.study, self._look(), trial.number, reason, Loss.STOPPED)
+            hand_back(self.study, self._look(), trial.number, reason, Lost.STOPPED)
 
         survive(fail, patience_seconds=patience_seconds)
 

@@ -13,13 +13,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from search_running import wait_for
 
-from fedhq.studies.search.record import REASON_KEY, RETRY_KEY, SOURCE_KEY
+from fedhq.studies.search.record import LOST_KEY, REASON_KEY, RETRY_KEY, SOURCE_KEY, Lost
 from fedhq.studies.search.storage.places import open_storage
 from fedhq.studies.search.workers.leases import (
-    LOST_KEY,
     MOST_RETRIES,
     RENEWED_KEY,
-    Loss,
     Renewal,
     Watch,
     hand_back,
@@ -167,7 +165,7 @@ def test_of_many_who_take_a_trial_over_one_wins(opener) -> None:
     studies = [opener() for _ in range(4)]
     seen = [study.get_trials(deepcopy=False) for study in studies]  # all of them see it run
     won = [
-        hand_back(study, trials, 0, "gone.", Loss.DIED)
+        hand_back(study, trials, 0, "gone.", Lost.DIED)
         for study, trials in zip(studies, seen, strict=True)
     ]
     assert won == [True, False, False, False]
@@ -179,7 +177,7 @@ def test_a_slow_workers_result_is_dropped(study, opener) -> None:
         x = trial.suggest_float("x", 0, 1)
         if trial.number == 0:  # another takes it for dead while it works
             other = opener()
-            hand_back(other, other.get_trials(), 0, "silent.", Loss.DIED)
+            hand_back(other, other.get_trials(), 0, "silent.", Lost.DIED)
         return x
 
     TrialLoop(study, objective, trials=2).run()
@@ -194,7 +192,7 @@ def test_a_worker_that_learns_so_amid_its_trial_goes_on(study, opener) -> None:
         x = trial.suggest_float("x", 0, 1)
         if trial.number == 0:
             other = opener()
-            hand_back(other, other.get_trials(), 0, "silent.", Loss.DIED)
+            hand_back(other, other.get_trials(), 0, "silent.", Lost.DIED)
             with pytest.raises(UpdateFinishedTrialError):
                 trial.set_user_attr("note", 1)
             trial.set_user_attr("note", 1)
@@ -220,7 +218,7 @@ def test_after_some_retries_a_trial_stays_failed(study) -> None:
 def test_stops_do_not_count_against_a_trial(study) -> None:
     trial = leave(study, Worker.here())
     for _ in range(2 * MOST_RETRIES):
-        assert hand_back(study, study.get_trials(), trial.number, "stopped.", Loss.STOPPED)
+        assert hand_back(study, study.get_trials(), trial.number, "stopped.", Lost.STOPPED)
         trial = leave(study, Worker.here())
     assert trial.number == 2 * MOST_RETRIES
 
@@ -235,7 +233,7 @@ def test_who_dies_between_failing_and_enqueuing_is_replaced_by_who_looks_next(
     study, opener
 ) -> None:
     trial = leave(study, ELSEWHERE)
-    study._storage.set_trial_user_attr(trial._trial_id, LOST_KEY, Loss.DIED.value)
+    study._storage.set_trial_user_attr(trial._trial_id, LOST_KEY, Lost.DIED.value)
     study.tell(trial.number, state=TrialState.FAIL)  # and here it dies
     assert look(study)
     assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
@@ -244,7 +242,7 @@ def test_who_dies_between_failing_and_enqueuing_is_replaced_by_who_looks_next(
 
 def test_a_retry_that_two_enqueue_is_run_once(study, opener) -> None:
     trial = leave(study, ELSEWHERE)
-    study._storage.set_trial_user_attr(trial._trial_id, LOST_KEY, Loss.DIED.value)
+    study._storage.set_trial_user_attr(trial._trial_id, LOST_KEY, Lost.DIED.value)
     study.tell(trial.number, state=TrialState.FAIL)
     seen = study.get_trials(deepcopy=False)
     assert repair(study, seen)
@@ -260,5 +258,5 @@ def test_a_retry_that_two_enqueue_is_run_once(study, opener) -> None:
     trials = study.get_trials()
     assert run == [1, 3]
     assert [t.state.name for t in trials] == ["FAIL", "COMPLETE", "FAIL", "COMPLETE"]
-    assert trials[2].user_attrs[REASON_KEY] == "another trial repeats the same one."
+    assert trials[2].user_attrs[REASON_KEY] == "another proposes the same."
     assert trials[1].params == trials[0].params

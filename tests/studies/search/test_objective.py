@@ -72,15 +72,10 @@ def test_a_trial_may_be_asked_and_told(tmp_path) -> None:
     )
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_constraints_are_told_in_the_old_way_too_but_never_twice_to_gp(tmp_path, sampler) -> None:
-    table = modelled(sampler=sampler, limits={"round_seconds": 0.05, "uplink_bytes": 1e6})
-    study, _ = search(table, tmp_path, 2)
+def test_each_constraint_is_told_once_by_its_name(tmp_path) -> None:
+    study, _ = search(modelled(limits={"round_seconds": 0.05, "uplink_bytes": 1e6}), tmp_path, 2)
     for trial in study.trials:
-        named = {k: v for k, v in trial.constraints.items() if not k.isdigit()}
-        assert list(named) == ["round_seconds", "uplink_bytes"]
-        old = trial.system_attrs.get("constraints")
-        assert old == (None if sampler == "gp" else list(named.values()))
+        assert list(trial.constraints) == ["round_seconds", "uplink_bytes"]
 
 
 def test_a_policy_that_leaves_no_allocation_is_pruned_and_tpe_learns_from_it(tmp_path) -> None:
@@ -101,7 +96,7 @@ def test_a_policy_that_leaves_no_allocation_is_pruned_and_tpe_learns_from_it(tmp
     )
 
 
-def test_what_cannot_be_evaluated_fails_with_a_reason_and_the_error_goes_on(tmp_path) -> None:
+def test_what_cannot_be_evaluated_raises(tmp_path) -> None:
     table = tiny(space={"training.learning_rate": {"choices": [0.1]}})
     trained = Trained(Policies(parse_search(table)), tmp_path)
     folder = trained.run_folder({"training.learning_rate": 0.1}, 0)
@@ -109,10 +104,6 @@ def test_what_cannot_be_evaluated_fails_with_a_reason_and_the_error_goes_on(tmp_
     (folder / "checkpoint.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError):
         search(table, tmp_path, 1)
-    study, _ = search(table, tmp_path, 2, catch=(CheckpointError,))
-    for trial in study.trials:
-        assert trial.state is TrialState.FAIL
-        assert trial.user_attrs[REASON_KEY].startswith("CheckpointError: ")
 
 
 DIVERGING = {"training.learning_rate": {"low": 1e-2, "high": 1e30, "log": True}}

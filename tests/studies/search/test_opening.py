@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 
-from fedhq.studies.search.record import SOURCE_KEY, StudyRecord, study_record
+from fedhq.studies.search.record import SOURCE_KEY, Reference, StudyRecord, study_record
 from fedhq.studies.search.storage.errors import StudyError
 from fedhq.studies.search.storage.opening import (
     PROPOSED_KEY,
@@ -38,6 +40,7 @@ def record(wanted: Wanted = WANTED) -> StudyRecord:
         clients=3,
         frontier=((1.0, 0.5), (2.0, 0.25)),
         frontier_gap=0.0,
+        reference=Reference(0.35, 0.36, (2.1, 0.525)),
         command="fedhq study search demo",
         provenance={},
     )
@@ -112,13 +115,58 @@ def test_other_objectives_or_directions_are_refused(storage, journal) -> None:
 
 def test_a_study_that_is_not_ours_is_refused(storage, journal, monkeypatch) -> None:
     monkeypatch.setattr("fedhq.studies.search.storage.opening._RECORD_SECONDS", 0.2)
-    study = optuna.create_study(storage=storage, study_name="s", directions=["minimize"] * 2)
-    for _ in range(2):  # empty, and with a trial
-        before = journal.read_bytes()
+    directions = ["minimize"] * 2
+    optuna.create_study(storage=storage, study_name="up", directions=["minimize", "maximize"])
+    noted = optuna.create_study(storage=storage, study_name="noted", directions=directions)
+    noted.set_user_attr("by", "somebody")
+    tried = optuna.create_study(storage=storage, study_name="tried", directions=directions)
+    tried.add_trial(optuna.create_trial(values=[1.0, 2.0]))
+    before = journal.read_bytes()
+    for name in ("up", "noted", "tried"):
         with pytest.raises(StudyError, match="no search of this fedhq"):
-            opened(storage)
-        assert journal.read_bytes() == before
-        study.add_trial(optuna.create_trial(values=[1.0, 2.0]))
+            opened(storage, name=name)
+    assert journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_what_a_maker_left_that_was_killed_the_next_completes(
+    storage, journal, monkeypatch, writes
+) -> None:
+    monkeypatch.setattr("fedhq.studies.search.storage.opening._RECORD_SECONDS", 0.2)
+    _kill_in_process(str(journal), writes)
+    left = optuna.load_study(study_name="s", storage=open_storage(str(journal)))
+    assert (study_record(left.user_attrs) is None) == (writes < 2)
+    study = opened(open_storage(str(journal)))
+    propose(study, lambda: PROPOSALS)
+    assert replace(study_record(study.user_attrs), provenance={}) == record()
+    assert study.metric_names == ["round_seconds", "accuracy_loss"]
+    assert len(study_record(study.user_attrs).provenance) == 1
+    assert len(study.get_trials()) == len(PROPOSALS)
+
+
+def _kill_in_process(path: str, writes: int) -> None:
+    """Makes a study in a process that is killed after so many writes to it."""
+    process = multiprocessing.get_context("fork").Process(target=_make_and_die, args=(path, writes))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _make_and_die(path: str, writes: int) -> None:
+    storage, left = open_storage(path), [writes]
+
+    def limited(write):
+        def call(*arguments: object) -> None:
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            write(*arguments)
+
+        return call
+
+    storage.set_study_user_attr = limited(storage.set_study_user_attr)
+    storage.set_study_system_attr = limited(storage.set_study_system_attr)
+    opened(storage)
 
 
 def _open(path: str, start: object, found: object) -> None:

@@ -52,17 +52,6 @@ def test_trials_are_read_as_optuna_has_them(policies):
     assert view.feasible.tolist() == [*feasible, False, False]
 
 
-def test_numbered_copies_of_constraints_are_not_limits_of_their_own(policies):
-    study = make_study(3, policies, limits={"round_seconds": 1e-3})
-    trial = study.trials[0]
-    copy = create_trial(
-        values=trial.values, user_attrs=trial.user_attrs,
-        system_attrs={"constraints": [1.0], "constraints:round_seconds": 1.0},
-    )  # fmt: skip
-    study.add_trial(copy)
-    assert StudyView.of(study).trials[-1].broken == ("round_seconds",)
-
-
 def test_the_front_is_what_optuna_finds(policies):
     for seed in range(5):
         study = make_study(80, policies, seed=seed, limits={"round_seconds": 9.0})
