@@ -205,7 +205,8 @@ def browser():
         yield browser
 
 
-DRAWN = """return [...document.querySelectorAll(".plot")].map(
+DRAWN = """dispatchEvent(new Event("beforeprint"));  // draws what is not near the window, too
+return [...document.querySelectorAll(".plot")].map(
     (plot) => plot.querySelectorAll(".trace, .heatmaplayer image, .bars path").length)"""
 
 
@@ -234,6 +235,7 @@ def test_lists_that_belong_together_move_together(page, browser, tmp_path):
         const [first, second] = document.querySelectorAll('select[data-scenario="limit-0-solved"]');
         first.value = "4";
         first.dispatchEvent(new Event("change"));
+        dispatchEvent(new Event("beforeprint"));
         const said = [...document.querySelectorAll(".plot")].map((p) => p.ariaLabel);
         return [second.value, said[0], said[1]];
     """)
