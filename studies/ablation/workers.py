@@ -20,8 +20,9 @@ from ...allocator.solvers.cvx_process import process_kept
 from .measure import Task, measure, unmeasured, warm_up
 from .record import Cell
 
-GRACE_SECONDS = 10.0
-"""What a solver may take beyond one and a half times its limit before it is ended."""
+GRACE_SECONDS = 20.0
+"""What a solver may take beyond one and a half times its limit before it is ended: a process of its
+own that must start first does not count against its limit."""
 SETUP_SECONDS = 60.0
 """What building the problem, imports and a tiny warm-up problem may take beyond that."""
 START_SECONDS = 120.0

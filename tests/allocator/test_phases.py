@@ -99,5 +99,6 @@ def test_the_start_of_a_backends_own_process_is_not_its_solving(pair):
     pytest.importorskip("cvxpy")
     with recording() as seconds:
         solution = solve(pair, Cvx("SCIPY", time_limit_seconds=5))
-    assert seconds["compile"] > seconds["solve"] > 0  # the start of Python and cvxpy
+    assert min(seconds[name] for name in ("build", "compile", "solve")) > 0
+    assert seconds["start"] > 0.2  # Python and cvxpy: far more than this tiny program takes
     assert sum(seconds.values()) <= solution.solve_seconds
