@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -52,6 +54,19 @@ class _NsgaII(NSGAIISampler):
         return [trial for trial in everybody if self._known.keys() <= trial.params.keys()]
 
 
+class _Gp(GPSampler):
+    """A Gaussian process that is silent where its trials are all alike, as when all diverged.
+
+    Optuna divides by a sum of 0 then, and goes on with the best point alone.
+    """
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with np.errstate(invalid="ignore"):
+            return super().sample_relative(study, trial, search_space)
+
+
 def _open(space: _Space) -> dict[str, BaseDistribution]:
     """What there is to choose, by name."""
     return {name: kind for name, kind in sorted(space.items()) if not kind.single()}
@@ -77,7 +92,7 @@ def make_sampler(config: SearchConfig, space: _Space, worker: int = 0) -> BaseSa
         case "nsga2":
             return _NsgaII(space, seed)
         case "gp":
-            return GPSampler(seed=seed, warn_independent_sampling=False)
+            return _Gp(seed=seed, warn_independent_sampling=False)
         case "random":
             return RandomSampler(seed)
 
