@@ -50,18 +50,19 @@ def framed(figure: go.Figure, title: str) -> str:
 
 def _drawn(view: StudyView, details: Details) -> Iterator[tuple[str, str, Callable[[], go.Figure]]]:
     """Id, title and drawing of every figure that the search has data for."""
-    from ..search.report import figures as courses
+    from ..search.report import figures as policies
     from ..search.report import plan_figures as who
+    from ..search.report.course_figures import course_figures
     from ..search.report.regret import Unclaimed, exact_points
 
     has_exact = not isinstance(exact_points(view), Unclaimed)
     title = "Trials against the exact frontier" if has_exact else "Trials and their front"
     if view.others:
         title += f" in 2 of {len(view.traded)} measures"
-    yield "frontier", title, lambda: courses.frontier_figure([view])
+    yield "frontier", title, lambda: policies.frontier_figure([view])
     if not len(view.front):
         return
-    (course,) = courses.course_figures([view])
+    (course,) = course_figures([view])
     title = "How the search came to its best" if course.unclaimed else "How far from provably best"
     yield "regret", title, lambda: course.figure
     trials = [view.trials[place] for place in view.front.tolist()]

@@ -1,4 +1,4 @@
-"""The figures of searches: trials against the exact frontier, regret, and what matters.
+"""The figures of searches: trials against the exact frontier, and what matters.
 
 They are drawn in pages and in Optuna's dashboard, so each tells in `layout.meta` what it shows, and
 none holds more than some hundred points: `MOST_DRAWN` trials of a study, however many there are.
@@ -8,7 +8,6 @@ Needs plotly: `fedhq[search]`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from plotly import graph_objects as go
@@ -18,15 +17,7 @@ from ....allocator.explain.quantities import Unit
 from ...figures import INK, NAME, add_level, lay_out, plain
 from ...palette import HYBRIDS, LAST_ARM
 from ..record import SOURCES
-from .regret import (
-    EXCESS,
-    LEAST_GAP,
-    Course,
-    Unclaimed,
-    exact_points,
-    find_progress,
-    find_regret,
-)
+from .regret import LEAST_GAP, Unclaimed, exact_points
 from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView, TrialView
 from .words import measure_text, name_of
 
@@ -34,7 +25,6 @@ MOST_DRAWN = 400
 STUDY_COLOURS = (LAST_ARM, *HYBRIDS)
 
 _MOST_ON_FRONT = 150
-_LEAST_EXCESS = 1e-6  # a logarithm has no place for zero
 _SYMBOLS = dict(zip(SOURCES, ("circle", "diamond", "square", "triangle-up"), strict=True))
 _SOURCE_COLOURS = dict(zip(SOURCES, ("#3f9fdc", "#d55e00", "#8a6fd1", "#8c7a3d"), strict=True))
 _PROPOSED = dict(
@@ -93,7 +83,7 @@ def _add_exact(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> 
     points = exact_points(view)
     if not isinstance(points, Unclaimed):
         figure.add_scatter(
-            x=_short(points[:, 0]), y=_short(points[:, 1]), name=f"{prefix}{_exact_name(view)}",
+            x=short(points[:, 0]), y=short(points[:, 1]), name=f"{prefix}{_exact_name(view)}",
             mode="lines", line={"color": colour, "width": 1.5, "shape": "hv", "dash": "dot"},
             hovertemplate=NAME + _point_text(view),
         )  # fmt: skip
@@ -111,7 +101,7 @@ def _add_front(figure: go.Figure, view: StudyView, prefix: str, colour: str) -> 
     if view.others:
         name = f"front of these two ({len(view.drawn_front)} of {size})"
     figure.add_scatter(
-        x=_short(x), y=_short(y), name=prefix + name, mode="lines",
+        x=short(x), y=short(y), name=prefix + name, mode="lines",
         line={"color": colour, "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
 
@@ -151,7 +141,7 @@ def _add_group(
     trials = [view.trials[k] for k in places]
     data = [[t.number, _note(view, t)] for t in trials]
     figure.add_scatter(
-        x=_short(x), y=_short(y), name=name, mode="markers", customdata=data,
+        x=short(x), y=short(y), name=name, mode="markers", customdata=data,
         marker={"symbol": symbol, "color": colour, "size": 8 if feasible else 6,
                 "opacity": 0.85 if feasible else 0.5},
         hovertemplate=NAME + "trial %{customdata[0]}%{customdata[1]}<br>" + _point_text(view),
@@ -223,84 +213,6 @@ def drawn_trials(view: StudyView) -> IntArray:
     return np.union1d(front, np.concatenate(kept))
 
 
-@dataclass(frozen=True, eq=False)
-class CourseFigure:
-    """How studies came to what they found, by one measure.
-
-    Args:
-        measure: What is drawn, in words.
-        unclaimed: Why it is no regret, but how the studies came to their own best; empty for a
-            regret.
-        courses: What is drawn.
-        figure: Lines, a study each.
-    """
-
-    measure: str
-    unclaimed: tuple[str, ...]
-    courses: tuple[Course, ...]
-    figure: go.Figure
-
-
-def course_figures(views: Sequence[StudyView]) -> list[CourseFigure]:
-    """How far each study was from the exact frontier after each trial, a figure a measure.
-
-    Dashed is what the sampler found alone. Of a study that can claim no regret, how it came to its
-    own best instead; one without a feasible trial is left out.
-    """
-    lines: dict[str, list[tuple[int, Course]]] = {}
-    reasons: dict[str, dict[str, None]] = {}
-    for k, view in enumerate(views):
-        regret = find_regret(view)
-        course = find_progress(view) if isinstance(regret, Unclaimed) else regret
-        if course is None or np.isnan(course.last):
-            continue
-        lines.setdefault(course.measure, []).append((k, course))
-        if isinstance(regret, Unclaimed):
-            reasons.setdefault(course.measure, {})[regret.reason] = None
-    return [
-        CourseFigure(
-            measure,
-            tuple(reasons.get(measure, ())),
-            tuple(course for _, course in drawn),
-            _courses_drawn(views, drawn),
-        )
-        for measure, drawn in lines.items()
-    ]
-
-
-def _courses_drawn(views: Sequence[StudyView], drawn: Sequence[tuple[int, Course]]) -> go.Figure:
-    """Courses of one measure, each by the place of its study, which tells its colour."""
-    figure, said = go.Figure(), []
-    measure, is_share = drawn[0][1].measure, drawn[0][1].reference.corner is not None
-    for k, course in drawn:
-        view, colour = views[k], STUDY_COLOURS[k % len(STUDY_COLOURS)]
-        own = f"{plain(view.name)}: " if len(views) > 1 else ""
-        _add_course(figure, course, f"{own}all trials", colour, "solid")
-        alone = find_regret(view, SOURCES[:1])
-        if isinstance(alone, Course) and {t.source for t in view.trials} != {"sampler"}:
-            _add_course(figure, alone, f"{own}the sampler's alone", colour, "dash")
-        most = course.at_most(course.last)
-        slack = f" (at most {most:.3g})" if most > course.last + LEAST_GAP else ""
-        said.append(f"{view.name}: {course.last:.3g}{slack} after trial {course.trials[-1]}")
-    alt = f"Line chart: {measure} after each trial. {'; '.join(said)}."
-    lay_out(figure, "trial", measure, 380, alt)
-    if measure == EXCESS:
-        figure.update_yaxes(type="log", tickformat=".0%", dtick=1)
-    elif is_share:
-        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
-    return figure
-
-
-def _add_course(figure: go.Figure, course: Course, name: str, colour: str, dash: str) -> None:
-    trials, values = course.steps()
-    drawn = np.maximum(values, _LEAST_EXCESS) if course.measure == EXCESS else values
-    figure.add_scatter(
-        x=trials.tolist(), y=_short(drawn), customdata=_short(values), name=name, mode="lines",
-        line={"color": colour, "width": 2.2, "shape": "hv", "dash": dash},
-        hovertemplate=NAME + "after trial %{x}: %{customdata:.4g}",
-    )  # fmt: skip
-
-
 def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """How much each parameter of the policy decides which trials are good, by objective.
 
@@ -313,7 +225,7 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
     order = sorted(first, key=lambda p: max(own[p] for own in importances.values()))
     for (objective, own), colour in zip(importances.items(), STUDY_COLOURS, strict=False):
         figure.add_bar(
-            y=[plain(p) for p in order], x=_short(np.array([own[p] for p in order])),
+            y=[plain(p) for p in order], x=short(np.array([own[p] for p in order])),
             orientation="h", name=plain(objective.replace("_", " ")), marker_color=colour,
             hovertemplate=NAME + "%{y}: %{x:.0%}",
         )  # fmt: skip
@@ -335,6 +247,6 @@ def _evenly(places: IntArray, most: int) -> IntArray:
     return places[np.linspace(0, len(places) - 1, max(most, 0)).round().astype(np.int64)]
 
 
-def _short(values: np.ndarray) -> list[float]:
+def short(values: np.ndarray) -> list[float]:
     """As many digits as a figure shows."""
     return [float(f"{value:.6g}") for value in values]

@@ -148,7 +148,8 @@ class _Page:
 
     def _courses(self, views: Sequence[StudyView]) -> str:
         """The trials against what is provably best, and how the searches came there."""
-        from .figures import course_figures, frontier_figure
+        from .course_figures import course_figures
+        from .figures import frontier_figure
 
         exact = [v for v in views if not isinstance(exact_points(v), Unclaimed)]
         others = dict.fromkeys(words.name_of(name) for v in views for name in v.others)

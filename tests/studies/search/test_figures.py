@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from search_studies import Policies, make_study
 
+from fedhq.studies.search.report.course_figures import course_figures
 from fedhq.studies.search.report.details import Details
 from fedhq.studies.search.report.figures import (
     MOST_DRAWN,
-    course_figures,
     drawn_trials,
     frontier_figure,
     importance_figure,
