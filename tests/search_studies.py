@@ -96,6 +96,7 @@ class _Fixed:
 def study_record(policies, evaluate="model", tradeoff=None, limits=None, **changes):
     frontier = policies.frontier
     points = tuple(zip(frontier.round_seconds.tolist(), frontier.loss.tolist(), strict=True))
+    points = changes.pop("frontier", points)
     objectives = changes.pop("objectives", ("round_seconds", "accuracy_loss"))
     search = {"evaluate": evaluate, "objectives": objectives, "tradeoff": tradeoff}
     base = StudyRecord(
@@ -107,16 +108,17 @@ def study_record(policies, evaluate="model", tradeoff=None, limits=None, **chang
         clients=policies.fleet,
         frontier=points,
         frontier_gap=frontier.gap,
-        reference=_reference(points, evaluate, tradeoff, limits or {}),
+        reference=_reference(points, evaluate, objectives, tradeoff, limits or {}),
         command="fedhq study search fleet.toml --out runs/search",
         provenance={"a1b2": Provenance.here(["optuna"]).__dict__},
     )
     return replace(base, **changes)
 
 
-def _reference(points, evaluate, tradeoff, limits):
+def _reference(points, evaluate, objectives, tradeoff, limits):
     """By enumeration of the exact frontier."""
-    if evaluate != "model" or not limits.keys() <= {"round_seconds", "accuracy_loss"}:
+    known = {"round_seconds", "accuracy_loss"}
+    if evaluate != "model" or not {*limits, *objectives} <= known:
         return None
     most = [limits.get(name, np.inf) for name in ("round_seconds", "accuracy_loss")]
     kept = np.array([p for p in points if (np.array(p) <= most).all()])
