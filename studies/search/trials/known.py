@@ -59,7 +59,11 @@ class KnownFrontier:
         """The frontier; None where no allocation keeps the other limits."""
         if self.is_sorted:
             return find_frontier(self.problem)
-        return self.shelf.find(self.free, self.problem)
+        found = self.shelf.take(self.free, self.problem)
+        if found is None:
+            found = find_frontier(self.problem)
+            self.shelf.put(self.free, found)
+        return found
 
     def within(self, problem: AllocationProblem) -> Frontier | None:
         """The points that keep a problem's deadline and maximum loss, for all of its clients.

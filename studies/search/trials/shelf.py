@@ -5,28 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ....allocator import AllocationProblem, Frontier
-from ....allocator.frontier import find_frontier
 from ...plan_json import problem_to_json
 from ...writing import write_at_once
 
 _FOLDER = "frontiers"
 _FORMAT = "1"
 _DIGITS = 16
-_DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
+_DAMAGED = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Keeps frontiers as files that are named by the problem, number by number.
+    """Keeps frontiers as files that are named by a digest of all numbers of their problems.
 
-    A file that is missing, cannot be read or does not fit is computed anew; one that cannot be
-    written is not missed.
+    A file that cannot be read or does not fit is as good as none, and so is one that cannot be
+    written.
 
     Args:
         folder: The search's; nothing is kept where None.
@@ -34,57 +34,44 @@ class Shelf:
 
     folder: Path | None = None
 
-    def find(self, problem: AllocationProblem, merged: AllocationProblem) -> Frontier | None:
-        """The frontier of a problem, read or computed.
+    def take(self, problem: AllocationProblem, merged: AllocationProblem) -> Frontier | None:
+        """The frontier of a problem; None where none is kept.
 
         Args:
-            problem: Without a goal.
+            problem: Without a goal; its name.
             merged: The same with its groups merged, of which the points are.
-
-        Returns:
-            The frontier; None where no allocation keeps the limits.
         """
         if self.folder is None:
-            return find_frontier(merged)
-        told = _FORMAT + problem_to_json(problem)
-        name = hashlib.sha256(told.encode()).hexdigest()[:_DIGITS]
-        path = self.folder / _FOLDER / f"{name}.npz"
-        known = _read(path, merged)
-        if known is None:
-            known = find_frontier(merged)
-            if known is not None:
-                _write(path, known)
-        return known
+            return None
+        try:
+            content = io.BytesIO(_path(self.folder, problem).read_bytes())
+            with np.load(content, allow_pickle=False) as file:
+                seconds, loss, gap = file["round_seconds"], file["loss"], float(file["gap"])
+                choices = file["choices"].astype(np.int64)
+        except _DAMAGED:
+            return None
+        if choices.shape != (len(seconds), merged.num_clients) or seconds.shape != loss.shape:
+            return None
+        return Frontier(seconds, loss, gap, merged, lambda k: choices[k])
+
+    def put(self, problem: AllocationProblem, frontier: Frontier | None) -> None:
+        """Keeps the frontier of a problem; where there is none, nothing."""
+        if self.folder is None or frontier is None:
+            return
+        rows = [frontier.allocation(k).choice for k in range(len(frontier))]
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            round_seconds=frontier.round_seconds,
+            loss=frontier.loss,
+            gap=frontier.gap,
+            choices=np.array(rows, dtype=np.uint8),
+        )
+        with suppress(OSError):  # it costs time, not the search
+            write_at_once(_path(self.folder, problem), content.getvalue())
 
 
-def _read(path: Path, problem: AllocationProblem) -> Frontier | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            seconds, loss, choices = file["round_seconds"], file["loss"], file["choices"]
-            gap = float(file["gap"])
-    except _DAMAGED:
-        return None
-    if (
-        not len(seconds) == len(loss) == len(choices)
-        or choices.shape[1:] != problem.seconds.shape[:1]
-    ):
-        return None
-    return Frontier(seconds, loss, gap, problem, lambda k: choices[k].astype(np.int64))
-
-
-def _write(path: Path, frontier: Frontier) -> None:
-    choices = np.array(
-        [frontier.allocation(k).choice for k in range(len(frontier))], dtype=np.uint8
-    )
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        round_seconds=frontier.round_seconds,
-        loss=frontier.loss,
-        gap=frontier.gap,
-        choices=choices,
-    )
-    try:
-        write_at_once(path, file.getvalue())
-    except OSError:
-        return  # it costs time, not the search
+def _path(folder: Path, problem: AllocationProblem) -> Path:
+    told = _FORMAT + problem_to_json(problem)
+    name = hashlib.sha256(told.encode()).hexdigest()[:_DIGITS]
+    return folder / _FOLDER / f"{name}.npz"

@@ -9,7 +9,16 @@ import pytest
 from search_tables import PICK_LOSS, device, modelled, of_table, tiny, write_table
 
 import fedhq.studies.search.trials.known as known
-from fedhq.allocator import Exact, FastestWithin, FrontierPick, Milp, Status, Uniform, solve
+from fedhq.allocator import (
+    Exact,
+    FastestWithin,
+    FrontierPick,
+    Milp,
+    Status,
+    Uniform,
+    pareto_frontier,
+    solve,
+)
 from fedhq.allocator.instances.families import FAMILIES, SEPARABLE_FAMILIES
 from fedhq.studies.search.config.settings import parse_search
 from fedhq.studies.search.trials.objective import Objective
@@ -101,6 +110,73 @@ def test_a_frontier_is_computed_once_for_all_policies_that_pick_from_it(
         policies.plan(policy(solver="fedhq", pick_loss=0.03 * k))
         policies.plan(policy(solver="dual", tradeoff=9.0 * k, deadline_seconds=20.0 - k))
     assert len(calls) == 1
+
+
+def test_processes_find_each_others_frontiers_in_the_searchs_folder(tmp_path, monkeypatch) -> None:
+    calls = []
+    find = known.find_frontier
+    monkeypatch.setattr(known, "find_frontier", lambda p: calls.append(p) or find(p))
+    problem = FAMILIES["federated"](3, 8)
+    config = policies_of(tmp_path, problem).config
+    folder = tmp_path / "out"
+
+    def asked() -> tuple[list, list]:
+        policies = Policies(config, folder)  # as another process makes it
+        frontier = policies.frontier(policy(deadline_seconds=12.0))
+        points = [frontier.round_seconds.tolist(), frontier.loss.tolist(), frontier.gap]
+        return points, [policies.plan(policy(pick_loss=0.03 * k)).choice for k in range(1, 9)]
+
+    first = asked()
+    assert asked() == first
+    assert len(calls) == 1
+    (file,) = (folder / "frontiers").iterdir()
+    for damaged in (b"", b"PK\x03\x04", file.read_bytes()[:-40]):
+        file.write_bytes(damaged)
+        assert asked() == first
+    assert len(calls) == 4
+    other = replace(problem, seconds=problem.seconds * 1.01)
+    config = policies_of(tmp_path, other).config
+    assert asked()[0][0] != first[0][0]
+    assert len(list((folder / "frontiers").iterdir())) == 2
+
+
+def test_no_frontier_is_kept_of_budgets_that_every_trial_changes_nor_of_one_sort(tmp_path) -> None:
+    problem = FAMILIES["federated"](3, 6)
+    limit = problem.budgets[0].limit
+    space = KNOBS | {"uplink_bytes": {"low": limit / 2, "high": limit}}
+    sorted_ = SEPARABLE_FAMILIES["federated"](3, 6)
+    for config in (
+        policies_of(tmp_path, problem, space).config,
+        policies_of(tmp_path, sorted_).config,
+    ):
+        assert Policies(config, tmp_path / "out").frontier() is not None
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path) -> None:
+    (tmp_path / "out").write_text("a file", "utf-8")
+    config = policies_of(tmp_path, FAMILIES["federated"](3, 6)).config
+    here, there = Policies(config), Policies(config, tmp_path / "out")
+    assert here.plan({}).choice == there.plan({}).choice
+
+
+@pytest.mark.parametrize("limits", [{"deadline_seconds": 9.0}, {"max_loss": 0.3}])
+def test_a_frontier_within_limits_is_that_of_the_limited_problem(tmp_path, problem, limits) -> None:
+    found = policies_of(tmp_path, problem).frontier(policy(**limits))
+    expected = pareto_frontier(replace(problem, tradeoff=None, **limits))
+    assert found.round_seconds == pytest.approx(expected.round_seconds)
+    assert found.loss == pytest.approx(expected.loss, abs=1e-9)
+    assert found.allocation(0).loss == pytest.approx(found.loss[0])
+
+
+@pytest.mark.parametrize("solver", ["fedhq", "dual"])
+def test_of_a_large_fleet_a_frontier_is_computed_only_where_the_solver_needs_it(
+    tmp_path, monkeypatch, solver
+) -> None:
+    monkeypatch.setattr("fedhq.studies.search.trials.policy._MOST_CLIENTS", 5)
+    policies = policies_of(tmp_path, FAMILIES["federated"](3, 6))
+    found = policies.frontier(policy(solver=solver))
+    assert (found is None) == (solver == "dual")
 
 
 def test_a_budget_of_the_policy_takes_the_place_of_the_tables_own(tmp_path) -> None:

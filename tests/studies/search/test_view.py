@@ -8,7 +8,9 @@ from optuna.trial import TrialState, create_trial
 from search_studies import Policies, make_study
 
 from fedhq.allocator import FastestWithin, Knee, MostAccurateWithin, Tradeoff
+from fedhq.studies.search.hypervolume import hypervolumes
 from fedhq.studies.search.report.importance import find_importances
+from fedhq.studies.search.report.parts import origin
 from fedhq.studies.search.report.plans import along_tradeoff, plan_trials, tradeoffs_of
 from fedhq.studies.search.report.preferences import picks, read_preference, usual_preferences
 from fedhq.studies.search.report.regret import (
@@ -16,9 +18,9 @@ from fedhq.studies.search.report.regret import (
     exact_points,
     find_progress,
     find_regret,
-    hypervolumes,
 )
 from fedhq.studies.search.report.view import State, StudyView, non_dominated
+from fedhq.studies.search.report.words import verdict
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +183,7 @@ def test_the_regret_of_two_objectives_is_the_share_of_the_exact_hypervolume(poli
     view = view_of(policies, 40)
     regret = find_regret(view)
     exact = np.array(view.record.frontier)
-    corner = np.array(regret.corner)
+    corner = np.array(regret.reference.corner)
     assert (corner > exact.max(axis=0)).all()
     whole = compute_hypervolume(exact, corner)
     front = view.points[view.front]
@@ -210,7 +212,7 @@ def test_the_regret_of_one_objective_is_relative_to_the_enumerated_optimum(polic
         view = view_of(policies, 40, tradeoff=z)
         regret = find_regret(view)
         best = min(t + z * loss for t, loss in view.record.frontier)
-        assert regret.reference == pytest.approx(best)
+        assert regret.reference.value == pytest.approx(best)
         assert regret.last == pytest.approx(view.values.min() / best - 1)
         assert regret.last >= -1e-9
 
@@ -227,19 +229,86 @@ def test_limits_cut_the_exact_frontier(policies):
     ("changes", "reason"),
     [
         ({"evaluate": "training"}, "Trials were trained"),
-        ({"frontier": ()}, "holds no exact frontier"),
-        ({"limits": {"uplink_bytes": 9.0}}, "limits uplink_bytes"),
-        ({"limits": {"accuracy_loss": 0.0}}, "No point of the exact frontier"),
+        ({"frontier": (), "reference": None}, "holds no exact frontier"),
+        ({"limits": {"round_seconds": 1e-6}}, "No point of the exact frontier"),
     ],
 )
 def test_no_regret_is_claimed_where_none_is_known(policies, changes, reason):
-    limits = changes.pop("limits", {})
-    study = make_study(3, policies, **changes)
-    table = study.user_attrs["fedhq"]
-    study.set_user_attr("fedhq", {**table, "limits": limits})
-    found = find_regret(StudyView.of(study))
-    assert isinstance(found, Unclaimed)
-    assert reason in found.reason
+    view = view_of(policies, 3, **changes)
+    for found in (find_regret(view), exact_points(view)):
+        assert isinstance(found, Unclaimed)
+        assert reason in found.reason
+
+
+def with_record(study, **changes):
+    """The study with another record, read."""
+    study.set_user_attr("fedhq", {**study.user_attrs["fedhq"], **changes})
+    return StudyView.of(study)
+
+
+def test_of_other_limits_and_of_several_seeds_none_is_known(policies):
+    search = {"evaluate": "model", "objectives": ["round_seconds", "accuracy_loss"]}
+    for changes, reason in (
+        ({"limits": {"uplink_bytes": 9.0}}, "limits uplink_bytes"),
+        ({"config": {"search": search | {"seeds": [0, 1]}}}, "each seed has a frontier of its own"),
+        ({"config": {"search": search | {"objectives": ["uplink_bytes"]}}}, "not of uplink_bytes"),
+    ):
+        view = with_record(make_study(3, policies), **changes, reference=None)
+        assert reason in find_regret(view).reason
+
+
+def test_what_is_not_proven_of_the_optimum_is_told(policies):
+    study = make_study(40, policies, tradeoff=30.0)
+    best = StudyView.of(study).record.reference.value
+    for share, told in ((0.0, "above the exact optimum"), (0.02, "at most")):
+        bound = best * (1 - share)
+        view = with_record(study, reference={"value": best, "bound": bound, "corner": None})
+        regret = find_regret(view)
+        least = view.values[view.feasible].min()
+        assert regret.last == pytest.approx(least / best - 1)
+        assert regret.at_most(regret.last) == pytest.approx(least / bound - 1)
+        assert told in verdict(view)
+        assert ("exact optimum" in verdict(view)) == (share == 0)
+
+
+def test_what_is_not_proven_of_the_hypervolume_is_told(policies):
+    study = make_study(40, policies)
+    known = StudyView.of(study).record.reference
+    reference = {"value": known.value, "bound": 1.05 * known.value, "corner": list(known.corner)}
+    view = with_record(study, reference=reference)
+    regret = find_regret(view)
+    reached = (1 - regret.last) * known.value
+    assert regret.at_most(regret.last) == pytest.approx(1 - reached / (1.05 * known.value))
+    assert "of the known frontier's hypervolume is missing" in verdict(view)
+    assert f"at most {100 * regret.at_most(regret.last):.4g} %" in verdict(view)
+
+
+def test_a_thinned_frontier_changes_no_regret(policies):
+    study = make_study(40, policies, tradeoff=30.0)
+    whole = StudyView.of(study)
+    thinned = with_record(study, frontier=[whole.record.frontier[0], whole.record.frontier[-1]])
+    assert find_regret(thinned).last == find_regret(whole).last
+
+
+def test_trials_that_nobody_needs_are_no_failures(policies):
+    study = make_study(6, policies, failed=1)
+    for lost in ("spare", "twin", "stopped"):
+        attributes = {"lost": lost, "reason": f"it was {lost}."}
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+    died = {"lost": "died", "reason": "its worker died."}
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=died))
+    view = StudyView.of(study)
+    assert [t.number for t in view.failures] == [6, 10]
+    again = create_trial(state=TrialState.WAITING, user_attrs={"retry_of": 10})
+    study.add_trial(again)
+    view = StudyView.of(study)
+    assert [t.number for t in view.failures] == [6]
+    assert [t.number for t in view.set_aside] == [7, 8, 9, 10]
+    assert verdict(view).startswith("Of 8 trials 6 are feasible, 1 failed, 1 are not finished.")
+    told = origin(view)
+    assert "6 complete, 1 fail, 1 waiting; 1 repeats one whose worker died" in told
+    assert "3 set aside: stopped, or not needed" in told
+    assert "it was spare" not in told
 
 
 def test_progress_ends_with_all_of_the_front(policies):
