@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...allocator.explain.quantities import Unit, number
+from ...allocator.explain.quantities import number
 from ..search.record import TrialRecord
 from ..search.report.parts import trial_command
 from ..search.report.preferences import picks
@@ -17,6 +17,7 @@ from ..search.report.words import (
     name_of,
     shown_name,
     spread,
+    unit_of,
     value_text,
     verdict,
 )
@@ -129,7 +130,7 @@ def _measured(record: TrialRecord, name: str) -> str:
     if told := censored(record, name):
         return told
     deviation = spread(record, name)
-    text = Unit.of(name).text(record.measures[name])
+    text = unit_of(name).text(record.measures[name])
     return text if not deviation else f"{text} ± {number(deviation)}"
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from plotly import graph_objects as go
 
 from ....allocator.arrays import IntArray
-from ....allocator.explain.quantities import Unit
 from ...figures import INK, NAME, add_level, lay_out, plain
 from ...palette import HYBRIDS, LAST_ARM
 from ..record import SOURCES
 from .regret import LEAST_GAP, Unclaimed, exact_points
 from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView, TrialView
-from .words import measure_text, name_of
+from .words import measure_text, name_of, unit_of
 
 MOST_DRAWN = 400
 STUDY_COLOURS = (LAST_ARM, *HYBRIDS)
@@ -162,7 +161,7 @@ def _point_text(view: StudyView) -> str:
     """Where a point lies, for plotly to fill in."""
     return "<br>".join(
         f"{'loss' if name == ACCURACY_LOSS else name_of(name)} %{{{axis}:.4g}} "
-        f"{Unit.of(name).symbol}".rstrip()
+        f"{unit_of(name).symbol}".rstrip()
         for name, axis in zip(view.axes, "xy", strict=True)
     )
 
@@ -175,7 +174,7 @@ def _add_limits(figure: go.Figure, views: Sequence[StudyView]) -> None:
             if axis:
                 add_level(figure, limit, f"limit {limit:g}", "right")
             else:
-                unit = Unit.of(views[0].axes[0])
+                unit = unit_of(views[0].axes[0])
                 line = {"dash": "dash", "width": 1.5, "color": INK}
                 figure.add_vline(x=limit, line=line, annotation_text=f"limit {unit.text(limit)}")
 

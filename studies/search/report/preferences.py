@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....allocator import FastestWithin, Knee, MostAccurateWithin, PickRule, Tradeoff
-from ....allocator.explain.quantities import POINTS, SECONDS, Unit
+from ....allocator.explain.quantities import POINTS, SECONDS
 from .view import ACCURACY_LOSS, StudyView, TrialView
-from .words import least_of, name_of
+from .words import least_of, name_of, unit_of
 
 HELP = (
     "knee, fastest-within=LOSS (of the most accurate), most-accurate-within=SECONDS, or "
@@ -48,14 +48,14 @@ class Preference:
             'Least uplink bytes within 0.02 J of the least energy joules'
         """
         taken, lost = axes
-        unit = POINTS if lost == ACCURACY_LOSS else Unit.of(lost)
+        unit = POINTS if lost == ACCURACY_LOSS else unit_of(lost)
         match self.rule:
             case FastestWithin(loss=0.0):
                 return heading(lost)
             case FastestWithin(loss):
                 return f"{heading(taken)} within {unit.text(loss)} of {least_of(lost)}"
             case MostAccurateWithin(most):
-                return f"{heading(lost)} within {Unit.of(taken).text(most)}"
+                return f"{heading(lost)} within {unit_of(taken).text(most)}"
             case Tradeoff(seconds):
                 return f"At {SECONDS.text(seconds)} per unit of loss"
         return "Knee of the front"

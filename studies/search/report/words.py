@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....allocator.explain.quantities import POINTS, Unit, number
+from ....allocator.explain.quantities import POINTS, SECONDS, Unit, number
 from ..record import MOST_POINTS, SOURCES, Lost, StudyRecord, TrialRecord
 from .regret import EXCESS, LEAST_GAP, MISSING, Course, Unclaimed, find_regret
 from .view import ACCURACY_LOSS, ROUND_SECONDS, TARGET_SECONDS, State, StudyView
@@ -135,12 +135,12 @@ def _front(view: StudyView) -> str:
 def said(view: StudyView, point: np.ndarray) -> str:
     """A point in words."""
     time, loss = map(float, point)
-    return f"{Unit.of(view.axes[0]).text(time)} with {_loss_words(view, loss)}"
+    return f"{unit_of(view.axes[0]).text(time)} with {_loss_words(view, loss)}"
 
 
 def _loss_words(view: StudyView, loss: float) -> str:
     if view.axes[1] != ACCURACY_LOSS:
-        return f"{name_of(view.axes[1])} {Unit.of(view.axes[1]).text(loss)}"
+        return f"{name_of(view.axes[1])} {unit_of(view.axes[1]).text(loss)}"
     if view.evaluated == "model":
         return f"{POINTS.text(loss)} of predicted loss"
     return f"{100 * (1 - loss):.1f} % deployed accuracy"
@@ -211,7 +211,7 @@ def measure_text(record: TrialRecord, name: str) -> str:
     """What a trial measured, with its unit and the spread over seeds; see `shown_name`."""
     value, deviation = record.measures[name], spread(record, name)
     if name != ACCURACY_LOSS:
-        return censored(record, name) or _with_spread(Unit.of(name), value, deviation)
+        return censored(record, name) or _with_spread(unit_of(name), value, deviation)
     if record.evaluated == "model":
         return f"{100 * value:.2f}"
     spread_text = "" if deviation is None else f" ± {100 * deviation:.1f}"
@@ -232,6 +232,16 @@ def shown_name(view: StudyView, name: str) -> str:
     if name != ACCURACY_LOSS:
         return name_of(name)
     return "points of predicted loss" if view.evaluated == "model" else "deployed accuracy"
+
+
+def unit_of(measure: str) -> Unit:
+    """What a measure is counted in.
+
+    Example:
+        >>> unit_of("seconds_to_target").text(2.5), unit_of("uplink_bytes").text(2500)
+        ('2.5 s', '2.5 kB')
+    """
+    return SECONDS if measure == TARGET_SECONDS else Unit.of(measure)
 
 
 def name_of(measure: str) -> str:

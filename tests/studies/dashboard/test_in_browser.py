@@ -120,7 +120,7 @@ def test_the_note_shows_the_table_and_names_as_they_are(browser, page, search):
     assert "fleet <b>x</b>" in text
     assert "Of 120 trials" in text
     heads = browser.driver.find_elements(By.CSS_SELECTOR, "th")
-    assert [h.text for h in heads][:3] == ["if you want", "trial", "round seconds"]
+    assert [h.text for h in heads][:3] == ["if you want", "trial", "round time"]
     assert browser.faults() == []
 
 
