@@ -15,6 +15,7 @@ from fedhq.studies.ablation.contestants import NAMES, Contestant, contestant
 from fedhq.studies.ablation.deciders import decider, stopped_by_work
 from fedhq.studies.ablation.end_to_end import EndToEndSettings, read_end_to_end
 from fedhq.studies.ablation.federations import federation_table
+from fedhq.studies.ablation.kinds import Kind
 from fedhq.studies.ablation.ledger import Ledger
 from fedhq.studies.ablation.training import RUNS_FOLDER, Federations
 from fedhq.studies.arms import make_allocator
@@ -107,7 +108,7 @@ def test_the_federation_that_ships_is_one_where_solvers_differ():
 
 def test_what_is_trained_names_the_folder(settings):
     federations = Federations.of(replace(settings, seeds=(0,)))
-    exact = Contestant("hi:ghs", "highspy 1", Exact())
+    exact = Contestant("hi:ghs", "highspy 1", Exact(), Kind.LIBRARY)
 
     def arm(one=exact, here=HERE, of=federations):
         (job,) = of.jobs(one, here)
