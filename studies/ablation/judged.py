@@ -163,8 +163,10 @@ def judge(cells: Sequence[Cell]) -> tuple[Judged, ...]:
 
     Example:
         >>> from dataclasses import replace
-        >>> sweep = Cell("ties", "ties, 2, 0", 2, 2, 0, "sweep", "Sweep()", "fedhq", 1.0, "optimal",
-        ...              4.0, 4.0, 0.0, 3.0, 0.1, {"total": 0.001}, None, True, "10", "", "")
+        >>> from fedhq.studies.ablation.kinds import Kind
+        >>> sweep = Cell("ties", "ties, 2, 0", 2, 2, 0, "sweep", Kind.OURS, "Sweep()", "fedhq 1",
+        ...              1.0, "optimal", 4.0, 4.0, 0.0, 3.0, 0.1, {"total": 0.001}, None, True,
+        ...              "10", "", 2, "")
         >>> rule = replace(sweep, solver="rule", outcome="feasible", objective=5.0, bound=None)
         >>> liar = replace(sweep, solver="liar", outcome="optimal", objective=5.0, bound=5.0)
         >>> [(j.excess, j.is_refuted) for j in judge([sweep, rule, liar])]
