@@ -23,6 +23,7 @@ from rich.status import Status
 from ..fl_core.runtime import set_up_process
 from .bench_codec import codec_rows
 from .bench_rounds import round_rows
+from .bench_search import search_rows
 from .bench_steps import step_rows
 from .bench_sweep import sweep_rows
 from .bench_tensors import tensor_rows
@@ -37,11 +38,12 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "Wire codec": codec_rows,
     "Training": step_rows,
     "Rounds": round_rows,
+    "Policy search": search_rows,
 }
 COLUMNS = ("case", "what", "best", "median", "worst", "over fedhq", "over the limit", "note")
 GOAL_COLUMNS = ("case", "what", "figure", "asked", "median", "worst", "outcome")
 
-_PACKAGES = ("numpy", "scipy", "torch", "cvxpy", "highspy", "brevitas", "torchao")
+_PACKAGES = ("numpy", "scipy", "torch", "cvxpy", "highspy", "optuna", "brevitas", "torchao")
 _HOW_TO_READ = """Best and median over samples that the candidates of a case take in turn, per call.
 Where a worst time is given, a case has several problems (seeds): the times are those of the
 problems and the ratio is the median of theirs; building a problem never counts. **Bold** is what

@@ -49,6 +49,8 @@ class Scale:
         round_clients: Clients of a round of a stored fleet.
         trained_clients: Clients that train a CNN together.
         rounds: Rounds of these that count.
+        search_clients: Clients of the table whose policies are searched.
+        search_trials: Trials of the demo's search.
         seeds: Problems of a case in which solving times vary from one to the next.
         highs_seconds: Time limit of HiGHS for the separable program.
         hard_seconds: Time limit of a solver for a problem of a hard family.
@@ -74,6 +76,8 @@ class Scale:
     round_clients: int = 100
     trained_clients: int = 100
     rounds: int = 10
+    search_clients: int = 100
+    search_trials: int = 1_000
     seeds: int = 5
     highs_seconds: float = 15.0
     hard_seconds: float = 5.0
@@ -99,6 +103,8 @@ QUICK = Scale(
     gap_clients=(20, 100, 1_000),
     stored_clients=(1_000, 10_000),
     rounds=4,
+    search_clients=20,
+    search_trials=100,
     seeds=2,
     highs_seconds=2.0,
     large_elements=0,

@@ -141,7 +141,7 @@ def _first_worker(study: Study) -> int:
 
 def _lay_out(config: SearchConfig, folder: Path, tell: Callable[[str], None]) -> Policies:
     policies = Policies(config, folder)
-    tell(f"what {policies.num_clients:,} clients can reach, and what is tried first")
+    tell(f"planning for {policies.num_clients:,} clients")
     return policies
 
 

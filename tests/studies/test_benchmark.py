@@ -35,6 +35,8 @@ TINY = Scale(
     round_clients=6,
     trained_clients=4,
     rounds=1,
+    search_clients=6,
+    search_trials=8,
     seeds=2,
     highs_seconds=1.0,
     hard_seconds=0.5,
@@ -91,6 +93,9 @@ PROMISED = {
     "round of 6 of 30 stored clients": PARTS * 2,
     "round of 4 clients, cnn at 28x28, 2 epochs, times as predicted": PARTS,
     "round of 4 clients, cnn at 28x28, 2 epochs, times scatter": PARTS,
+    "policy search of a table, 6 clients": ["tpe"],
+    "fedhq study search demo in the model, 8 trials": ["search"],
+    "a trial of the demo in the model, of 8": ["search", "Optuna alone"],
 }
 
 OTHERS = {
@@ -141,7 +146,7 @@ def test_what_is_proven_says_so_and_what_is_asked_stands_at_the_head(text):
     assert "2 optimal; best objective; gap" in exact[-1]
     head = text.partition("## Separable")[0].partition("## Goals")[2]
     goals = [line for line in head.splitlines() if line.startswith("| ")][1:]
-    assert len(goals) == 26
+    assert len(goals) == 29
     assert sum("Sweep" in line for line in goals) == 4
     assert sum("learnable op" in line for line in goals) == 2
     assert all("reached" in line or "missed" in line for line in goals)

@@ -142,6 +142,7 @@ def test_who_asks_at_the_same_moment_as_another_does_not_make_one_too_many(
     trials = mine.get_trials()
     assert [t.state.name for t in trials[:2]] == ["COMPLETE", "FAIL"]
     assert trials[1].user_attrs["reason"] == "one more than asked for."
+    assert Progress.of(trials, 1).failed == 0
     left = [t.system_attrs["fixed_params"] for t in trials[2:]]
     assert left == ([{"x": 0.5}] if is_proposed else [])  # for whoever asks for more
     assert {t.state.name for t in trials[2:]} <= {"WAITING"}
