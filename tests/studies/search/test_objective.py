@@ -144,7 +144,7 @@ def test_samplers_learn_where_training_diverges(tmp_path, monkeypatch, sampler, 
         told = "diverged: too fast." if rate > 1 else ""
         loss = 1.0 if told else 0.3 - 0.1 * math.log10(rate)  # the best is at the brink
         measures = {"round_seconds": 1.0, "accuracy_loss": loss}
-        return Measured(measures, ("fp32",), "0000", 0, "", "", None, diverged=told)
+        return Measured(measures, ("fp32",), (0, 1, 2, 3), "0000", 0, "", "", None, diverged=told)
 
     monkeypatch.setattr(Trained, "__call__", evaluate)
     space = {"training.learning_rate": {"low": 1e-2, "high": 1e8, "log": True}}
