@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,43 +12,10 @@ import numpy as np
 from .judged import Criterion, Judged, judge
 from .kinds import Kind
 from .record import Cell
+from .spread import Spread, shifted_geometric_mean
 
-SHIFT_SECONDS = 0.01
-"""Added to times before their geometric mean, and taken off after: what is below does not count."""
 PHASES = ("build", "compile", "solve")
 """The parts of a call that are told apart; what is left of its total is `other`."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A median with its quartiles and the largest value.
-
-    Example:
-        >>> Spread.of([4.0, 1.0, 2.0, 3.0, 5.0])
-        Spread(median=3.0, low=2.0, high=4.0, most=5.0)
-    """
-
-    median: float
-    low: float
-    high: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """That of the values that there are; None if there are none."""
-        known = sorted(v for v in values if v is not None)
-        if not known:
-            return None
-        low, median, high = (_quantile(known, share) for share in (0.25, 0.5, 0.75))
-        return cls(median, low, high, known[-1])
-
-
-def _quantile(rising: Sequence[float], share: float) -> float:
-    """As NumPy's, but infinite, not NaN, between a number and an infinite one."""
-    place = share * (len(rising) - 1)
-    below = int(place)
-    part = place - below
-    return (1.0 - part) * rising[below] + part * rising[below + 1] if part else rising[below]
 
 
 @dataclass(frozen=True)
@@ -288,16 +255,6 @@ def _mean_seconds(own: Sequence[Judged]) -> float | None:
         if j.cell.outcome != "refused"
     ]
     return shifted_geometric_mean(took) if took else None
-
-
-def shifted_geometric_mean(seconds: Sequence[float], shift: float = SHIFT_SECONDS) -> float:
-    """`exp(mean(log(seconds + shift))) - shift`: a mean that neither end rules.
-
-    Example:
-        >>> round(shifted_geometric_mean([0.01, 0.07]), 9)  # sqrt(0.02 * 0.08) - 0.01
-        0.03
-    """
-    return math.exp(statistics.fmean(math.log(t + shift) for t in seconds)) - shift
 
 
 def _phases(found: Sequence[Judged]) -> tuple[float, ...] | None:

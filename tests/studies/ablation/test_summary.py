@@ -12,7 +12,8 @@ from scipy import stats
 from fedhq.allocator import Dual, Exact, HardwareOnly, Milp, Sweep
 from fedhq.studies.ablation.columns import COLUMNS, relative_text, seconds_text
 from fedhq.studies.ablation.kinds import Kind
-from fedhq.studies.ablation.summary import Spread, shifted_geometric_mean, summarise
+from fedhq.studies.ablation.spread import Spread, shifted_geometric_mean
+from fedhq.studies.ablation.summary import summarise
 from fedhq.studies.ablation.verdict import verdict
 
 SOLVERS = {
