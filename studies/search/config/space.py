@@ -7,7 +7,6 @@ and `clients`, one category a client, which is there to be warned of.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -145,7 +144,7 @@ def changed(table: Mapping[str, Any], params: Params) -> dict[str, Any]:
         >>> changed(table, {"training.rounds": 5, "wire_bits": 8})
         {'menu': ['skip', 'qat-w2a2-u8'], 'training': {'rounds': 5}}
     """
-    new = copy.deepcopy(dict(table))
+    new: dict[str, Any] = _copied(table)
     for key, value in params.items():
         if key not in (BITS, WIRE_BITS, ARM) and not is_client(key):
             insert_(new, key, decoded(value))
@@ -158,6 +157,13 @@ def changed(table: Mapping[str, Any], params: Params) -> dict[str, Any]:
     if ARM in params:
         new["allocation"] |= {"solver": "uniform", "strategy": params[ARM]}
     return new
+
+
+def _copied(values: Any) -> Any:
+    """JSON values, in a fraction of the time that `copy.deepcopy` takes: every trial does it."""
+    if isinstance(values, Mapping):
+        return {key: _copied(value) for key, value in values.items()}
+    return [_copied(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def _rename(table: dict[str, Any], change: Callable[[Strategy], Strategy]) -> None:

@@ -13,7 +13,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from search_running import wait_for
+from search_tables import write_table
 
+from fedhq.allocator.instances.families import FAMILIES
 from fedhq.studies.search.config.settings import (
     parse_search,
     read_search_config,
@@ -22,6 +24,7 @@ from fedhq.studies.search.config.settings import (
 from fedhq.studies.search.record import study_record, trial_record
 from fedhq.studies.search.storage.opening import read_search
 from fedhq.studies.search.storage.places import close_storage
+from fedhq.studies.search.trials import known
 from fedhq.studies.study import main
 
 COMMAND = [sys.executable, "-m", "fedhq.studies", "study"]
@@ -126,6 +129,22 @@ def test_the_same_command_adds_nothing_and_a_larger_number_adds_others(
     assert {t.state for t in more} <= DONE
     drawn = [t.params["allocation.pick_loss"] for t in more if "source" not in t.user_attrs]
     assert len(set(drawn)) == len(drawn) > 6  # the sampler does not draw the same again
+
+
+def test_one_frontier_serves_record_proposals_worker_report_and_the_next_command(
+    tmp_path, monkeypatch
+) -> None:
+    calls = []
+    find = known.find_frontier
+    monkeypatch.setattr(known, "find_frontier", lambda p: calls.append(p) or find(p))
+    path = write_table(tmp_path / "fleet.json", FAMILIES["federated"](3, 8))
+    config = tmp_path / "search.toml"
+    config.write_text(MODEL.replace(json.dumps(str(FLEET)), json.dumps(str(path))), "utf-8")
+    for trials in ("14", "16"):
+        assert search(config, tmp_path / "out", "--trials", trials) == 0
+    assert main(["report", str(tmp_path / "out"), "--trial", "3"]) == 0
+    assert len(calls) == 1
+    assert len(trials_of(tmp_path / "out")) == 16
 
 
 def test_every_trial_says_what_it_ran_on(config, made) -> None:

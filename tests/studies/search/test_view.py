@@ -19,6 +19,7 @@ from fedhq.studies.search.report.regret import (
     find_progress,
     find_regret,
 )
+from fedhq.studies.search.report.trial_text import trial_text
 from fedhq.studies.search.report.view import State, StudyView, non_dominated
 from fedhq.studies.search.report.words import verdict
 
@@ -309,6 +310,22 @@ def test_trials_that_nobody_needs_are_no_failures(policies):
     assert "6 complete, 1 fail, 1 waiting; 1 repeats one whose worker died" in told
     assert "3 set aside: stopped, or not needed" in told
     assert "it was spare" not in told
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ("died", "trial 6, whose worker died"),
+        ("stopped", "trial 6, whose worker was stopped"),
+        ("spare", "trial 6, that was one too many"),
+    ],
+)
+def test_a_trial_says_why_it_repeats_another(policies, lost, told):
+    study = make_study(6, policies)
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"lost": lost}))
+    study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"retry_of": 6}))
+    view = StudyView.of(study)
+    assert told in trial_text(view, view.trials[7], policies)
 
 
 def test_progress_ends_with_all_of_the_front(policies):
