@@ -48,6 +48,7 @@ class AnswerAhead:
         if environ["REQUEST_METHOD"] == "GET":
             if page := _PAGE.fullmatch(path):
                 self._begin(f"/api/studies/{page[1]}")
+                return self._app(environ, _unkept(start_response))
             elif environ.get("QUERY_STRING") == _ALL_TRIALS and path in self._made:
                 asked, answer = self._made.pop(path)
                 if time.monotonic() - asked < _FRESH_SECONDS:
@@ -65,6 +66,17 @@ class AnswerAhead:
                 answer.set_exception(error)
 
         threading.Thread(target=make, name="fedhq-ahead", daemon=True).start()
+
+
+def _unkept(start_response: StartResponse) -> StartResponse:
+    """Tells a browser to ask for the page each time, else its second visit would not announce it."""
+
+    def start(
+        status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        return start_response(status, [*headers, ("Cache-Control", "no-cache")], exc_info)
+
+    return start
 
 
 def _ask(app: WSGIApplication, path: str) -> _Answer:

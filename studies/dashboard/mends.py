@@ -1,8 +1,8 @@
 """What optuna-dashboard does not do right by itself, tried out rather than guessed from a version.
 
 Release 0.21 knows only the list of constraints that Optuna kept before version 5, counts infeasible
-trials among the best of several objectives, and shows figures in an order that changes with every
-start.
+trials among the best of several objectives and lists the same point many times, and shows figures
+in an order that changes with every start.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 _PROBE = create_trial(values=[0.0, 0.0], constraints={"probe": 1.0})
-_MINIMIZE = (StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
@@ -34,8 +33,12 @@ def shows_named_constraints() -> bool:
     return bool(_serializer.serialize_frozen_trial(0, _PROBE, {})["constraints"])
 
 
-def leave_infeasible_out_of_best() -> bool:
-    """Makes the dashboard's best trials of several objectives the feasible ones.
+def keep_best_feasible_and_distinct() -> bool:
+    """Makes the dashboard's best trials of several objectives the feasible ones, each point once.
+
+    Of trials that measured the same only the first is listed, as in our own front. A policy's
+    values in the model do not vary, so a long search has hundreds of such trials, and a browser
+    needs longer to list them than to draw a figure.
 
     Returns:
         Whether they are now; a later dashboard may be built otherwise.
@@ -46,15 +49,17 @@ def leave_infeasible_out_of_best() -> bool:
     if front is None:
         return False
 
-    def feasible_front(
+    def kept_front(
         trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
     ) -> list[FrozenTrial]:
-        kept = [trial for trial in trials if is_feasible(trial)]
-        found: list[FrozenTrial] = front(trials=kept, directions=directions)
+        kept: dict[tuple[float, ...], FrozenTrial] = {}
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE and is_feasible(trial):
+                kept.setdefault(tuple(trial.values), trial)
+        found: list[FrozenTrial] = front(trials=list(kept.values()), directions=directions)
         return found
 
-    if front(trials=[_PROBE], directions=_MINIMIZE):
-        _app.get_pareto_front_trials = feasible_front
+    _app.get_pareto_front_trials = kept_front
     return True
 
 

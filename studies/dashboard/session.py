@@ -65,7 +65,7 @@ def dashboard(
     from .shown import ShownStorage
 
     mends.keep_figures_in_order()
-    best_is_feasible = mends.leave_infeasible_out_of_best()
+    best_is_feasible = mends.keep_best_feasible_and_distinct()
     composer = Composer(study, planner, place, best_is_feasible, extra)
     storage, key, files = study._storage, study._study_id, composer.files()
     shown = ShownStorage(storage, key, files)
