@@ -69,7 +69,7 @@ class AnswerAhead:
 
 
 def _unkept(start_response: StartResponse) -> StartResponse:
-    """Tells a browser to ask for the page each time, else its second visit would not announce it."""
+    """Makes a browser ask for the page at every visit, as only that begins the answer."""
 
     def start(
         status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /

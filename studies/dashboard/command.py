@@ -27,10 +27,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_search_options(parser)
+    _add_server_options(parser)
+    parser.set_defaults(command=run, resumes=False)
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    """What is shown."""
     parser.add_argument(
         "place", metavar="PLACE", help="folder of `fedhq study search`, or a storage's address"
     )
     parser.add_argument("--name", help="of the study, where the storage holds several")
+    parser.add_argument(
+        "--ablation",
+        type=Path,
+        metavar="DIR",
+        help="folder of `fedhq study ablation`, whose solvers are shown beside the search",
+    )
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        metavar="DIR",
+        help="folder of files that people upload (default: PLACE/artifacts, or ./artifacts where "
+        "PLACE is no folder)",
+    )
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Where, how often and to whom."""
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -49,21 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--read-only", action="store_true", help="refuse notes, uploads and deletions"
     )
-    parser.add_argument(
-        "--ablation",
-        type=Path,
-        metavar="DIR",
-        help="folder of `fedhq study ablation`, whose solvers are shown beside the search",
-    )
-    parser.add_argument(
-        "--artifacts",
-        type=Path,
-        metavar="DIR",
-        help="folder of files that people upload (default: PLACE/artifacts, or ./artifacts where "
-        "PLACE is no folder)",
-    )
     parser.add_argument("--browse", action="store_true", help="open it in your web browser")
-    parser.set_defaults(command=run, resumes=False)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -122,7 +122,7 @@ class Counted:
 def call(app, path: str, query: str = "", method: str = "GET") -> tuple[str, bytes]:
     begun = []
     environ = {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method}
-    body = b"".join(app(environ, lambda status, headers: begun.append(status)))
+    body = b"".join(app(environ, lambda status, headers, fault=None: begun.append(status)))
     return begun[-1], body
 
 
@@ -135,6 +135,19 @@ def test_a_page_has_its_trials_asked_for_once_and_the_answer_is_given_once():
     assert body.endswith(b"/api/studies/3")
     assert call(app, "/api/studies/3", "after=0")[1] == b"3: /api/studies/3"  # asked anew
     assert call(app, "/api/studies/3", "after=7")[1] == b"4: /api/studies/3"
+
+
+def test_a_browser_asks_for_the_page_at_every_visit_but_may_keep_the_script():
+    kept = {}
+    for path in ("/dashboard/studies/3", "/static/bundle.js"):
+        environ = {"PATH_INFO": path, "REQUEST_METHOD": "GET"}
+
+        def begin(status, headers, fault=None, path=path):
+            kept[path] = dict(headers)
+
+        AnswerAhead(Counted())(environ, begin)
+    assert kept["/dashboard/studies/3"]["Cache-Control"] == "no-cache"
+    assert "Cache-Control" not in kept["/static/bundle.js"]
 
 
 def test_an_answer_made_ahead_is_of_its_own_study_and_not_for_late_comers(monkeypatch):
