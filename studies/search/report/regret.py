@@ -21,7 +21,7 @@ EXCESS = "above the exact optimum"
 MISSING = "hypervolume missing"
 REACHED = "hypervolume of the final front"
 _NO_FRONTIER = "The study holds no exact frontier, so no regret is claimed."
-LEAST_GAP = 1e-6
+LEAST_GAP = 1e-5
 """What is not proven is told from here on; below it is rounding."""
 _LEAST_OBJECTIVE = 1e-9  # below it an excess would be relative to nothing
 

@@ -155,15 +155,16 @@ def _regret(view: StudyView) -> str:
     sampler = ""
     if given and not isinstance(alone, Unclaimed):
         sampler = f" (the sampler alone: {_percent(alone.last)})"
-    known, most = _percent(regret.last), _percent(regret.at_most(regret.last))
+    known, most = regret.last, regret.at_most(regret.last)
     if regret.measure == EXCESS:
-        told = f"The best is {known} above the {{}} optimum{sampler}"
+        told = f"The best is {_percent(known)} above the {{}} optimum{sampler}"
     else:
-        told = f"{known} of the {{}} frontier's hypervolume is missing{sampler}"
-    if most == known:
+        told = f"{_percent(known)} of the {{}} frontier's hypervolume is missing{sampler}"
+    if most - known <= LEAST_GAP:
         return told.format("exact") + ". "
     return (
-        told.format("known") + f", and at most {most} if that can be better as far as is proven. "
+        told.format("known")
+        + f", and at most {_percent(most)} if that can be better as far as is proven. "
     )
 
 

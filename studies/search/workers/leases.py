@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..record import LOST_KEY, REASON_KEY, RETRY_KEY, SOURCE_KEY, Lost
@@ -45,16 +47,20 @@ _RENEWALS = 3  # in the length of a lease
 
 
 class Renewal:
-    """A context in which the lease of a trial is renewed; a short trial writes nothing.
+    """A context in which a thread renews the lease of the trial that its worker is at.
+
+    It writes at most once in a third of a lease, so of short trials hardly ever: a thread of its
+    own for each of them would take longer than all else that a trial costs.
 
     Args:
-        trial: What this process works at.
+        storage: Of the trials.
         lease_seconds: How long others wait for a sign of life.
     """
 
-    def __init__(self, trial: Trial, lease_seconds: float) -> None:
-        self._trial = trial
+    def __init__(self, storage: BaseStorage, lease_seconds: float) -> None:
+        self._storage = storage
         self._pause = lease_seconds / _RENEWALS
+        self._trial: Trial | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -71,18 +77,30 @@ class Renewal:
         self._ended.set()
         self._thread.join()
 
+    @contextmanager
+    def of(self, trial: Trial) -> Iterator[None]:
+        """A context in which the worker is at a trial."""
+        self._trial = trial
+        try:
+            yield
+        finally:
+            self._trial = None
+
     def _renew(self) -> None:
-        storage, count = self._trial.storage, 0
+        count = 0
         while not self._ended.wait(self._pause):
+            trial = self._trial
+            if trial is None:
+                continue
             count += 1
             try:
-                storage.set_trial_user_attr(self._trial._trial_id, RENEWED_KEY, count)
-            except UpdateFinishedTrialError:  # it was taken over
-                break
+                self._storage.set_trial_user_attr(trial._trial_id, RENEWED_KEY, count)
+            except UpdateFinishedTrialError:
+                continue  # it has ended just now, or was taken over
             except Exception as error:
                 if not is_outage(error):
                     raise
-        storage.remove_session()  # this thread's
+        self._storage.remove_session()  # this thread's
 
 
 class Watch:

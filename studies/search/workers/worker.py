@@ -91,6 +91,10 @@ class TrialLoop:
             WorkerError: If trials fail in the same way again and again.
             StorageError: If the storage is away for too long.
         """
+        with Renewal(self.study._storage, self.lease_seconds) as renewal:
+            self._run(renewal)
+
+    def _run(self, renewal: Renewal) -> None:
         watch = Watch(self.study, self.lease_seconds)
         while True:
             seen = survive(self._look, watch.forget)
@@ -107,7 +111,7 @@ class TrialLoop:
             trial = survive(self.study.ask)
             try:
                 if self._is_due(trial):
-                    self._evaluate(trial)
+                    self._evaluate(trial, renewal)
             except Exception as error:
                 if not is_outage(error):
                     raise
@@ -138,10 +142,10 @@ class TrialLoop:
             return False
         return True
 
-    def _evaluate(self, trial: Trial) -> None:
+    def _evaluate(self, trial: Trial, renewal: Renewal) -> None:
         try:
             sign(trial, self._worker)
-            with Renewal(trial, self.lease_seconds):
+            with renewal.of(trial):
                 values, state = self._values(trial)
             survive(lambda: self._tell(trial, values, state))
         except UpdateFinishedTrialError:

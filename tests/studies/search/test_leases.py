@@ -144,20 +144,28 @@ def test_after_an_outage_everybody_has_a_new_lease(study) -> None:
 
 def test_only_long_trials_are_renewed(study) -> None:
     short, long = study.ask(), study.ask()
-    with Renewal(short, lease_seconds=60.0):
+    with Renewal(study._storage, lease_seconds=60.0) as renewal, renewal.of(short):
         pass
-    with Renewal(long, lease_seconds=0.03):
+    with Renewal(study._storage, lease_seconds=0.03) as renewal, renewal.of(long):
         while study.get_trials()[1].user_attrs.get(RENEWED_KEY, 0) < 3:
             time.sleep(0.005)
     assert study.get_trials()[0].user_attrs == {}
 
 
-def test_renewing_ends_when_the_trial_was_taken(study) -> None:
-    trial = study.ask()
-    with Renewal(trial, lease_seconds=0.03) as renewal:
-        study.tell(trial.number, state=TrialState.FAIL)
-        renewal._thread.join(timeout=30)
-        assert not renewal._thread.is_alive()
+def test_the_trial_that_a_worker_is_at_is_renewed_after_one_that_was_taken_over(study) -> None:
+    taken, own, left = study.ask(), study.ask(), study.ask()
+    with Renewal(study._storage, lease_seconds=0.03) as renewal:
+        with renewal.of(taken):
+            study.tell(taken.number, state=TrialState.FAIL)
+            time.sleep(0.1)
+        with renewal.of(own):
+            while RENEWED_KEY not in study.get_trials()[own.number].user_attrs:
+                time.sleep(0.005)
+        with renewal.of(left):
+            pass
+        time.sleep(0.1)
+    assert not renewal._thread.is_alive()
+    assert RENEWED_KEY not in study.get_trials()[left.number].user_attrs
 
 
 def test_of_many_who_take_a_trial_over_one_wins(opener) -> None:
