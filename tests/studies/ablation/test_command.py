@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -220,8 +221,9 @@ def test_ctrl_c_ends_it_at_once_and_the_same_command_resumes(small, tmp_path) ->
     command += ["--out", str(folder), "--set", "grid.seeds=[0,1,2]"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # whoever ignores it here
+    ) as process:  # fmt: skip
         end = time.monotonic() + 60
         while not (folder / "cells.jsonl").exists():
             assert time.monotonic() < end
