@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import BoolArray, IntArray
+from .arrays import BoolArray, FloatArray, IntArray
 from .problem import AllocationProblem
 
 FEASIBILITY_TOLERANCE = 1e-6
@@ -48,6 +48,23 @@ def within_deadline(problem: AllocationProblem) -> BoolArray:
     if problem.deadline_seconds is None:
         return problem.allowed
     return problem.allowed & (problem.seconds <= with_tolerance(problem.deadline_seconds))
+
+
+def possible_times(problem: AllocationProblem) -> FloatArray:
+    """`(times,)` the round times in seconds that an allocation may have, rising.
+
+    Args:
+        problem: Every client of which can do something before the deadline.
+
+    Example:
+        >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
+        ...                             np.zeros((2, 2)))
+        >>> possible_times(problem)
+        array([3., 5.])
+    """
+    usable = within_deadline(problem)
+    floor = np.where(usable, problem.seconds, np.inf).min(axis=1).max()
+    return np.unique(problem.seconds[usable & (problem.seconds >= floor)])
 
 
 def violations(problem: AllocationProblem, choice: IntArray) -> tuple[str, ...]:

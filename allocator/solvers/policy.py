@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import FloatArray
-from ..check import within_deadline
+from ..check import possible_times
 from ..problem import AllocationProblem
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ class PolicySpace:
         Raises:
             ValueError: If the problem does not say what to minimise.
         """
-        usable = within_deadline(problem)
-        floor = np.where(usable, problem.seconds, np.inf).min(axis=1).max()
-        times = np.unique(problem.seconds[usable & (problem.seconds >= floor)])
+        times = possible_times(problem)
         middle = problem.tradeoff or (float(times[-1]) or 1.0) / (_largest_loss(problem) or 1.0)
         low, high = middle / _TRADEOFFS, middle * _TRADEOFFS
         only_loss, only_time = problem.time_weight == 0, problem.loss_weight == 0

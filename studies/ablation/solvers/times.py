@@ -9,7 +9,7 @@ import numpy as np
 
 from ....allocator import AllocationProblem, violations
 from ....allocator.arrays import BoolArray, IntArray
-from ....allocator.check import within_deadline
+from ....allocator.check import possible_times, within_deadline
 
 _LEVELS = 2  # over all times, then between the neighbours of the best
 
@@ -36,8 +36,7 @@ def best_within_times(
         is_late: Whether to stop.
     """
     usable = within_deadline(problem)
-    floor = np.where(usable, problem.seconds, np.inf).min(axis=1).max()
-    times = np.unique(problem.seconds[usable & (problem.seconds >= floor)])
+    times = possible_times(problem)
     if not problem.time_weight:
         times = times[-1:]  # the others only forbid
     found: dict[int, float] = {}
