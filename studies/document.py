@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from plotly import graph_objects as go
 
 
-def check_plotly() -> None:
+def check_plotly(what: str = "the report", instead: str = "") -> None:
     """Says what to install where plotly is missing.
+
+    Args:
+        what: What needs it.
+        instead: What would do without it, as a sentence.
 
     Raises:
         FedHQError: If it is.
@@ -24,7 +28,8 @@ def check_plotly() -> None:
         import plotly  # noqa: F401
     except ModuleNotFoundError:
         raise FedHQError(
-            "the report needs plotly, which is not installed: pip install 'fedhq[report]'"
+            f"{what} needs plotly, which is not installed: pip install 'fedhq[report]'"
+            f"{instead and '; '}{instead}"
         ) from None
 
 

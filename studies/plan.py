@@ -170,9 +170,9 @@ def _check_files(options: argparse.Namespace) -> None:
     if options.out is not None and options.out == options.frontier:
         raise ValueError(f"--frontier {options.frontier}: must not be --out too, but is.")
     if options.frontier is not None and options.frontier.suffix.lower() == ".html":
-        from . import plan_figure  # says now, not after solving, that plotly lacks
+        from .document import check_plotly  # says now, not after solving, that plotly lacks
 
-        plan_figure.check_plotly()
+        check_plotly("a drawn frontier", "--frontier FILE.csv needs nothing.")
 
 
 def _problem(options: argparse.Namespace) -> tuple[AllocationProblem, list[str]]:

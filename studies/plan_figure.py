@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..allocator import Allocation, FedHQError, Frontier
+from ..allocator import Allocation, Frontier
 from ..allocator.explain.quantities import POINTS, SECONDS
 from .document import Document
 from .results import FrontierView
@@ -23,17 +23,6 @@ _NEAR = 1e-6  # relative: what a solver's tolerance may move
 _STYLE = "tbody th{min-width:0;white-space:nowrap}"  # here the first column is short
 _READ = """<b>How to read.</b> Each point is an allocation that no other beats in both round time
 and predicted loss; going right costs time and buys accuracy. The diamond is this plan's."""
-
-
-def check_plotly() -> None:
-    """Raises a `FedHQError` that says what to install where plotly is missing."""
-    try:
-        import plotly  # noqa: F401
-    except ModuleNotFoundError:
-        raise FedHQError(
-            "a drawn frontier needs plotly, which is not installed: pip install 'fedhq[report]'; "
-            "--frontier FILE.csv needs nothing."
-        ) from None
 
 
 def frontier_page(title: str, frontier: Frontier, chosen: Allocation, command: str) -> str:
