@@ -17,10 +17,17 @@ import fedhq.fl_core
 from fedhq.fl_core import Federation, read_clients, read_rounds
 from fedhq.studies.arms import make_allocator
 from fedhq.studies.config import parse_run
+from fedhq.studies.search.config.settings import parse_search
+from fedhq.studies.search.trials.policy import Policies
+from fedhq.studies.search.trials.seeds import seed_trials
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = [
+    tomllib.loads(block)
+    for block in re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+]
 
 
 def run_example(name: str, folder: Path) -> str:
@@ -119,14 +126,24 @@ def test_the_code_in_the_readme_that_is_no_session_is_an_examples() -> None:
 
 
 def test_the_configurations_in_the_readme_can_be_run() -> None:
-    blocks = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert blocks
-    for block in blocks:
-        config = parse_run(tomllib.loads(block))
+    runs = [table for table in TABLES if "search" not in table]
+    assert runs
+    for table in runs:
+        config = parse_run(table)
         federation = Federation.build(config.federation)
         assert len(federation.clients) >= config.federation.participation.cohort
         planned = make_allocator(config, federation).plan(1).round_seconds
         assert 0 < planned <= (config.allocation.deadline_seconds or 0)
+
+
+def test_the_searches_in_the_readme_can_be_run() -> None:
+    searches = [table for table in TABLES if "search" in table]
+    assert searches
+    for table in searches:
+        config = parse_search(table)
+        policies = Policies(config)
+        for seeded in seed_trials(policies):
+            assert policies.plan(seeded.params).solution.status.has_allocation, seeded
 
 
 def test_every_public_name_is_there_and_where_the_type_checker_finds_it() -> None:

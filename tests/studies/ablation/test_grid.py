@@ -341,8 +341,8 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path) -> None:
 
 
 def test_a_process_that_cannot_start_says_so(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(workers, "_serve", sys.exit)  # ends at once, without a word
-    with pytest.raises(FedHQError, match="a process that measures ended with exit status"):
+    monkeypatch.setattr(workers, "_serve", unruly.ends_at_once)  # without a word
+    with pytest.raises(FedHQError, match="a process that measures ended with exit status 3"):
         run(ONE, tmp_path)
 
 
