@@ -1,0 +1,1 @@
+"""The command `fedhq flower`: keys, certificates and configurations of a small deployment."""
