@@ -117,14 +117,15 @@ class HybridAllocator:
         carry: float = 0.0,
         fitted: FittedLoss | None = None,
         switching_seconds: float = 0.0,
-        explore: float = 0.0,
+        explore: float = 1.0,
         learn: bool = True,
         strict: bool = False,
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
         The arguments are those of the class. Where `solver` is None, the fastest round is planned
-        that is within the fit's `rule_loss` of the most accurate one.
+        that is within the fit's `rule_loss` of the most accurate one. It explores by default: of
+        times that nobody knows, those of what nobody tried would else stay a guess for ever.
 
         Raises:
             ValueError: As for the class.
