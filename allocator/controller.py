@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .adjust.model import TimeModel
 from .arrays import FloatArray
-from .check_fleet import check_cohort, check_menu, check_outcome, check_state
+from .check_fleet import check_cohort, check_menu
 from .data import FittedLoss, fitted_loss
 from .fleet import FleetTables
 from .goal import Goal, Outcome
 from .hardware import HardwareTables
-from .memory import RoundMemory
+from .knowledge import FleetKnowledge
 from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
@@ -80,8 +79,9 @@ class HybridAllocator:
             not known, or a number is out of its range.
 
     Example:
-        >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
-        >>> from fedhq.allocator import parse_menu
+        >>> import numpy as np
+        >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile
+        >>> from fedhq.allocator import analyse_hardware, parse_menu
         >>> profile = StepProfile("toy", 32, parse_menu(["ptq-w2a2", "qat-w2a2"]),
         ...                       np.array([.01, .02]), np.zeros(2), "by hand")
         >>> devices = [DeviceProfile("fast", 1, 1e6, 1e6), DeviceProfile("slow", 9, 1e6, 1e6)]
@@ -126,7 +126,8 @@ class HybridAllocator:
         rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
         check_menu(rules.menu, hardware)
         self._start(rules, solver, goal or Goal(), carry, learn)
-        self._take_in(FleetTables.of(hardware, num_examples, label_counts, groups), device_classes)
+        clients = FleetTables.of(hardware, num_examples, label_counts, groups)
+        self._known.join(clients, device_classes, self.goal)
 
     @classmethod
     def open(
@@ -170,11 +171,9 @@ class HybridAllocator:
         self, rules: RoundRules, solver: Solver, goal: Goal, carry: float, learn: bool
     ) -> None:
         """Begins without a client."""
-        self._rules, self.solver, self.goal, self._learns = rules, solver, goal, learn
-        self._fleet = FleetTables.of(HardwareTables.unknown(rules.menu, 0), [])
-        self._fleet.check(goal)
-        self._memory = RoundMemory(rules.menu, rules.deployed, carry)
-        self.time_model = TimeModel(rules.menu, self._fleet.hardware.seconds)
+        self._rules, self.solver, self.goal = rules, solver, goal
+        self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn)
+        self._known.fleet.check(goal)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
 
     @property
@@ -195,22 +194,27 @@ class HybridAllocator:
     @property
     def num_clients(self) -> int:
         """Clients of the fleet."""
-        return len(self._fleet)
+        return len(self._known.fleet)
 
     @property
     def hardware(self) -> HardwareTables:
         """Cost tables of the whole fleet."""
-        return self._fleet.hardware
+        return self._known.fleet.hardware
 
     @property
     def num_examples(self) -> FloatArray:
         """`(clients,)` examples; an average where a client does not tell."""
-        return self._fleet.num_examples
+        return self._known.fleet.num_examples
 
     @property
     def label_counts(self) -> FloatArray:
         """`(clients, classes)` labels; average ones where withheld, one class where all are."""
-        return self._fleet.label_counts
+        return self._known.fleet.label_counts
+
+    @property
+    def time_model(self) -> TimeModel:
+        """How long every client is expected to take."""
+        return self._known.times
 
     @property
     def note(self) -> str:
@@ -251,8 +255,10 @@ class HybridAllocator:
             >>> allocator.join(HardwareTables.unknown(allocator.menu, 3), num_examples=[50, 9, 0])
             range(1, 4)
         """
-        more = FleetTables.of(hardware, num_examples, label_counts, groups)
-        return self._take_in(more.with_empty_untold(), device_classes)
+        more = FleetTables.of(hardware, num_examples, label_counts, groups).with_empty_untold()
+        numbers = self._known.join(more, device_classes, self.goal)
+        self._planned = None
+        return numbers
 
     def forbid(self, client: int, strategy: Strategy | str) -> None:
         """Never plans a strategy of a client again, for instance since it said that it cannot.
@@ -270,9 +276,7 @@ class HybridAllocator:
             >>> str(allocator.plan(1).strategy(0))
             'ptq-w2a2'
         """
-        asked = parse_strategy(strategy)
-        check_outcome(client, asked, self.menu, self.num_clients)
-        self._fleet = self._fleet.without(client, self.menu.index(asked))
+        self._known.forbid(client, parse_strategy(strategy))
         self._planned = None
 
     def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
@@ -286,8 +290,7 @@ class HybridAllocator:
                 with `strict`, holds no example at all.
         """
         rows = check_cohort(cohort, self.num_clients)
-        fleet, memory = self._fleet, self._memory
-        return round_problem(self._rules, self.goal, fleet, memory, self.time_model, rows)
+        return round_problem(self._rules, self.goal, self._known, rows)
 
     def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
         """Decides what every client of the cohort does in a round.
@@ -306,7 +309,7 @@ class HybridAllocator:
                 term of the problem.
         """
         problem = self.problem(cohort)
-        carried = self._memory.carried(self._fleet)
+        carried = self._known.memory.carried(self._known.fleet)
         tables = (problem.seconds, problem.switching_seconds, carried)
         arrays = (None if t is None else t.tobytes() for t in tables)
         state = (problem.clients, self.goal, repr(self.solver), *arrays)
@@ -325,22 +328,11 @@ class HybridAllocator:
         Raises:
             ValueError: If an outcome's client is not of the fleet or its strategy not in the menu.
         """
-        for outcome in outcomes:
-            check_outcome(outcome.client, outcome.strategy, self.menu, self.num_clients)
-        ordered = sorted(outcomes, key=lambda o: (o.client, self.menu.index(o.strategy)))
-        self._memory.observe(ordered)
-        if self._learns:
-            self.time_model.observe(ordered)
+        self._known.observe(outcomes)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON; not the fleet itself, which joins anew."""
-        return {
-            "menu": [str(s) for s in self.menu],
-            "num_clients": self.num_clients,
-            "forbidden": np.argwhere(self._fleet.forbidden).tolist(),
-            **self._memory.state_dict(),
-            "times": self.time_model.state_dict(),
-        }
+        return self._known.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up a saved state; of one of an older version, what it holds.
@@ -351,24 +343,8 @@ class HybridAllocator:
             ValueError: If it is no such state, or belongs to another fleet, menu or label set;
                 nothing has changed then.
         """
-        check_state(state, self.menu, self.num_clients)
-        fleet = self._fleet.with_forbidden(state.get("forbidden", ()))
-        fleet.check(self.goal)
-        memory = self._memory.loaded(state, self.label_counts.shape[1])
-        if "times" in state:
-            self.time_model.load_state_dict(state["times"])
-        else:
-            self.time_model.forget()
-        self._fleet, self._memory, self._planned = fleet, memory, None
-
-    def _take_in(self, more: FleetTables, device_classes: Sequence[Hashable] | None) -> range:
-        before = self.num_clients
-        fleet = self._fleet.joined(more)
-        fleet.check(self.goal)
-        self.time_model.join(more.hardware.seconds, device_classes)
-        self._memory.join(len(more))
-        self._fleet, self._planned = fleet, None
-        return range(before, len(fleet))
+        self._known.load_state_dict(state, self.goal)
+        self._planned = None
 
     def _decide(self, problem: AllocationProblem) -> tuple[Allocation, str]:
         if self._rules.strict:

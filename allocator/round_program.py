@@ -14,6 +14,7 @@ from .coverage import Coverage
 from .data import FittedLoss, separable_loss
 from .fleet import FleetTables
 from .goal import Goal
+from .knowledge import FleetKnowledge
 from .memory import RoundMemory
 from .problem import AllocationProblem
 from .strategy import Strategy, parse_menu, parse_strategy, teaches
@@ -56,9 +57,7 @@ class RoundRules:
 def round_problem(
     rules: RoundRules,
     goal: Goal,
-    fleet: FleetTables,
-    memory: RoundMemory,
-    times: TimeModel,
+    known: FleetKnowledge,
     rows: IntArray,
 ) -> AllocationProblem:
     """The program of the next round of a cohort.
@@ -66,18 +65,17 @@ def round_problem(
     Args:
         rules: What stays the same.
         goal: What is minimised, and what the round must keep.
-        fleet: All clients.
-        memory: What they did and taught.
-        times: How long they take.
+        known: Of all clients.
         rows: `(cohort,)` numbers of those that are there.
 
     Raises:
         ValueError: With `strict`, if the cohort holds no example.
     """
+    fleet, memory = known.fleet, known.memory
     examples, population = _examples(rules, fleet, rows), fleet.population
     return AllocationProblem(
         rules.menu,
-        _seconds(rules, goal, times, rows),
+        _seconds(rules, goal, known.times, rows),
         separable_loss(rules.menu, examples / examples.sum(), rules.fitted),
         goal.tradeoff,
         deadline_seconds=goal.deadline_seconds,
