@@ -13,7 +13,7 @@ from ...allocator.goal import Outcome
 from ...allocator.strategy import Strategy
 from ..records.records import ClientRecord, RoundRecord, WallRecord
 from .enrol import Sizes, transfer_seconds
-from .replies import PLAIN_STRATEGY, Order, Refused, RoundModel, Taken, payload_bytes
+from .replies import PLAIN_STRATEGY, Order, Refused, RoundModel, Taken, payload_bytes, read_error
 from .roster import Member
 
 SKIP = Strategy.parse("skip")
@@ -96,6 +96,13 @@ class Answer:
             share=self.share,
             staleness=round_number - order.round_number,
         )
+
+
+def late_result(reply: Message, order: Order) -> Refused:
+    """What a reply is that came after its round had closed."""
+    if reply.has_error():
+        return read_error(reply)
+    return Refused("refused", f"late: it answers round {order.round_number}, which had closed")
 
 
 def match(

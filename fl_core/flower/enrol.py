@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
+from flwr.app import Array, ArrayRecord
 
 from ...allocator.arrays import FloatArray
 from ...allocator.controller import HybridAllocator
 from ...allocator.hardware import HardwareTables
 from ...allocator.strategy import Strategy
+from ..wire.codec import encoded_bytes
+from ..wire.rounding import RAW_BITS
+from .npy import array_form
+from .packing import coded_names
 from .profile import ClientProfile
 
 
@@ -26,6 +32,25 @@ class Sizes:
 
     uplink_bytes: tuple[int, ...]
     downlink_bytes: int
+
+
+def sizes_of(arrays: ArrayRecord, menu: Sequence[Strategy], downlink_bits: int) -> Sizes:
+    """Bytes of a model and of its update at every strategy's wire bits.
+
+    Example:
+        >>> model = ArrayRecord({"w": Array(np.zeros((8, 100), np.float32))})
+        >>> sizes_of(model, [Strategy.parse(s) for s in ("skip", "qat-w2a2")], 32)
+        Sizes(uplink_bytes=(0, 492), downlink_bytes=3200)
+    """
+    forms = {name: array_form(name, array) for name, array in arrays.items()}
+    names = coded_names(arrays)
+    shapes = [forms[name][1] for name in names]
+    of_all = {name: dtype.itemsize * prod(shape) for name, (dtype, shape) in forms.items()}
+    as_it_is = sum(size for name, size in of_all.items() if name not in set(names))
+    up = [0 if s.is_skip else encoded_bytes(shapes, s.wire_bits) + as_it_is for s in menu]
+    if downlink_bits == RAW_BITS:
+        return Sizes(tuple(up), sum(of_all.values()))
+    return Sizes(tuple(up), encoded_bytes(shapes, downlink_bits) + as_it_is)
 
 
 def supported(profile: ClientProfile, menu: Sequence[Strategy]) -> list[bool]:

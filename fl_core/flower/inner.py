@@ -56,7 +56,9 @@ def model_key(messages: Sequence[Message], arrays: ArrayRecord) -> str:
             "the record of the strategy another name."
         )
     found = [key for key, record in records.array_records.items() if record is arrays]
-    found = found or [key for key, record in records.array_records.items() if [*record] == [*arrays]]
+    found = found or [
+        key for key, record in records.array_records.items() if [*record] == [*arrays]
+    ]
     if not found:
         raise ValueError(
             "`a strategy's messages hold the model` must hold, but their records of arrays are "

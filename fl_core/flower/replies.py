@@ -245,9 +245,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
             require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
         _check_greatest(update, model)
         values = _moved(update, as_it_is, model)
-    return Taken(
-        order, reply, values, update, payload, metrics_key, metrics, weight, seconds
-    )
+    return Taken(order, reply, values, update, payload, metrics_key, metrics, weight, seconds)
 
 
 def _check_greatest(update: Update, model: RoundModel) -> None:

@@ -59,9 +59,7 @@ def natural_order(name: str) -> tuple[str | tuple[int, str], ...]:
     parts = _DIGITS.split(name)
     for place in range(1, len(parts), 2):
         parts[place] = parts[place].lstrip("0")
-    return tuple(
-        (len(part), part) if place % 2 else part for place, part in enumerate(parts)
-    )
+    return tuple((len(part), part) if place % 2 else part for place, part in enumerate(parts))
 
 
 class Roster:
@@ -89,6 +87,15 @@ class Roster:
             self._set_plain(node, "it was never asked for a profile")
         return self._members[node]
 
+    @property
+    def has_met(self) -> bool:
+        """Whether anybody was met."""
+        return bool(self._members)
+
+    def retire(self, node: int, reason: str) -> None:
+        """Makes a client plain."""
+        self._set_plain(node, reason)
+
     def ordered(self, nodes: Iterable[int]) -> list[int]:
         """Nodes in the order of their clients' names."""
         return sorted(nodes, key=lambda node: self.member(node).order)
@@ -104,7 +111,11 @@ class Roster:
             sizes: What the model sends.
             exchange: Sends the question and brings the answers.
         """
-        new = [n for n in nodes if n not in self._members or self._again.get(n, round_number) < round_number]
+        new = [
+            n
+            for n in nodes
+            if n not in self._members or self._again.get(n, round_number) < round_number
+        ]
         if new:
             questions = {node: self._question(node) for node in sorted(new)}
             answers = exchange([*questions.values()], self._seconds)
@@ -161,7 +172,9 @@ class Roster:
         except WireError as error:
             return f"its profile cannot be read: {error}"
         menu = self._allocator.menu
-        if not any(can and not s.is_skip for can, s in zip(supported(profile, menu), menu, strict=True)):
+        if not any(
+            can and not s.is_skip for can, s in zip(supported(profile, menu), menu, strict=True)
+        ):
             return f"it can do nothing of the menu {[str(s) for s in menu]}"
         return profile
 
@@ -172,7 +185,9 @@ class Roster:
         for node, profile in sorted(told.items(), key=lambda item: natural_order(item[1].name)):
             holder = self._nodes.get(profile.name)
             if times[profile.name] > 1 or (holder in connected and holder != node):
-                self._set_plain(node, f"another node is named {profile.name!r}, too: give each its own")
+                self._set_plain(
+                    node, f"another node is named {profile.name!r}, too: give each its own"
+                )
             elif holder is not None:
                 self._members[node] = self._members[holder]
                 self._nodes[profile.name] = node

@@ -175,11 +175,12 @@ class ServerStrategy(FedAvg):
         return ClientUpdate({n: read_array(n, arrays[n]) for n in arrays}, int(count), content)
 
 
-def _encoded(
-    update: ClientUpdate, weights: Weights, round_number: int, client: int
-) -> bytes:
+def _encoded(update: ClientUpdate, weights: Weights, round_number: int, client: int) -> bytes:
     """The change that a client's model makes, nothing rounded."""
-    change = {name: np.subtract(update.values[name], old, dtype=np.float32) for name, old in weights.items()}
+    change = {
+        name: np.subtract(update.values[name], old, dtype=np.float32)
+        for name, old in weights.items()
+    }
     return encode_update(
         change,
         wire_bits=RAW_BITS,
