@@ -30,15 +30,48 @@ def freeze(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
         >>> freeze("loss", [[0, 1]], (1, 2)).flags.writeable
         False
     """
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be an array of numbers, but {error}.") from None
+    array = _numbers(name, values)
     if array.shape != shape:
         raise ValueError(f"`{name}` must have shape {shape}, but got {array.shape}.")
     _check_values(name, array)
     array.flags.writeable = False
     return array
+
+
+def freeze_told(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """As `freeze`, but NaN stands for what nobody told.
+
+    Example:
+        >>> freeze_told("num_examples", [3, float("nan")], (2,))
+        array([ 3., nan])
+    """
+    array = _numbers(name, values)
+    freeze(name, np.where(np.isnan(array), 0.0, array), shape)
+    array.flags.writeable = False
+    return array
+
+
+def freeze_told_counts(values: ArrayLike) -> FloatArray:
+    """Copies `(clients, classes)` label counts as they were told into a read-only array.
+
+    A row of NaN is withheld; counts below 0, which noise makes, stay as they are.
+
+    Raises:
+        ValueError: If they are no matrix with at least one class, a value is infinite, or a row is
+            withheld in part.
+    """
+    shape = _shape_of_counts(values)
+    counts = _numbers("label_counts", values).reshape(shape)
+    withheld = np.isnan(counts)
+    if (partly := np.flatnonzero(withheld.any(axis=1) & ~withheld.all(axis=1))).size:
+        raise ValueError(
+            "a row of `label_counts` must be NaN throughout (withheld) or nowhere, but that of "
+            f"client {partly[0]} is in part ({partly.size} such rows). Group the classes that are "
+            "told, or withhold all."
+        )
+    _check_values("label_counts", np.where(withheld, 0.0, np.abs(counts)))
+    counts.flags.writeable = False
+    return counts
 
 
 def freeze_counts(values: ArrayLike) -> FloatArray:
@@ -47,6 +80,17 @@ def freeze_counts(values: ArrayLike) -> FloatArray:
     Raises:
         ValueError: If they are no matrix with at least one class, or a value is not finite or < 0.
     """
+    return freeze("label_counts", values, _shape_of_counts(values))
+
+
+def _numbers(name: str, values: ArrayLike) -> FloatArray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers, but {error}.") from None
+
+
+def _shape_of_counts(values: ArrayLike) -> tuple[int, ...]:
     try:
         shape = np.shape(values)
     except ValueError:
@@ -59,7 +103,7 @@ def freeze_counts(values: ArrayLike) -> FloatArray:
             "`label_counts` must have shape (clients, classes) with at least one class, "
             f"but got {shape}."
         )
-    return freeze("label_counts", values, shape)
+    return shape
 
 
 def _check_values(name: str, array: FloatArray) -> None:

@@ -10,21 +10,24 @@ from numpy.typing import ArrayLike
 
 from .adjust.model import TimeModel, quantile_seconds
 from .arrays import FloatArray, IntArray, freeze
-from .check_fleet import check_cohort, check_label_counts, check_menu, check_outcome
+from .check_fleet import check_cohort, check_deployed, check_menu, check_outcome, check_state
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss, separable_loss
+from .fleet import FleetTables
 from .goal import Goal, Outcome
 from .hardware import HardwareTables
+from .memory import RoundMemory
+from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
 from .solution import Allocation, Solver
 from .solve import solve
+from .solvers.pick import FrontierPick
 from .strategy import Strategy, parse_menu, parse_strategy, teaches
 
 __all__ = ["Goal", "HybridAllocator", "Outcome"]
 
 _NAMED_CLIENTS = 5
-_NEVER = -1  # place in the menu of what a client did that never took part
 
 
 class HybridAllocator:
@@ -94,44 +97,174 @@ class HybridAllocator:
         learn: bool = True,
         strict: bool = False,
     ) -> None:
-        shape = hardware.seconds.shape
+        if not len(hardware.seconds):
+            raise ValueError(
+                "`hardware` must have at least one client, but it is empty. "
+                "Call `HybridAllocator.open` for a fleet that is yet to come."
+            )
         self.menu = parse_menu(menu)
-        self.hardware = hardware
+        check_menu(self.menu, hardware)
+        self._set_up(deployed, solver, goal, carry, fitted)
+        self._learn_how(switching_seconds, explore, learn, strict)
+        self._take_in(FleetTables.of(hardware, num_examples, label_counts, groups), device_classes)
+
+    @classmethod
+    def open(
+        cls,
+        menu: Sequence[Strategy | str],
+        deployed: Strategy | str,
+        solver: Solver | None = None,
+        *,
+        goal: Goal | None = None,
+        carry: float = 0.0,
+        fitted: FittedLoss | None = None,
+        switching_seconds: float = 0.0,
+        explore: float = 0.0,
+        learn: bool = True,
+        strict: bool = False,
+    ) -> HybridAllocator:
+        """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
+
+        The arguments are those of the class.
+
+        Args:
+            menu: The strategies on offer.
+            deployed: A strategy with the bits that will be deployed.
+            solver: Who decides; where None the fastest round within the fit's `rule_loss` of the
+                most accurate one.
+            goal: What is minimised and what every round must keep.
+            carry: Share of a round's coverage that still counts in the next.
+            fitted: The loss model.
+            switching_seconds: Price of a client's change of strategy.
+            explore: Standard errors by which what was not tried lately is taken to be shorter.
+            learn: Whether the times are learned.
+            strict: Whether a round whose limits cannot be kept raises.
+
+        Raises:
+            ValueError: As for the class.
+
+        Example:
+            >>> allocator = HybridAllocator.open(["skip", "ptq-w2a2", "qat-w2a2"], "qat-w2a2")
+            >>> allocator.join(HardwareTables.unknown(allocator.menu, 2), num_examples=[50, 50])
+            range(0, 2)
+            >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))]
+            ['qat-w2a2', 'qat-w2a2']
+        """
+        allocator = cls.__new__(cls)
+        allocator.menu = parse_menu(menu)
+        fit = fitted or fitted_loss()
+        decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
+        allocator._set_up(deployed, decides, goal, carry, fit)
+        allocator._learn_how(switching_seconds, explore, learn, strict)
+        return allocator
+
+    def _set_up(
+        self,
+        deployed: Strategy | str,
+        solver: Solver,
+        goal: Goal | None,
+        carry: float,
+        fitted: FittedLoss | None,
+    ) -> None:
+        """What to plan, for a fleet without a client."""
         self.deployed = parse_strategy(deployed)
-        check_menu(self.menu, hardware, self.deployed)
-        self.solver = solver
-        self.goal = goal or Goal()
-        self.fitted = fitted or fitted_loss()
-        self.num_examples = freeze("num_examples", num_examples, shape[:1])
-        self.label_counts = check_label_counts(label_counts, self.num_examples)
-        self._population: FloatArray = self.label_counts.sum(axis=0)
-        if not 0 <= carry < 1:
-            raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
-        self.time_model = TimeModel(self.menu, hardware.seconds, device_classes)
-        # Raises now, not in some round, if groups, counts, budgets or masks cannot be.
-        zeros = np.zeros(shape)
-        whole = AllocationProblem(
-            self.menu,
-            zeros,
-            zeros,
-            allowed=hardware.allowed,
-            groups=groups,
-            counts=self.goal.counts,
-            budgets=self.goal.budgets(hardware, np.arange(shape[0])),
-        )
-        self._groups = whole.groups
+        check_deployed(self.menu, self.deployed)
+        self.solver, self.goal, self.fitted = solver, goal or Goal(), fitted or fitted_loss()
+        self._fleet = FleetTables.of(HardwareTables.unknown(self.menu, 0), [])
+        self._fleet.check(self.goal)
+        self._memory = RoundMemory(self.menu, self.deployed, carry)
+        self.time_model = TimeModel(self.menu, self._fleet.hardware.seconds)
+        self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
+
+    def _learn_how(
+        self, switching_seconds: float, explore: float, learn: bool, strict: bool
+    ) -> None:
         self._switching_price = float(freeze("switching_seconds", switching_seconds, ()))
         self._explore = float(freeze("explore", explore, ()))
-        self._learns, self._strict, self._carry = learn, strict, carry
-        self._carried: FloatArray = np.zeros(self.label_counts.shape[1])
-        self._last: IntArray = np.full(shape[0], _NEVER, dtype=np.int64)
-        self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
-        self._fresh = self.state_dict()
+        self._learns, self._strict = learn, strict
+
+    @property
+    def num_clients(self) -> int:
+        """Clients of the fleet."""
+        return len(self._fleet)
+
+    @property
+    def hardware(self) -> HardwareTables:
+        """Cost tables of the whole fleet."""
+        return self._fleet.hardware
+
+    @property
+    def num_examples(self) -> FloatArray:
+        """`(clients,)` examples; an average where a client does not tell."""
+        return self._fleet.num_examples
+
+    @property
+    def label_counts(self) -> FloatArray:
+        """`(clients, classes)` labels; average ones where withheld, one class where all are."""
+        return self._fleet.label_counts
 
     @property
     def note(self) -> str:
         """What the last plan gave up, in words; empty if nothing."""
         return "" if self._planned is None else self._planned[3]
+
+    def join(
+        self,
+        hardware: HardwareTables,
+        *,
+        num_examples: ArrayLike,
+        label_counts: ArrayLike | None = None,
+        device_classes: Sequence[Hashable] | None = None,
+        groups: Sequence[Hashable | None] | None = None,
+    ) -> range:
+        """Clients that come to the fleet, now or at any time; all that was learned stays.
+
+        Later plans are those of an allocator that had these clients from the start.
+
+        Args:
+            hardware: Tables of the new clients; seconds NaN where they are to be learned
+                (`HardwareTables.unknown` if nothing is known).
+            num_examples: `(new clients,)` examples; 0 or NaN where a client does not tell.
+            label_counts: `(new clients, classes)`; see the class. None where all withhold them.
+            device_classes: `(new clients,)` names of classes of like devices.
+            groups: `(new clients,)` a name each, or None.
+
+        Returns:
+            The numbers of the new clients, in the order of the tables.
+
+        Raises:
+            ValueError: If a table has a wrong shape, menu or number of classes, or no round of
+                these clients could be planned; nothing has changed then.
+
+        Example:
+            >>> allocator = HybridAllocator.open(["ptq-w2a2", "qat-w2a2"], "qat-w2a2")
+            >>> first = allocator.join(HardwareTables.unknown(allocator.menu), num_examples=[50])
+            >>> allocator.join(HardwareTables.unknown(allocator.menu, 3), num_examples=[50, 9, 0])
+            range(1, 4)
+        """
+        more = FleetTables.of(hardware, num_examples, label_counts, groups)
+        return self._take_in(more.with_empty_untold(), device_classes)
+
+    def forbid(self, client: int, strategy: Strategy | str) -> None:
+        """Never plans a strategy of a client again, for instance since it said that it cannot.
+
+        Part of the state.
+
+        Raises:
+            ValueError: If there is no such client or strategy, or nothing would be left that the
+                client, or its group, may do; nothing has changed then.
+
+        Example:
+            >>> allocator = HybridAllocator.open(["ptq-w2a2", "qat-w2a2"], "qat-w2a2")
+            >>> client, = allocator.join(HardwareTables.unknown(allocator.menu), num_examples=[50])
+            >>> allocator.forbid(client, "qat-w2a2")
+            >>> str(allocator.plan(1).strategy(0))
+            'ptq-w2a2'
+        """
+        asked = parse_strategy(strategy)
+        check_outcome(client, asked, self.menu, self.num_clients)
+        self._fleet = self._fleet.without(client, self.menu.index(asked))
+        self._planned = None
 
     def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
         """The program of the next round.
@@ -143,9 +276,9 @@ class HybridAllocator:
             ValueError: If the cohort is empty, names a client twice or one that does not exist, or,
                 with `strict`, holds no example at all.
         """
-        rows = check_cohort(cohort, len(self.num_examples))
-        goal = self.goal
-        examples, population = self._examples(rows), self._population
+        rows = check_cohort(cohort, self.num_clients)
+        goal, fleet = self.goal, self._fleet
+        examples, population = self._examples(rows), fleet.population
         return AllocationProblem(
             self.menu,
             self._seconds(rows),
@@ -153,20 +286,20 @@ class HybridAllocator:
             goal.tradeoff,
             deadline_seconds=goal.deadline_seconds,
             max_loss=goal.max_loss,
-            allowed=self.hardware.allowed[rows],
-            budgets=goal.budgets(self.hardware, rows),
+            allowed=fleet.allowed[rows],
+            budgets=goal.budgets(fleet.hardware, rows),
             coverage=Coverage(
-                self.label_counts[rows],
+                fleet.label_counts[rows],
                 teaches(self.menu, self.deployed),
                 self.fitted.loss_curve,
                 population=population if population.any() else np.ones(len(population)),
-                carried=self._carried,
+                carried=self._memory.carried(fleet),
             ),
             num_examples=examples,
             min_participation=goal.min_participation,
             switching_seconds=self._switching(rows),
             counts=goal.counts,
-            groups=None if self._groups is None else [self._groups[i] for i in rows],
+            groups=None if fleet.groups is None else [fleet.groups[i] for i in rows],
             clients=[str(i) for i in rows],
         )
 
@@ -187,7 +320,8 @@ class HybridAllocator:
                 term of the problem.
         """
         problem = self.problem(cohort)
-        tables = (problem.seconds, problem.switching_seconds, self._carried)
+        carried = self._memory.carried(self._fleet)
+        tables = (problem.seconds, problem.switching_seconds, carried)
         arrays = (None if t is None else t.tobytes() for t in tables)
         state = (problem.clients, self.goal, repr(self.solver), *arrays)
         planned = self._planned
@@ -206,51 +340,49 @@ class HybridAllocator:
             ValueError: If an outcome's client is not of the fleet or its strategy not in the menu.
         """
         for outcome in outcomes:
-            check_outcome(outcome, self.menu, len(self.num_examples))
+            check_outcome(outcome.client, outcome.strategy, self.menu, self.num_clients)
         ordered = sorted(outcomes, key=lambda o: (o.client, self.menu.index(o.strategy)))
-        for outcome in ordered:
-            if not outcome.strategy.is_skip:
-                self._last[outcome.client] = self.menu.index(outcome.strategy)
+        self._memory.observe(ordered)
         if self._learns:
             self.time_model.observe(ordered)
-        if self._carry:
-            self._carry_over(ordered)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep, ready for JSON."""
-        known = np.flatnonzero(self._last != _NEVER)
+        """What a checkpoint must keep, ready for JSON; not the fleet itself, which joins anew."""
         return {
-            "carried": self._carried.tolist(),
             "menu": [str(s) for s in self.menu],
-            "num_clients": len(self._last),
-            "last": [known.tolist(), self._last[known].tolist()],
+            "num_clients": self.num_clients,
+            "forbidden": np.argwhere(self._fleet.forbidden).tolist(),
+            **self._memory.state_dict(),
             "times": self.time_model.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up a saved state; of one of an older version, what it holds.
 
+        The fleet must be the one that was saved, in its order, however its clients joined.
+
         Raises:
-            ValueError: If it is no such state, or belongs to another fleet, menu or label set.
+            ValueError: If it is no such state, or belongs to another fleet, menu or label set;
+                nothing has changed then.
         """
-        if "carried" not in state:
-            raise ValueError(
-                "a state must hold `carried` (see `state_dict`), but this one holds only "
-                f"{sorted(state)}. Load it into what saved it."
-            )
-        full = {**self._fresh, **state}
-        if any(full[name] != self._fresh[name] for name in ("menu", "num_clients")):
-            raise ValueError(
-                f"a state must be of {len(self._last)} clients and the menu "
-                f"{self._fresh['menu']}, but is of {full['num_clients']} and {full['menu']}. "
-                "Load it into what saved it."
-            )
-        last = np.full_like(self._last, _NEVER)
-        clients, columns = full["last"]
-        last[clients] = columns
-        carried = freeze("carried", full["carried"], self._carried.shape)
-        self.time_model.load_state_dict(full["times"])
-        self._carried, self._last = carried, last
+        check_state(state, self.menu, self.num_clients)
+        fleet = self._fleet.with_forbidden(state.get("forbidden", ()))
+        fleet.check(self.goal)
+        memory = self._memory.loaded(state, self.label_counts.shape[1])
+        if "times" in state:
+            self.time_model.load_state_dict(state["times"])
+        else:
+            self.time_model.forget()
+        self._fleet, self._memory, self._planned = fleet, memory, None
+
+    def _take_in(self, more: FleetTables, device_classes: Sequence[Hashable] | None) -> range:
+        before = self.num_clients
+        fleet = self._fleet.joined(more)
+        fleet.check(self.goal)
+        self.time_model.join(more.hardware.seconds, device_classes)
+        self._memory.join(len(more))
+        self._fleet, self._planned = fleet, None
+        return range(before, len(fleet))
 
     def _decide(self, problem: AllocationProblem) -> tuple[Allocation, str]:
         if self._strict:
@@ -286,16 +418,4 @@ class HybridAllocator:
         """`(cohort, strategies)` the price of a change; None where it cannot count."""
         if not self._switching_price or not self.goal.counts_time:
             return None
-        last = self._last[rows][:, None]
-        takes_part = np.array([not s.is_skip for s in self.menu])
-        changes = (last != _NEVER) & (np.arange(len(self.menu)) != last) & takes_part
-        return np.where(changes, self._switching_price, 0.0)
-
-    def _carry_over(self, outcomes: Sequence[Outcome]) -> None:
-        level = dict(zip(self.menu, teaches(self.menu, self.deployed), strict=True))
-        population = self._population
-        taught = np.zeros(len(population))
-        for outcome in outcomes:
-            if outcome.succeeded:
-                taught += level[outcome.strategy] * self.label_counts[outcome.client]
-        self._carried = self._carry * (self._carried + taught / np.maximum(population, 1.0))
+        return np.where(self._memory.changes(rows), self._switching_price, 0.0)

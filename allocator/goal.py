@@ -107,9 +107,7 @@ class Goal:
 
 def _known_energy(hardware: HardwareTables, clients: IntArray) -> FloatArray:
     """`(cohort, strategies)` the joules of all choices; what is not known cannot be limited."""
-    joules = hardware.energy_joules
-    table = np.full(hardware.seconds.shape, np.nan) if joules is None else joules
-    usage = table[clients]
+    usage = hardware.joules[clients]
     unknown = np.flatnonzero(np.isnan(usage).any(axis=1))
     if len(unknown):
         raise ValueError(

@@ -168,6 +168,54 @@ class HardwareTables:
                 f"({self.strategies[k]}). Write NaN where a strategy's time is unknown, 0 for skip."
             )
 
+    @classmethod
+    def unknown(cls, menu: Sequence[Strategy | str], num_clients: int = 1) -> HardwareTables:
+        """Tables of clients of which nothing is known but that they can do everything.
+
+        Times and joules are NaN, bytes and memory 0.
+
+        Example:
+            >>> HardwareTables.unknown(["skip", "qat-w2a2"]).seconds
+            array([[ 0., nan]])
+        """
+        strategies = parse_menu(menu)
+        never = np.array([0.0 if s.is_skip else np.nan for s in strategies])
+        times = np.tile(never, (num_clients, 1))
+        zeros = np.zeros(times.shape)
+        can = np.ones(times.shape, dtype=bool)
+        return cls(times, zeros, zeros, can, strategies, energy_joules=times)
+
+    @property
+    def joules(self) -> FloatArray:
+        """`(clients, strategies)` energy of training; NaN where it is not known."""
+        if self.energy_joules is None:
+            return np.full(np.shape(self.seconds), np.nan)
+        return self.energy_joules
+
+    def joined(self, more: HardwareTables) -> HardwareTables:
+        """These clients and then those of another table.
+
+        Raises:
+            ValueError: If the menus differ.
+        """
+        if more.strategies != self.strategies:
+            raise ValueError(
+                "the `hardware` of clients that join must be of the strategies "
+                f"{[str(s) for s in self.strategies]}, in this order, but is of "
+                f"{[str(s) for s in more.strategies]}."
+            )
+        energy = None
+        if self.energy_joules is not None or more.energy_joules is not None:
+            energy = np.concatenate([self.joules, more.joules])
+        return HardwareTables(
+            np.concatenate([self.seconds, more.seconds]),
+            np.concatenate([self.uplink_bytes, more.uplink_bytes]),
+            np.concatenate([self.memory_bytes, more.memory_bytes]),
+            np.concatenate([self.allowed, more.allowed]),
+            self.strategies,
+            energy,
+        )
+
 
 def analyse_hardware(
     devices: Sequence[DeviceProfile],

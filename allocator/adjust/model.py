@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from ..arrays import BoolArray, FloatArray, IntArray, freeze
 from ..goal import Outcome
 from ..strategy import Strategy
-from .effects import Effects, OwnValues, Values, fit_effects
+from .effects import OwnValues, Values, fit_effects
+from .fit import Fit
 from .observations import ObservationLog
-from .spread import Variances, fit_variances
+from .spread import fit_variances
 
 FADING = 0.7
 """What an observation of a client still counts after its next one: the newest three decide."""
@@ -123,23 +124,46 @@ class TimeModel:
     ) -> None:
         self._menu = tuple(menu)
         self._busy = np.flatnonzero([not s.is_skip for s in self._menu])
-        table = np.array(seconds, dtype=np.float64)
-        _check_table(table, len(self._menu))
-        num_clients = len(table)
-        names = ["all"] * num_clients if device_classes is None else list(device_classes)
-        if len(names) != num_clients:
-            raise ValueError(
-                f"`device_classes` must hold {num_clients} names, one a client, "
-                f"but has {len(names)}."
-            )
-        number = {name: k for k, name in enumerate(dict.fromkeys(names))}
-        self._classes = np.array([number[name] for name in names], dtype=np.int64)
-        self._is_known = ~np.isnan(table[:, self._busy])
-        self._table = table
-        self._table[:, self._busy] = _filled(table[:, self._busy], self._is_known, self._classes)
-        self._seen: IntArray = np.zeros(num_clients, dtype=np.int64)
+        self._table: FloatArray = np.zeros((0, len(self._menu)))
+        self._is_known: BoolArray = np.zeros((0, len(self._busy)), dtype=bool)
+        self._class_names: list[Hashable] = []
+        self._classes: IntArray = np.zeros(0, dtype=np.int64)
+        self._seen: IntArray = np.zeros(0, dtype=np.int64)
         self._log = ObservationLog.empty()
-        self._fitted: _Fit | None = None
+        self._fitted: Fit | None = None
+        self.join(seconds, device_classes)
+
+    def join(self, seconds: ArrayLike, device_classes: Sequence[Hashable] | None = None) -> None:
+        """More clients, after those that are there; what was learned stays.
+
+        What fills unknown times is worked out anew from all clients.
+
+        Args:
+            seconds: `(new clients, strategies)` predicted times; NaN where unknown.
+            device_classes: `(new clients,)` names; the one class of those without where None.
+
+        Raises:
+            ValueError: As for a new model; nothing has changed then.
+        """
+        told = np.array(seconds, dtype=np.float64)
+        _check_table(told, len(self._menu))
+        names = ["all"] * len(told) if device_classes is None else list(device_classes)
+        if len(names) != len(told):
+            raise ValueError(
+                f"`device_classes` must hold {len(told)} names, one a client, but has {len(names)}."
+            )
+        self._class_names = [*self._class_names, *names]
+        number = {name: k for k, name in enumerate(dict.fromkeys(self._class_names))}
+        self._classes = np.array([number[name] for name in self._class_names], dtype=np.int64)
+        before, busy, was_known = self._table, self._busy, self._is_known
+        self._table = np.concatenate([before, told])
+        self._is_known = np.concatenate([was_known, ~np.isnan(told[:, busy])])
+        self._table[:, busy] = _filled(self._table[:, busy], self._is_known, self._classes)
+        self._seen = np.concatenate([self._seen, np.zeros(len(told), dtype=np.int64)])
+        ratio = np.ones(was_known.shape)
+        old, new = before[:, busy], self._table[: len(before), busy]
+        np.divide(old, new, out=ratio, where=~was_known)
+        self._log, self._fitted = self._log.measured_against(np.log(ratio)), None
 
     def predict(self, clients: IntArray | None = None) -> PredictedTimes:
         """What to expect of the next round.
@@ -196,8 +220,14 @@ class TimeModel:
                 f"a state of times must be of {shape[0]} clients and {shape[1]} strategies, "
                 f"but is of {num_clients} clients. Load it into what saved it."
             )
-        self._log, self._seen, self._fitted = log, np.zeros_like(self._seen), None
+        self.forget()
+        self._log = log
         np.maximum.at(self._seen, log.client, log.stamp)  # the newest of a client is always kept
+
+    def forget(self) -> None:
+        """Forgets all observations: what is left is what the tables say."""
+        self._log, self._seen = ObservationLog.empty(), np.zeros_like(self._seen)
+        self._fitted = None
 
     def _observed(self, outcomes: Sequence[Outcome]) -> ObservationLog:
         """What a round says, in an order of its own."""
@@ -245,7 +275,7 @@ class TimeModel:
     def _own_weight(self) -> FloatArray:
         return np.asarray(OWN_FADING ** self._log.rank(), dtype=np.float64)
 
-    def _fit(self) -> _Fit:
+    def _fit(self) -> Fit:
         """Effects and variances, once for every state."""
         if self._fitted is None:
             log, num_columns = self._log, len(self._busy)
@@ -257,7 +287,7 @@ class TimeModel:
             values = Values(client, log.column, log.ratio, recency, known)
             own = OwnValues(own_weight, log.level)
             cell = client * num_columns + log.column
-            self._fitted = _Fit(
+            self._fitted = Fit(
                 seen,
                 fit_effects(values, own, classes, num_classes, num_columns),
                 fit_variances(
@@ -266,46 +296,6 @@ class TimeModel:
                 np.bincount(cell, recency, seen.size * num_columns).reshape(shape).astype(float),
             )
         return self._fitted
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """What is known of the clients that were observed; of all others, only what their class is.
-
-    Args:
-        seen: `(seen,)` their numbers, rising.
-        effects: Of them.
-        variances: Of a round, in log-seconds, of them.
-        weight: `(seen, strategies)` what their observations count.
-    """
-
-    seen: IntArray
-    effects: Effects
-    variances: Variances
-    weight: FloatArray
-
-    def place(self, clients: IntArray) -> IntArray:
-        """`(clients,)` where each stands among the seen; as many as these where it does not."""
-        at = np.searchsorted(self.seen, clients)
-        found = np.append(self.seen, -1)[at] == clients
-        return np.where(found, at, len(self.seen))
-
-    def of(self, clients: IntArray, classes: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """`(clients, strategies)` effects, variances and weights.
-
-        Args:
-            clients: Their numbers.
-            classes: `(clients,)` their classes.
-        """
-        at = self.place(clients)
-        own = self.effects.pooled[classes] + np.append(self.effects.client, 0.0)[at][:, None]
-        unseen = np.zeros((1, self.weight.shape[1]))
-        scatter = np.concatenate([self.variances.of_client, unseen])[at]
-        return (
-            own + np.concatenate([self.effects.own, unseen])[at],
-            np.where((at < len(self.seen))[:, None], scatter, self.variances.of_class[classes]),
-            np.concatenate([self.weight, unseen])[at],
-        )
 
 
 def _beyond(waited: FloatArray, expected: FloatArray, spread: FloatArray) -> FloatArray:

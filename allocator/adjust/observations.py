@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -66,6 +66,20 @@ class ObservationLog:
         merged = ObservationLog(*both)
         merged = merged._take(np.lexsort((merged.stamp, merged.column, merged.client)))
         return merged._take(np.flatnonzero(merged.rank() < KEPT))
+
+    def measured_against(self, log_ratio: FloatArray) -> ObservationLog:
+        """The same observations, where the table that they are ratios to has changed.
+
+        Args:
+            log_ratio: `(clients, strategies)` log of the old table over the new one.
+        """
+        if not log_ratio.any():
+            return self
+        return replace(
+            self,
+            ratio=self.ratio + log_ratio[self.client, self.column],
+            level=self.level + log_ratio.mean(axis=1)[self.client],
+        )
 
     def _take(self, places: IntArray) -> ObservationLog:
         return ObservationLog(*(getattr(self, f.name)[places] for f in fields(self)))

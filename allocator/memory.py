@@ -1,0 +1,102 @@
+"""What an allocator remembers of its clients' rounds: what each did last, and what it taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import BoolArray, FloatArray, IntArray, freeze
+from .fleet import FleetTables
+from .goal import Outcome
+from .strategy import Strategy, teaches
+
+_NEVER = -1  # place in the menu of what a client did that never took part
+
+
+class RoundMemory:
+    """What every client did last, and how much of what it taught still counts.
+
+    The latter is kept by client, not by class: it stays right when others join, and when a fleet
+    of which nobody told labels is joined by somebody who does.
+
+    Args:
+        menu: The strategies.
+        deployed: What will be deployed.
+        carry: Share of a round's coverage that still counts in the next, in [0, 1).
+    """
+
+    def __init__(self, menu: tuple[Strategy, ...], deployed: Strategy, carry: float) -> None:
+        if not 0 <= carry < 1:
+            raise ValueError(f"`0 <= carry < 1` must hold, but got {carry}.")
+        self._menu, self._deployed, self._carry = menu, deployed, carry
+        self._level = teaches(menu, deployed)
+        self._last: IntArray = np.zeros(0, dtype=np.int64)
+        self._taught: FloatArray = np.zeros(0)
+        self._inherited: FloatArray = np.zeros(1)  # coverage of which no client is known
+
+    def join(self, num_clients: int) -> None:
+        """More clients, that never took part."""
+        self._last = np.append(self._last, np.full(num_clients, _NEVER, dtype=np.int64))
+        self._taught = np.append(self._taught, np.zeros(num_clients))
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes in a round's outcomes, in an order of their own."""
+        taught = self._taught.copy()
+        for outcome in outcomes:
+            column = self._menu.index(outcome.strategy)
+            if not outcome.strategy.is_skip:
+                self._last[outcome.client] = column
+            if outcome.succeeded:
+                taught[outcome.client] += self._level[column]
+        self._taught = self._carry * taught
+        self._inherited = self._carry * self._inherited
+
+    def carried(self, fleet: FleetTables) -> FloatArray:
+        """`(classes,)` coverage that recent rounds still give."""
+        taught = self._taught @ fleet.label_counts
+        return np.asarray(self._inherited + taught / np.maximum(fleet.population, 1.0))
+
+    def changes(self, rows: IntArray) -> BoolArray:
+        """`(cohort, strategies)` whether a choice is another than the client's last; skip never."""
+        last = self._last[rows][:, None]
+        takes_part = np.array([not s.is_skip for s in self._menu])
+        return (last != _NEVER) & (np.arange(len(self._menu)) != last) & takes_part
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep, ready for JSON."""
+        known, teachers = np.flatnonzero(self._last != _NEVER), np.flatnonzero(self._taught)
+        return {
+            "carried": self._inherited.tolist(),
+            "taught": [teachers.tolist(), self._taught[teachers].tolist()],
+            "last": [known.tolist(), self._last[known].tolist()],
+        }
+
+    def loaded(self, state: Mapping[str, Any], num_classes: int) -> RoundMemory:
+        """The memory that a state holds; what an older one does not hold is forgotten.
+
+        Raises:
+            ValueError: If it belongs to another set of labels or fleet.
+        """
+        memory = RoundMemory(self._menu, self._deployed, self._carry)
+        carried = state["carried"]
+        shape = (1,) if len(carried) == 1 else (num_classes,)
+        memory._inherited = freeze("carried", carried, shape)
+        memory._last = _placed("last", state, np.full_like(self._last, _NEVER))
+        memory._taught = _placed("taught", state, np.zeros_like(self._taught))
+        return memory
+
+
+def _placed(name: str, state: Mapping[str, Any], array: NDArray[Any]) -> NDArray[Any]:
+    """An array with the values that a state holds of some clients."""
+    clients, values = state.get(name, ([], []))
+    where = np.array(clients, dtype=np.int64)
+    if len(where) != len(values) or not ((0 <= where) & (where < len(array))).all():
+        raise ValueError(
+            f"`{name}` of a state must be values of clients in 0 ... {len(array) - 1}, but it is "
+            f"of clients {clients[:5]} ({len(where)} in all) and has {len(values)} values."
+        )
+    array[where] = values
+    return array
