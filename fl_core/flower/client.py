@@ -115,7 +115,7 @@ def _pack(
     reply: Message, context: Context, letter: Letter, model: ArrayRecord, start: float
 ) -> None:
     """Puts the update in the place of the trained model."""
-    name, trained = trained_model(reply.content)
+    name, trained = trained_model(reply.content, letter, model)
     num_examples = examples_of(reply.content, letter)
     update, owed = pack_update(model, trained, letter.decision, num_examples, _owed(context))
     if owed is not None:

@@ -6,6 +6,7 @@ have numbers for names, and what goes beside them must be a text in its `config`
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from .orders import RECORD, Decision, Report
 from .tensor_list import TENSORS, list_of_tensors
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord, RecordDict
+    from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 CONFIG, PARAMETERS = "fitins.config", "fitins.parameters"
 METRICS, TRAINED = "fitres.metrics", "fitres.parameters"
@@ -79,15 +80,23 @@ def for_the_app(content: RecordDict, letter: Letter, model: ArrayRecord) -> Reco
     return own
 
 
-def trained_model(content: RecordDict) -> tuple[str, ArrayRecord]:
+def trained_model(
+    content: RecordDict, letter: Letter, model: ArrayRecord
+) -> tuple[str, ArrayRecord]:
     """Name and record of the model in a reply.
 
+    Args:
+        content: Of the reply.
+        letter: What the message held.
+        model: That was trained from; in the legacy API tensors are known by their place in it.
+
     Raises:
-        WireError: If there is not exactly one `ArrayRecord`.
+        WireError: If there is not exactly one `ArrayRecord`, or a legacy one has other tensors.
     """
     records = [*content.array_records.items()]
     require(len(records) == 1, "a reply holds one ArrayRecord", [name for name, _ in records])
-    return records[0]
+    ((name, trained),) = records
+    return name, name_arrays(trained, [*model]) if letter.is_legacy else trained
 
 
 def examples_of(content: RecordDict, letter: Letter) -> int:
@@ -121,6 +130,11 @@ def seal_reply(
     else:
         sealed[RECORD] = ConfigRecord(dict(report.to_record()))
     return sealed
+
+
+def question_text(record: ConfigRecord) -> str:
+    """A question for a profile, as the legacy API's `get_properties` has it in its config."""
+    return json.dumps(dict(record))
 
 
 def number(arrays: ArrayRecord) -> ArrayRecord:

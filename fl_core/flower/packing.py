@@ -35,7 +35,8 @@ from .tensor_list import (
 if TYPE_CHECKING:
     from flwr.app import Array, ArrayRecord
 
-_STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var")
+"""Last parts of the names of running statistics, as torch has them."""
 
 
 def coded_names(arrays: ArrayRecord) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def coded_names(arrays: ArrayRecord) -> tuple[str, ...]:
         >>> coded_names(ArrayRecord({"bn.weight": one, "bn.running_var": one}))
         ('bn.weight',)
     """
-    names = (n for n in arrays if n.rpartition(".")[2] not in _STATISTICS)
+    names = (n for n in arrays if n.rpartition(".")[2] not in STATISTICS)
     return tuple(n for n in names if array_form(n, arrays[n])[0].name in FLOATS)
 
 

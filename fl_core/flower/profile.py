@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,15 @@ class ClientProfile:
                 **rates,
             )
         )
+
+    def to_properties(self) -> dict[str, str]:
+        """What a legacy client's `get_properties` gives: the record as JSON.
+
+        Example:
+            >>> list(ClientProfile("3").to_properties())
+            ['fedhq']
+        """
+        return {RECORD: json.dumps(dict(self.to_record()))}
 
     @classmethod
     def of_device(
