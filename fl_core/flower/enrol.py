@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 
 from ...allocator.arrays import FloatArray
 from ...allocator.controller import HybridAllocator
@@ -38,6 +38,7 @@ def sizes_of(arrays: ArrayRecord, menu: Sequence[Strategy], downlink_bits: int) 
     """Bytes of a model and of its update at every strategy's wire bits.
 
     Example:
+        >>> from flwr.app import Array
         >>> model = ArrayRecord({"w": Array(np.zeros((8, 100), np.float32))})
         >>> sizes_of(model, [Strategy.parse(s) for s in ("skip", "qat-w2a2")], 32)
         Sizes(uplink_bytes=(0, 492), downlink_bytes=3200)

@@ -48,8 +48,11 @@ def sound_evaluations(
             log(WARNING, "the evaluation of node %s does not count: other metrics", node)
             continue
         sound[node] = copy.copy(reply)
-        records = {k: v for k, v in reply.content.items() if not isinstance(v, MetricRecord)}
-        sound[node].content = RecordDict(records)
+        content = RecordDict()
+        for key, record in reply.content.items():
+            if not isinstance(record, MetricRecord):
+                content[key] = record
         if name:
-            sound[node].content[name] = only_metrics(metrics, form)
+            content[name] = only_metrics(metrics, form)
+        sound[node].content = content
     return sound

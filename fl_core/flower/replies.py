@@ -262,7 +262,7 @@ def _moved(update: Update, as_it_is: Values, model: RoundModel) -> Values:
             moved[name] = as_it_is[name]
             continue
         with np.errstate(over="ignore"):
-            new = np.add(old, update.coded[name].decode()).astype(old.dtype, copy=False)
+            new = np.asarray(old + update.coded[name].decode()).astype(old.dtype, copy=False)
         require(bool(np.isfinite(new).all()), f"{name!r} stays finite", "an overflow")
         moved[name] = new
     return moved

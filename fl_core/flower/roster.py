@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, ConfigRecordValues, Message, RecordDict
 
 from ...allocator.controller import HybridAllocator
 from ...allocator.errors import WireError
@@ -18,8 +18,8 @@ from .profile import ClientProfile
 PLAIN_CLIENTS = 1_000_000
 """Plain clients have numbers from here on, apart from those that the allocator plans."""
 
-_AWAY = (3, 4, 5)
-"""Codes of Flower: message, reply or node are unavailable."""
+AWAY_CODES = (3, 4, 5)
+"""Of Flower: message, reply or node are unavailable."""
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -122,8 +122,9 @@ class Roster:
             self._asked |= {q.metadata.message_id: node for node, q in questions.items()}
             for node in new:
                 self._again.pop(node, None)
-                self._set_plain(node, f"it told no profile within {self._seconds:g} s")
             self.hear(answers, nodes, round_number, sizes)
+            for node in sorted(set(new) - self._members.keys()):
+                self._set_plain(node, f"it told no profile within {self._seconds:g} s")
         return self.ordered(nodes)
 
     def hear(
@@ -145,7 +146,7 @@ class Roster:
             profile = self._read(node, answer)
             if isinstance(profile, str):
                 self._set_plain(node, profile)
-                if answer.has_error() and answer.error.code in _AWAY:
+                if answer.has_error() and answer.error.code in AWAY_CODES:
                     self._again[node] = round_number
             else:
                 told[node] = profile
@@ -153,7 +154,7 @@ class Roster:
 
     def _question(self, node: int) -> Message:
         allocator = self._allocator
-        asked = {
+        asked: dict[str, ConfigRecordValues] = {
             "version": VERSION,
             "menu": [str(strategy) for strategy in allocator.menu],
             "deployed": str(allocator.deployed),

@@ -1,4 +1,4 @@
-"""Which versions of Flower this package was tested with; others are refused before anything runs."""
+"""Which versions of Flower this package was tested with; others are refused."""
 
 from __future__ import annotations
 
