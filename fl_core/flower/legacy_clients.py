@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.common import (
@@ -56,9 +57,10 @@ class ProxyGrid(Grid):
     def __init__(self, manager: ClientManager, patience_seconds: float) -> None:
         self.manager = manager
         self._patience = patience_seconds
-        self._pool = ThreadPoolExecutor(_MOST_QUESTIONS_AT_ONCE)
-        self._asked: dict[str, Future[Message]] = {}
+        self._questions: SimpleQueue[Message] = SimpleQueue()
+        self._answers: dict[str, Message] = {}
         self._numbers = itertools.count()
+        self._threads = 0
 
     @property
     def proxies(self) -> dict[int, ClientProxy]:
@@ -75,13 +77,16 @@ class ProxyGrid(Grid):
         for message in messages:
             names.append(f"question-{next(self._numbers)}")
             set_message_id(message, names[-1])
-            self._asked[names[-1]] = self._pool.submit(self._ask, message)
+            self._questions.put(message)
+            if self._threads < _MOST_QUESTIONS_AT_ONCE:
+                self._threads += 1
+                # A daemon: nobody waits at the end for a client that never answers.
+                threading.Thread(target=self._work, daemon=True).start()
         return names
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """What has been answered."""
-        done = [name for name in message_ids if name in self._asked and self._asked[name].done()]
-        return [self._asked.pop(name).result() for name in done]
+        return [self._answers.pop(name) for name in message_ids if name in self._answers]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -112,6 +117,11 @@ class ProxyGrid(Grid):
     def run(self) -> Run:
         """Is not asked of this grid."""
         raise NotImplementedError(_LEGACY.format("run"))
+
+    def _work(self) -> None:
+        while True:
+            question = self._questions.get()
+            self._answers[question.metadata.message_id] = self._ask(question)
 
     def _ask(self, message: Message) -> Message:
         """The answer to a question, or the error that became of it."""

@@ -187,9 +187,8 @@ class ClientProfile:
             [('fp32', 2.0)]
         """
         strategies = parse_menu(menu)
-        nothing_sent = np.zeros(len(strategies))
         tables = analyse_hardware(
-            [device], [local_steps], steps.select(strategies), nothing_sent, downlink_bytes=0
+            [device], [local_steps], steps.select(strategies), np.zeros(len(strategies)), 0
         )
         fits = [s for s, allowed in zip(strategies, tables.allowed[0], strict=True) if allowed]
         if all(s.is_skip for s in fits):
@@ -229,16 +228,15 @@ class ClientProfile:
     ) -> ClientProfile:
         """Measures a few training steps of every strategy on this device, and asks for its memory.
 
-        Steps are those of `fedhq profile`: cross-entropy, plain SGD. The model stays as it is.
+        Steps are those of `fedhq profile`: cross-entropy, SGD. The model stays as it is.
 
         Args:
             name: As above.
             model: The network that the federation trains.
             data: A `DataLoader`, or whatever `as_dataset` takes.
             menu: What the federation offers.
-            labels: The client's labels, counted for the profile; None withholds them. All clients
-                must count the same classes, so give `num_classes` with them.
-            num_classes: Classes of `labels`.
+            labels: The client's labels, counted for the profile; None withholds them.
+            num_classes: Classes of `labels`, the same at all clients.
             batch_size: Examples a step; the loader's, else 32, where None.
             local_steps: Training steps in a round; one pass over the data where None.
             memory_bytes: What a step may take; what is free now where None.
@@ -256,11 +254,7 @@ class ClientProfile:
         return cls.of_device(
             name,
             DeviceProfile(
-                device_class=device_class,
-                slowdown=1.0,
-                uplink_bytes_per_second=math.inf,
-                downlink_bytes_per_second=math.inf,
-                memory_bytes=free_bytes(device) if memory_bytes is None else memory_bytes,
+                device_class, 1.0, math.inf, math.inf, memory_bytes or free_bytes(device)
             ),
             steps,
             menu,
@@ -293,15 +287,13 @@ def register_profile(
 
     from .node_config import profile_of_node
 
-    tell = describe or profile_of_node
-
     def answer(message: Message, context: Context) -> Message:
         Fields(message.content.config_records.get(RECORD), "a query").version(VERSION)
-        profile = tell(context)
+        profile = (describe or profile_of_node)(context)
         if not isinstance(profile, ClientProfile):
             raise ValueError(f"`describe` must give a ClientProfile, but gave {profile!r:.80}.")
-        content = RecordDict({RECORD: ConfigRecord(dict(profile.to_record()))})
-        return Message(content, reply_to=message)
+        record = ConfigRecord(dict(profile.to_record()))
+        return Message(RecordDict({RECORD: record}), reply_to=message)
 
     app.query(QUERY.partition(".")[2])(answer)
 

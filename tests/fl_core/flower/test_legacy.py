@@ -215,6 +215,23 @@ def test_failures_are_recorded_as_whose_they_are_and_survived():
     assert [second[client].strategy for client in (0, 1, 3)] == ["ptq-w2a2", "ptq-w2a2", "ptq-w4a4"]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_failures_that_flowers_workflows_forget_whose_they_are_still_count(count):
+    """A client that cannot is believed where no other can be meant, and nobody else is."""
+    fleet = Fleet(count)
+    allocator = HybridAllocator.open(["ptq-w2a2", "ptq-w4a4"], "qat-w2a2", learn=False)
+    strategy = LegacyAllocatorStrategy(Spy(), allocator, profile_seconds=5.0)
+    start = ndarrays_to_parameters(MODEL)
+    said = [Exception(Error(2, str(cannot("too little memory")))) for _ in range(count)]
+    for number in (1, 2):
+        assert len(strategy.configure_fit(number, start, fleet.manager)) == count
+        assert strategy.aggregate_fit(number, [], said) == (None, {})
+    first, second = records(strategy, 1)[0], records(strategy, 2)[0]
+    assert (first.status, first.strategy) == ("failed", "ptq-w2a2")
+    assert "too little memory" in first.reason
+    assert second.strategy == ("ptq-w4a4" if count == 1 else "ptq-w2a2")
+
+
 def test_if_all_fail_the_model_stays():
     trained, _ = run(Fleet(2, site_1={"spoil": raise_it}, site_2={"spoil": spoil_it}))
     assert all((a == b).all() for a, b in zip(trained, MODEL, strict=True))
