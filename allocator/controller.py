@@ -5,33 +5,42 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from .adjust.model import TimeModel, quantile_seconds
-from .arrays import FloatArray, IntArray, freeze
-from .check_fleet import check_cohort, check_deployed, check_menu, check_outcome, check_state
-from .coverage import Coverage
-from .data import FittedLoss, fitted_loss, separable_loss
+from .adjust.model import TimeModel
+from .arrays import FloatArray
+from .check_fleet import check_cohort, check_menu
+from .data import FittedLoss, fitted_loss
 from .fleet import FleetTables
 from .goal import Goal, Outcome
 from .hardware import HardwareTables
-from .memory import RoundMemory
+from .knowledge import FleetKnowledge
 from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
+from .round_program import RoundRules, round_problem
 from .solution import Allocation, Solver
 from .solve import solve
 from .solvers.pick import FrontierPick
-from .strategy import Strategy, parse_menu, parse_strategy, teaches
+from .strategy import Strategy, parse_strategy
 
 __all__ = ["Goal", "HybridAllocator", "Outcome"]
-
-_NAMED_CLIENTS = 5
 
 
 class HybridAllocator:
     """Decides, round by round, which client does what, and learns from what came of it.
+
+    The one object that an FL code base needs, whatever trains and sends there:
+
+    - `plan(round)` says who does what; `observe(outcomes)` takes in what came of it;
+    - `join(...)` adds clients at any time, to this fleet or to one that `open(...)` began empty;
+    - `forbid(client, strategy)` takes out what a client turned out not to be able to do;
+    - `state_dict()` and `load_state_dict(state)` keep all that was learned, as JSON. The fleet
+      itself joins anew, in the same order.
+
+    It holds NumPy arrays, no tensor, knows no framework, and takes a client for its number, in the
+    order of joining. `examples/plain_loop.py` has it in a bare loop, `examples/nvflare` in NVIDIA
+    FLARE.
 
     It never fails a round: if no allocation keeps every limit, limits are relaxed in the order of
     `relax.RELAXED_FIRST_TO_LAST` to the nearest feasible values; if the solver finds nothing even
@@ -43,9 +52,12 @@ class HybridAllocator:
             seconds may be NaN where they are unknown.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
         solver: Who decides: an exact solver, a rule, or `FrontierPick`.
-        num_examples: `(clients,)` examples of every client of the fleet.
-        label_counts: `(clients, classes)`; None where labels are private: coverage then counts
-            examples as of one class.
+        num_examples: `(clients,)` examples of every client of the fleet; NaN where one does not
+            tell: its label counts then speak for it, or else it counts as the mean of those known.
+        label_counts: `(clients, classes)`, exact, grouped (`grouped_counts`) or noisy
+            (`noisy_counts`: what is below 0 is cut at 0); a row of NaN where a client withholds
+            them: its examples then count as distributed like those of all who tell. None where
+            all withhold them: coverage then counts examples as of one class.
         goal: What is minimised and what every round must keep.
         carry: Share of a round's coverage that still counts in the next, in [0, 1).
         fitted: The loss model.
@@ -67,15 +79,23 @@ class HybridAllocator:
             not known, or a number is out of its range.
 
     Example:
-        >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
-        >>> menu = parse_menu(["ptq-w2a2", "qat-w2a2"])
-        >>> profile = StepProfile("toy", 32, menu, np.array([.01, .02]), np.zeros(2), "by hand")
+        >>> import numpy as np
+        >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile
+        >>> from fedhq.allocator import analyse_hardware, parse_menu
+        >>> profile = StepProfile("toy", 32, parse_menu(["ptq-w2a2", "qat-w2a2"]),
+        ...                       np.array([.01, .02]), np.zeros(2), "by hand")
         >>> devices = [DeviceProfile("fast", 1, 1e6, 1e6), DeviceProfile("slow", 9, 1e6, 1e6)]
         >>> hardware = analyse_hardware(devices, [10, 10], profile, [0, 0], 0)
-        >>> allocator = HybridAllocator(menu, hardware, "qat-w2a2", HardwareOnly(menu[1], menu[0]),
-        ...                             num_examples=[100, 100])
-        >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))], allocator.note
+        >>> allocator = HybridAllocator(hardware.strategies, hardware, "qat-w2a2",
+        ...                             HardwareOnly("qat-w2a2", "ptq-w2a2"), num_examples=[9, 9])
+        >>> plan = allocator.plan(1)
+        >>> [str(plan.strategy(i)) for i in range(2)], allocator.note
         (['qat-w2a2', 'ptq-w2a2'], '')
+        >>> for _ in range(3):  # as it turns out, the fast one is the slow one
+        ...     allocator.observe([Outcome(0, plan.strategy(0), 7.5, succeeded=True),
+        ...                        Outcome(1, plan.strategy(1), 0.5, succeeded=True)])
+        >>> str(allocator.plan(2).strategy(0))
+        'ptq-w2a2'
     """
 
     def __init__(
@@ -102,11 +122,12 @@ class HybridAllocator:
                 "`hardware` must have at least one client, but it is empty. "
                 "Call `HybridAllocator.open` for a fleet that is yet to come."
             )
-        self.menu = parse_menu(menu)
-        check_menu(self.menu, hardware)
-        self._set_up(deployed, solver, goal, carry, fitted)
-        self._learn_how(switching_seconds, explore, learn, strict)
-        self._take_in(FleetTables.of(hardware, num_examples, label_counts, groups), device_classes)
+        fit = fitted or fitted_loss()
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        check_menu(rules.menu, hardware)
+        self._start(rules, solver, goal or Goal(), carry, learn)
+        clients = FleetTables.of(hardware, num_examples, label_counts, groups)
+        self._known.join(clients, device_classes, self.goal)
 
     @classmethod
     def open(
@@ -119,26 +140,15 @@ class HybridAllocator:
         carry: float = 0.0,
         fitted: FittedLoss | None = None,
         switching_seconds: float = 0.0,
-        explore: float = 0.0,
+        explore: float = 1.0,
         learn: bool = True,
         strict: bool = False,
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
-        The arguments are those of the class.
-
-        Args:
-            menu: The strategies on offer.
-            deployed: A strategy with the bits that will be deployed.
-            solver: Who decides; where None the fastest round within the fit's `rule_loss` of the
-                most accurate one.
-            goal: What is minimised and what every round must keep.
-            carry: Share of a round's coverage that still counts in the next.
-            fitted: The loss model.
-            switching_seconds: Price of a client's change of strategy.
-            explore: Standard errors by which what was not tried lately is taken to be shorter.
-            learn: Whether the times are learned.
-            strict: Whether a round whose limits cannot be kept raises.
+        The arguments are those of the class. Where `solver` is None, the fastest round is planned
+        that is within the fit's `rule_loss` of the most accurate one. It explores by default: of
+        times that nobody knows, those of what nobody tried would else stay a guess for ever.
 
         Raises:
             ValueError: As for the class.
@@ -150,58 +160,61 @@ class HybridAllocator:
             >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))]
             ['qat-w2a2', 'qat-w2a2']
         """
-        allocator = cls.__new__(cls)
-        allocator.menu = parse_menu(menu)
         fit = fitted or fitted_loss()
         decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
-        allocator._set_up(deployed, decides, goal, carry, fit)
-        allocator._learn_how(switching_seconds, explore, learn, strict)
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        allocator = cls.__new__(cls)
+        allocator._start(rules, decides, goal or Goal(), carry, learn)
         return allocator
 
-    def _set_up(
-        self,
-        deployed: Strategy | str,
-        solver: Solver,
-        goal: Goal | None,
-        carry: float,
-        fitted: FittedLoss | None,
+    def _start(
+        self, rules: RoundRules, solver: Solver, goal: Goal, carry: float, learn: bool
     ) -> None:
-        """What to plan, for a fleet without a client."""
-        self.deployed = parse_strategy(deployed)
-        check_deployed(self.menu, self.deployed)
-        self.solver, self.goal, self.fitted = solver, goal or Goal(), fitted or fitted_loss()
-        self._fleet = FleetTables.of(HardwareTables.unknown(self.menu, 0), [])
-        self._fleet.check(self.goal)
-        self._memory = RoundMemory(self.menu, self.deployed, carry)
-        self.time_model = TimeModel(self.menu, self._fleet.hardware.seconds)
+        """Begins without a client."""
+        self._rules, self.solver, self.goal = rules, solver, goal
+        self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn)
+        self._known.fleet.check(goal)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
 
-    def _learn_how(
-        self, switching_seconds: float, explore: float, learn: bool, strict: bool
-    ) -> None:
-        self._switching_price = float(freeze("switching_seconds", switching_seconds, ()))
-        self._explore = float(freeze("explore", explore, ()))
-        self._learns, self._strict = learn, strict
+    @property
+    def menu(self) -> tuple[Strategy, ...]:
+        """The strategies on offer."""
+        return self._rules.menu
+
+    @property
+    def deployed(self) -> Strategy:
+        """A strategy with the bits that will be deployed."""
+        return self._rules.deployed
+
+    @property
+    def fitted(self) -> FittedLoss:
+        """The loss model."""
+        return self._rules.fitted
 
     @property
     def num_clients(self) -> int:
         """Clients of the fleet."""
-        return len(self._fleet)
+        return len(self._known.fleet)
 
     @property
     def hardware(self) -> HardwareTables:
         """Cost tables of the whole fleet."""
-        return self._fleet.hardware
+        return self._known.fleet.hardware
 
     @property
     def num_examples(self) -> FloatArray:
         """`(clients,)` examples; an average where a client does not tell."""
-        return self._fleet.num_examples
+        return self._known.fleet.num_examples
 
     @property
     def label_counts(self) -> FloatArray:
         """`(clients, classes)` labels; average ones where withheld, one class where all are."""
-        return self._fleet.label_counts
+        return self._known.fleet.label_counts
+
+    @property
+    def time_model(self) -> TimeModel:
+        """How long every client is expected to take."""
+        return self._known.times
 
     @property
     def note(self) -> str:
@@ -242,8 +255,10 @@ class HybridAllocator:
             >>> allocator.join(HardwareTables.unknown(allocator.menu, 3), num_examples=[50, 9, 0])
             range(1, 4)
         """
-        more = FleetTables.of(hardware, num_examples, label_counts, groups)
-        return self._take_in(more.with_empty_untold(), device_classes)
+        more = FleetTables.of(hardware, num_examples, label_counts, groups).with_empty_untold()
+        numbers = self._known.join(more, device_classes, self.goal)
+        self._planned = None
+        return numbers
 
     def forbid(self, client: int, strategy: Strategy | str) -> None:
         """Never plans a strategy of a client again, for instance since it said that it cannot.
@@ -261,9 +276,7 @@ class HybridAllocator:
             >>> str(allocator.plan(1).strategy(0))
             'ptq-w2a2'
         """
-        asked = parse_strategy(strategy)
-        check_outcome(client, asked, self.menu, self.num_clients)
-        self._fleet = self._fleet.without(client, self.menu.index(asked))
+        self._known.forbid(client, parse_strategy(strategy))
         self._planned = None
 
     def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
@@ -277,31 +290,7 @@ class HybridAllocator:
                 with `strict`, holds no example at all.
         """
         rows = check_cohort(cohort, self.num_clients)
-        goal, fleet = self.goal, self._fleet
-        examples, population = self._examples(rows), fleet.population
-        return AllocationProblem(
-            self.menu,
-            self._seconds(rows),
-            separable_loss(self.menu, examples / examples.sum(), self.fitted),
-            goal.tradeoff,
-            deadline_seconds=goal.deadline_seconds,
-            max_loss=goal.max_loss,
-            allowed=fleet.allowed[rows],
-            budgets=goal.budgets(fleet.hardware, rows),
-            coverage=Coverage(
-                fleet.label_counts[rows],
-                teaches(self.menu, self.deployed),
-                self.fitted.loss_curve,
-                population=population if population.any() else np.ones(len(population)),
-                carried=self._memory.carried(fleet),
-            ),
-            num_examples=examples,
-            min_participation=goal.min_participation,
-            switching_seconds=self._switching(rows),
-            counts=goal.counts,
-            groups=None if fleet.groups is None else [fleet.groups[i] for i in rows],
-            clients=[str(i) for i in rows],
-        )
+        return round_problem(self._rules, self.goal, self._known, rows)
 
     def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
         """Decides what every client of the cohort does in a round.
@@ -320,7 +309,7 @@ class HybridAllocator:
                 term of the problem.
         """
         problem = self.problem(cohort)
-        carried = self._memory.carried(self._fleet)
+        carried = self._known.memory.carried(self._known.fleet)
         tables = (problem.seconds, problem.switching_seconds, carried)
         arrays = (None if t is None else t.tobytes() for t in tables)
         state = (problem.clients, self.goal, repr(self.solver), *arrays)
@@ -339,22 +328,11 @@ class HybridAllocator:
         Raises:
             ValueError: If an outcome's client is not of the fleet or its strategy not in the menu.
         """
-        for outcome in outcomes:
-            check_outcome(outcome.client, outcome.strategy, self.menu, self.num_clients)
-        ordered = sorted(outcomes, key=lambda o: (o.client, self.menu.index(o.strategy)))
-        self._memory.observe(ordered)
-        if self._learns:
-            self.time_model.observe(ordered)
+        self._known.observe(outcomes)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON; not the fleet itself, which joins anew."""
-        return {
-            "menu": [str(s) for s in self.menu],
-            "num_clients": self.num_clients,
-            "forbidden": np.argwhere(self._fleet.forbidden).tolist(),
-            **self._memory.state_dict(),
-            "times": self.time_model.state_dict(),
-        }
+        return self._known.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up a saved state; of one of an older version, what it holds.
@@ -365,57 +343,14 @@ class HybridAllocator:
             ValueError: If it is no such state, or belongs to another fleet, menu or label set;
                 nothing has changed then.
         """
-        check_state(state, self.menu, self.num_clients)
-        fleet = self._fleet.with_forbidden(state.get("forbidden", ()))
-        fleet.check(self.goal)
-        memory = self._memory.loaded(state, self.label_counts.shape[1])
-        if "times" in state:
-            self.time_model.load_state_dict(state["times"])
-        else:
-            self.time_model.forget()
-        self._fleet, self._memory, self._planned = fleet, memory, None
-
-    def _take_in(self, more: FleetTables, device_classes: Sequence[Hashable] | None) -> range:
-        before = self.num_clients
-        fleet = self._fleet.joined(more)
-        fleet.check(self.goal)
-        self.time_model.join(more.hardware.seconds, device_classes)
-        self._memory.join(len(more))
-        self._fleet, self._planned = fleet, None
-        return range(before, len(fleet))
+        self._known.load_state_dict(state, self.goal)
+        self._planned = None
 
     def _decide(self, problem: AllocationProblem) -> tuple[Allocation, str]:
-        if self._strict:
+        if self._rules.strict:
             return solve(problem, self.solver).allocation, ""
         allocation, note = settle(problem, self.solver)
         rows = [int(name) for name in problem.clients]
         if not self.num_examples[rows].any():
             note = f"No client of the cohort holds an example: all count alike. {note}".strip()
         return allocation, note
-
-    def _examples(self, rows: IntArray) -> FloatArray:
-        """`(cohort,)` examples; those of a cohort without any count alike, unless strict."""
-        examples = self.num_examples[rows]
-        if examples.any():
-            return examples
-        if self._strict:
-            raise ValueError(
-                "a cohort must hold at least one example, but its clients "
-                f"{rows[:_NAMED_CLIENTS].tolist()} ({len(rows)} in all) hold none. "
-                "Add a client that has data, or leave the round out."
-            )
-        return np.ones(len(rows))
-
-    def _seconds(self, rows: IntArray) -> FloatArray:
-        """`(cohort, strategies)` the times to plan with."""
-        times = self.time_model.predict(rows)
-        seconds = times.seconds * np.exp(-self._explore * times.log_error)
-        if (holds_with := self.goal.holds_with) is None:
-            return seconds
-        return quantile_seconds(seconds, times.log_spread, holds_with, len(rows))
-
-    def _switching(self, rows: IntArray) -> FloatArray | None:
-        """`(cohort, strategies)` the price of a change; None where it cannot count."""
-        if not self._switching_price or not self.goal.counts_time:
-            return None
-        return np.where(self._memory.changes(rows), self._switching_price, 0.0)

@@ -6,11 +6,13 @@ without the mod, and a server without the strategy, never notice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...allocator.errors import FedHQError
 from ...allocator.strategy import Strategy
 from ..settings import QuantizationSettings
 from ..wire.header import WIRE_BITS
@@ -29,10 +31,26 @@ CANNOT = "fedhq:"
 """How the reason of an error reply begins if the client cannot do what was decided: the server
 then never decides that again for it. Any other error is one of the round alone."""
 
+
 MOST_TENSORS = 100_000
 MOST_NAME_CHARS = 1024
 _MOST_SETTINGS_CHARS = 1 << 16
+_MOST_TEXT_CHARS = 1 << 24
 _SETTINGS = TypeAdapter(QuantizationSettings)
+
+
+class CannotError(FedHQError):
+    """This client cannot do what was decided for it, now or later; made by `cannot`."""
+
+
+def cannot(reason: str) -> CannotError:
+    """The error whose text, in Flower's error reply, tells the server not to ask again.
+
+    Example:
+        >>> str(cannot("too little memory for qat-w2a2."))
+        'fedhq: too little memory for qat-w2a2.'
+    """
+    return CannotError(f"{CANNOT} {reason}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,10 @@ class Decision:
         # Flower cannot count the bytes of an empty list.
         return {**record, "names": list(self.names)} if self.names else record
 
+    def to_text(self) -> str:
+        """The record as JSON, for the legacy API, whose messages have no records of their own."""
+        return json.dumps(dict(self.to_record()))
+
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Decision:
         """Reads a record.
@@ -143,6 +165,15 @@ class Decision:
             )
         )
 
+    @classmethod
+    def from_text(cls, text: object) -> Decision:
+        """Reads what `to_text` gave.
+
+        Raises:
+            WireError: If it is none, or of another version.
+        """
+        return cls.from_record(read_text(text, "a decision"))
+
 
 def _read_settings(text: str) -> QuantizationSettings:
     try:
@@ -171,6 +202,10 @@ class Report:
         """
         return {"version": VERSION, "seconds": self.seconds}
 
+    def to_text(self) -> str:
+        """The record as JSON, for the legacy API."""
+        return json.dumps(dict(self.to_record()))
+
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Report:
         """Reads a record.
@@ -184,3 +219,32 @@ class Report:
         if seconds < 0:
             raise refuse("a report", "seconds >= 0", seconds)
         return cls(seconds)
+
+    @classmethod
+    def from_text(cls, text: object) -> Report:
+        """Reads what `to_text` gave.
+
+        Raises:
+            WireError: If it is none, or of another version.
+        """
+        return cls.from_record(read_text(text, "a report"))
+
+
+def read_text(text: object, what: str) -> Mapping[str, object]:
+    """A record of the legacy API.
+
+    Args:
+        text: Whatever came.
+        what: What it should be, for errors.
+
+    Raises:
+        WireError: If it is no JSON object.
+    """
+    if isinstance(text, str) and len(text) <= _MOST_TEXT_CHARS:
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            return record
+    raise refuse(what, f"it is a JSON object of at most {_MOST_TEXT_CHARS} characters", text)

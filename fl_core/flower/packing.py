@@ -7,14 +7,13 @@ each its name where it is not coded, else its type and shape.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...allocator.errors import DivergedError, WireError
+from ...allocator.errors import DivergedError
 from ..rounds.uplink import write_update
 from ..weights import Weights
 from ..wire.codec import decode_update, encoded_bytes
@@ -22,18 +21,22 @@ from ..wire.downlink import SERVER, encode_model
 from ..wire.header import require
 from ..wire.rounding import RAW_BITS
 from .npy import array_form, read_array
-from .orders import MOST_TENSORS, RECORD, Decision
+from .orders import RECORD, Decision
+from .tensor_list import (
+    FLOATS,
+    TENSORS,
+    Form,
+    coded_forms,
+    list_of_tensors,
+    list_tensors,
+    template,
+)
 
 if TYPE_CHECKING:
     from flwr.app import Array, ArrayRecord
 
-TENSORS = f"{RECORD}.tensors"
-"""Name of the array that lists the tensors of a packed model."""
-
-_STATISTICS = ("running_mean", "running_var")
-_FLOATS = ("float16", "float32", "float64")
-_MOST_LIST_BYTES = 1 << 24
-_Form = tuple[np.dtype[Any], tuple[int, ...]]
+STATISTICS = ("running_mean", "running_var")
+"""Last parts of the names of running statistics, as torch has them."""
 
 
 def coded_names(arrays: ArrayRecord) -> tuple[str, ...]:
@@ -52,8 +55,8 @@ def coded_names(arrays: ArrayRecord) -> tuple[str, ...]:
         >>> coded_names(ArrayRecord({"bn.weight": one, "bn.running_var": one}))
         ('bn.weight',)
     """
-    names = (n for n in arrays if n.rpartition(".")[2] not in _STATISTICS)
-    return tuple(n for n in names if array_form(n, arrays[n])[0].name in _FLOATS)
+    names = (n for n in arrays if n.rpartition(".")[2] not in STATISTICS)
+    return tuple(n for n in names if array_form(n, arrays[n])[0].name in FLOATS)
 
 
 def pack_model(
@@ -89,11 +92,10 @@ def pack_model(
     if downlink_bits == RAW_BITS:
         _check_diverged(weights, round_number)
         return arrays
-    coded = set(names)
-    listed = [_listed(name, arrays[name]) if name in coded else name for name in arrays]
     packed = ArrayRecord()
     packed[RECORD] = _as_bytes(encode_model(weights, downlink_bits, round_number, seed))
-    packed[TENSORS] = _as_bytes(json.dumps(listed).encode())
+    packed[TENSORS] = _as_bytes(list_tensors(arrays, names))
+    coded = set(names)
     for name in arrays:
         if name not in coded:
             packed[name] = arrays[name]
@@ -118,12 +120,12 @@ def unpack_model(arrays: ArrayRecord, decision: Decision) -> ArrayRecord:
             _require_float(name, array_form(name, arrays[name])[0])
         return arrays
     require(RECORD in arrays and TENSORS in arrays, "the model is packed", list(arrays)[:5])
-    listed = _read_list(read_array(TENSORS, arrays[TENSORS]))
-    forms = _coded_forms(listed, decision.names)
+    listed = list_of_tensors(arrays[TENSORS])
+    forms = coded_forms(listed, decision.names)
     plain = {name for name in listed if isinstance(name, str)}
     require(plain == {*arrays} - {RECORD, TENSORS}, "the model holds what it lists", len(arrays))
     payload = _read_payload(arrays[RECORD], forms, decision.downlink_bits)
-    update = decode_update(payload, _template(forms))
+    update = decode_update(payload, template(forms))
     sender = (update.client, update.round_number, update.wire_bits)
     expected = (SERVER, decision.round_number, decision.downlink_bits)
     require(sender == expected, f"sender, round and bits are {expected}", sender)
@@ -210,7 +212,7 @@ def unpack_update(
     wrong = sorted({*reply} ^ {RECORD, *plain})
     require(not wrong, "a reply has the payload and what is not coded", wrong[:5])
     payload = _read_payload(reply[RECORD], forms, decision.strategy.wire_bits)
-    update = decode_update(payload, _template(forms))
+    update = decode_update(payload, template(forms))
     sender = (update.client, update.round_number, update.wire_bits)
     expected = (decision.client, decision.round_number, decision.strategy.wire_bits)
     require(sender == expected, f"sender, round and bits are {expected}", sender)
@@ -239,11 +241,6 @@ def _check_diverged(weights: Weights, round_number: int) -> None:
                 f"`all weights are finite` must hold for the model of round {round_number}, but "
                 f"those of {name!r} are not. Lower `learning_rate`: training diverged."
             )
-
-
-def _listed(name: str, array: Array) -> list[str | list[int]]:
-    dtype, shape = array_form(name, array)
-    return [dtype.name, list(shape)]
 
 
 def _as_bytes(payload: bytes) -> Array:
@@ -277,47 +274,10 @@ def _change(name: str, received: Array, trained: Array) -> NDArray[np.float32]:
 
 
 def _require_float(name: str, dtype: np.dtype[Any]) -> None:
-    require(dtype.name in _FLOATS, f"{name!r} is one of {_FLOATS}", dtype.name)
+    require(dtype.name in FLOATS, f"{name!r} is one of {FLOATS}", dtype.name)
 
 
-def _read_list(content: NDArray[Any]) -> list[Any]:
-    """The entries of `fedhq.tensors`."""
-    require(content.dtype == np.uint8 and content.ndim == 1, "the list is bytes", content.dtype)
-    require(content.size <= _MOST_LIST_BYTES, "the list is at most 16 MiB", content.size)
-    try:
-        listed = json.loads(content.tobytes())
-    except (ValueError, RecursionError):
-        listed = None
-    require(isinstance(listed, list), "the list of tensors is JSON", content.tobytes()[:40])
-    require(len(listed) <= MOST_TENSORS, f"at most {MOST_TENSORS} tensors", len(listed))
-    return list(listed)
-
-
-def _coded_forms(listed: list[Any], names: tuple[str, ...]) -> dict[str, _Form]:
-    """Type and shape of each coded tensor."""
-    coded = [entry for entry in listed if not isinstance(entry, str)]
-    require(len(coded) == len(names), f"{len(names)} tensors are coded", len(coded))
-    return {name: _form(name, entry) for name, entry in zip(names, coded, strict=True)}
-
-
-def _form(name: str, entry: Any) -> _Form:
-    good = isinstance(entry, list) and len(entry) == 2 and entry[0] in _FLOATS
-    good = good and isinstance(entry[1], list) and len(entry[1]) <= 32
-    good = good and all(type(dim) is int and 0 <= dim < 2**32 for dim in entry[1])
-    require(good, f"type and shape of {name!r} are listed", type(entry).__name__)
-    return np.dtype(entry[0]), tuple(entry[1])
-
-
-def _template(forms: Mapping[str, _Form]) -> dict[str, NDArray[Any]]:
-    """Arrays of the shapes that take no memory."""
-    try:
-        zero = np.zeros((), np.float32)
-        return {name: np.broadcast_to(zero, shape) for name, (_, shape) in forms.items()}
-    except ValueError as error:
-        raise WireError(f"`shapes are those of arrays` must hold, but {error}.") from None
-
-
-def _read_payload(array: Array, forms: Mapping[str, _Form], wire_bits: int) -> bytes:
+def _read_payload(array: Array, forms: Mapping[str, Form], wire_bits: int) -> bytes:
     """The payload, if its length is that of the tensors at these bits."""
     size = encoded_bytes([shape for _, shape in forms.values()], wire_bits)
     form = array_form(RECORD, array)
@@ -326,7 +286,7 @@ def _read_payload(array: Array, forms: Mapping[str, _Form], wire_bits: int) -> b
     return read_array(RECORD, array).tobytes()
 
 
-def _read_plain(name: str, array: Array, form: _Form) -> NDArray[np.generic]:
+def _read_plain(name: str, array: Array, form: Form) -> NDArray[np.generic]:
     """The values of a tensor that is not coded, if it is like the model's and finite."""
     values: NDArray[np.generic] = read_array(name, array)
     got, expected = (values.dtype.name, values.shape), (form[0].name, form[1])

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ...allocator.strategy import Strategy
+import numpy as np
+
+from ...allocator.device import DeviceProfile
+from ...allocator.hardware import StepProfile, analyse_hardware
+from ...allocator.strategy import Strategy, parse_menu
 from .fields import Fields, refuse
-from .orders import VERSION
+from .orders import QUERY, RECORD, VERSION
+
+if TYPE_CHECKING:
+    from flwr.app import Context, Message
+    from flwr.clientapp import ClientApp
+    from torch import nn
 
 MOST_STRATEGIES = 256
 _MOST_CLASSES = 1 << 16
@@ -130,6 +141,161 @@ class ClientProfile:
                 **rates,
             )
         )
+
+    def to_properties(self) -> dict[str, str]:
+        """What a legacy client's `get_properties` gives: the record as JSON.
+
+        Example:
+            >>> list(ClientProfile("3").to_properties())
+            ['fedhq']
+        """
+        return {RECORD: json.dumps(dict(self.to_record()))}
+
+    @classmethod
+    def of_device(
+        cls,
+        name: str,
+        device: DeviceProfile,
+        steps: StepProfile,
+        menu: Sequence[Strategy | str],
+        *,
+        local_steps: int,
+        num_examples: int = 0,
+        label_counts: tuple[float, ...] | None = None,
+    ) -> ClientProfile:
+        """A profile from what `fedhq profile` measured.
+
+        Args:
+            name: As above.
+            device: The client's device; what its memory does not hold is left out.
+            steps: Step times and memory of at least the menu's strategies.
+            menu: What the federation offers.
+            local_steps: Training steps in a round.
+            num_examples: As above.
+            label_counts: As above.
+
+        Raises:
+            ValueError: If a strategy was not measured, or none fits the device.
+
+        Example:
+            >>> steps = StepProfile("toy", 32, parse_menu(["skip", "fp32"]),
+            ...                     np.array([0, 0.01]), np.array([0, 1e6]), "by hand")
+            >>> phone = DeviceProfile("phone", 2.0, 1e6, 4e6)
+            >>> profile = ClientProfile.of_device("3", phone, steps, ["skip", "fp32"],
+            ...                                   local_steps=100)
+            >>> [(str(strategy), seconds) for strategy, seconds in profile.round_seconds]
+            [('fp32', 2.0)]
+        """
+        strategies = parse_menu(menu)
+        tables = analyse_hardware(
+            [device], [local_steps], steps.select(strategies), np.zeros(len(strategies)), 0
+        )
+        fits = [s for s, allowed in zip(strategies, tables.allowed[0], strict=True) if allowed]
+        if all(s.is_skip for s in fits):
+            raise ValueError(
+                f"`memory_bytes >= {tables.memory_bytes.max():.3g}` must hold for a strategy that "
+                f"trains, but {name!r} has {device.memory_bytes:.3g}. Take smaller batches."
+            )
+        seconds = dict(zip(strategies, tables.seconds[0].tolist(), strict=True))
+        return cls(
+            name=name,
+            num_examples=num_examples,
+            label_counts=label_counts,
+            device_class=device.device_class,
+            strategies=tuple(fits),
+            round_seconds=tuple((s, seconds[s]) for s in fits if not s.is_skip),
+            uplink_bytes_per_second=device.uplink_bytes_per_second,
+            downlink_bytes_per_second=device.downlink_bytes_per_second,
+            active_watts=device.active_watts,
+        )
+
+    @classmethod
+    def measure(
+        cls,
+        name: str,
+        model: nn.Module,
+        data: object,
+        menu: Sequence[Strategy | str],
+        *,
+        labels: Iterable[int] | None = None,
+        num_classes: int | None = None,
+        batch_size: int | None = None,
+        local_steps: int | None = None,
+        memory_bytes: float | None = None,
+        device: str = "cpu",
+        device_class: str = "device",
+        samples: int = 3,
+    ) -> ClientProfile:
+        """Measures a few training steps of every strategy on this device, and asks for its memory.
+
+        Steps are those of `fedhq profile`: cross-entropy, SGD. The model stays as it is.
+
+        Args:
+            name: As above.
+            model: The network that the federation trains.
+            data: A `DataLoader`, or whatever `as_dataset` takes.
+            menu: What the federation offers.
+            labels: The client's labels, counted for the profile; None withholds them.
+            num_classes: Classes of `labels`, the same at all clients.
+            batch_size: Examples a step; the loader's, else 32, where None.
+            local_steps: Training steps in a round; one pass over the data where None.
+            memory_bytes: What a step may take; what is free now where None.
+            device: Where steps are timed, as torch names it.
+            device_class: As above.
+            samples: Samples of ten steps for each strategy.
+
+        Raises:
+            ValueError: If the data cannot be read, labels come without their classes, or no
+                strategy fits the memory.
+        """
+        from .measuring import count_labels, free_bytes, measure_on
+
+        steps, num_examples = measure_on(model, data, menu, batch_size, samples, device)
+        return cls.of_device(
+            name,
+            DeviceProfile(
+                device_class, 1.0, math.inf, math.inf, memory_bytes or free_bytes(device)
+            ),
+            steps,
+            menu,
+            local_steps=local_steps or -(-num_examples // steps.batch_size),
+            num_examples=num_examples,
+            label_counts=None if labels is None else count_labels(labels, num_classes),
+        )
+
+
+def register_profile(
+    app: ClientApp, describe: Callable[[Context], ClientProfile] | None = None
+) -> None:
+    """Lets an app tell the server of its client; without it the client is never planned.
+
+    Args:
+        app: A `ClientApp`.
+        describe: From the client's context to its profile; `node_config.profile_of_node` where
+            None, which reads `--node-config`.
+
+    Raises:
+        ValueError: If the app answers such questions already, or is a legacy one (its clients
+            answer `get_properties`).
+
+    Example:
+        >>> from flwr.clientapp import ClientApp
+        >>> app = ClientApp()
+        >>> register_profile(app, lambda context: ClientProfile(str(context.node_id)))
+    """
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    from .node_config import profile_of_node
+
+    def answer(message: Message, context: Context) -> Message:
+        Fields(message.content.config_records.get(RECORD), "a query").version(VERSION)
+        profile = (describe or profile_of_node)(context)
+        if not isinstance(profile, ClientProfile):
+            raise ValueError(f"`describe` must give a ClientProfile, but gave {profile!r:.80}.")
+        record = ConfigRecord(dict(profile.to_record()))
+        return Message(RecordDict({RECORD: record}), reply_to=message)
+
+    app.query(QUERY.partition(".")[2])(answer)
 
 
 def _refuse(rule: str, got: object) -> None:

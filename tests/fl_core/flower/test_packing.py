@@ -16,13 +16,13 @@ from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.flower.npy import array_form, read_array
 from fedhq.fl_core.flower.orders import Decision
 from fedhq.fl_core.flower.packing import (
-    TENSORS,
     coded_names,
     pack_model,
     pack_update,
     unpack_model,
     unpack_update,
 )
+from fedhq.fl_core.flower.tensor_list import TENSORS
 from fedhq.fl_core.rounds.uplink import Uplink
 from fedhq.fl_core.settings import QuantizationSettings
 from fedhq.fl_core.wire.codec import decode_update, encode_update

@@ -1,0 +1,82 @@
+"""What an allocator knows of its clients: their tables, what they did last, how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .adjust.model import TimeModel
+from .check_fleet import check_outcome, check_state
+from .fleet import FleetTables
+from .goal import Goal, Outcome
+from .hardware import HardwareTables
+from .memory import RoundMemory
+from .strategy import Strategy
+
+
+class FleetKnowledge:
+    """Of a fleet without a client at first; what is learned of it is what a checkpoint keeps.
+
+    Args:
+        menu: The strategies.
+        deployed: What will be deployed.
+        carry: Share of a round's coverage that still counts in the next.
+        learns: Whether the times are learned.
+    """
+
+    def __init__(
+        self, menu: tuple[Strategy, ...], deployed: Strategy, carry: float, learns: bool
+    ) -> None:
+        self._menu, self._learns = menu, learns
+        self.fleet = FleetTables.of(HardwareTables.unknown(menu, 0), [])
+        self.memory = RoundMemory(menu, deployed, carry)
+        self.times = TimeModel(menu, self.fleet.hardware.seconds)
+
+    def join(
+        self, more: FleetTables, device_classes: Sequence[Hashable] | None, goal: Goal
+    ) -> range:
+        """Takes in more clients; nothing has changed if that raises."""
+        before, fleet = len(self.fleet), self.fleet.joined(more)
+        fleet.check(goal)
+        self.times.join(more.hardware.seconds, device_classes)
+        self.memory.join(len(more))
+        self.fleet = fleet
+        return range(before, len(fleet))
+
+    def forbid(self, client: int, strategy: Strategy) -> None:
+        """Takes a choice from a client; nothing has changed if that raises."""
+        check_outcome(client, strategy, self._menu, len(self.fleet))
+        self.fleet = self.fleet.without(client, self._menu.index(strategy))
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes in a round; the order of its outcomes does not matter."""
+        for outcome in outcomes:
+            check_outcome(outcome.client, outcome.strategy, self._menu, len(self.fleet))
+        ordered = sorted(outcomes, key=lambda o: (o.client, self._menu.index(o.strategy)))
+        self.memory.observe(ordered)
+        if self._learns:
+            self.times.observe(ordered)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, ready for JSON."""
+        return {
+            "menu": [str(s) for s in self._menu],
+            "num_clients": len(self.fleet),
+            "forbidden": np.argwhere(self.fleet.forbidden).tolist(),
+            **self.memory.state_dict(),
+            "times": self.times.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], goal: Goal) -> None:
+        """Takes up a saved state; nothing has changed if that raises."""
+        check_state(state, self._menu, len(self.fleet))
+        fleet = self.fleet.with_forbidden(state.get("forbidden", ()))
+        fleet.check(goal)
+        memory = self.memory.loaded(state, fleet.label_counts.shape[1])
+        if "times" in state:
+            self.times.load_state_dict(state["times"])
+        else:
+            self.times.forget()
+        self.fleet, self.memory = fleet, memory
