@@ -1,4 +1,4 @@
-"""A grid without processes: nodes answer at once, later, never or wrongly; messages are Flower's."""
+"""A grid without processes: nodes answer at once, later, never or wrongly; messages are real."""
 
 from __future__ import annotations
 

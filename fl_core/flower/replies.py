@@ -37,6 +37,7 @@ class RoundModel:
         key: Name of its record in messages.
         names: `(tensors,)` those that are coded.
         weight_key: Name of the metric that weighs a reply; None if the strategy names none.
+        limit: No training changes a value by more; beyond it a reply is refused.
     """
 
     arrays: ArrayRecord
@@ -44,6 +45,7 @@ class RoundModel:
     key: str
     names: tuple[str, ...]
     weight_key: str | None
+    limit: float
 
     @classmethod
     def of(cls, arrays: ArrayRecord, key: str, weight_key: str | None) -> RoundModel:
@@ -60,7 +62,10 @@ class RoundModel:
                 f"{list(arrays)[:5]} have none. What is no network, use Flower's strategy without "
                 "fedhq."
             )
-        return cls(arrays, {n: read_array(n, arrays[n]) for n in arrays}, key, names, weight_key)
+        values = {name: read_array(name, arrays[name]) for name in arrays}
+        greatest = max(float(np.abs(values[name]).max(initial=0)) for name in names)
+        limit = GREATEST_FACTOR * max(1.0, greatest)
+        return cls(arrays, values, key, names, weight_key, limit)
 
     @property
     def coded(self) -> dict[str, NDArray[Any]]:
@@ -243,15 +248,13 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         update = decode_update(payload, model.coded)
         if isinstance(metrics.get(model.weight_key or ""), int):
             require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
-        _check_greatest(update, model)
+        _check_greatest(update.greatest, model)
         values = _moved(update, as_it_is, model)
     return Taken(order, reply, values, update, payload, metrics_key, metrics, weight, seconds)
 
 
-def _check_greatest(update: Update, model: RoundModel) -> None:
-    greatest = max((float(np.abs(w).max(initial=0)) for w in model.coded.values()), default=0.0)
-    limit = GREATEST_FACTOR * max(1.0, greatest)
-    require(update.greatest <= limit, f"values <= {limit:.4g}", f"{update.greatest:.4g}")
+def _check_greatest(greatest: float, model: RoundModel) -> None:
+    require(greatest <= model.limit, f"values <= {model.limit:.4g}", f"{greatest:.4g}")
 
 
 def _moved(update: Update, as_it_is: Values, model: RoundModel) -> Values:
@@ -281,5 +284,7 @@ def _plain_values(arrays: ArrayRecord, model: RoundModel) -> Values:
             new = read_array(name, arrays[name]).astype(old.dtype, copy=False)
         if old.dtype.kind == "f":
             require(bool(np.isfinite(new).all()), f"{name!r} is finite", "NaN or infinity")
+        if name in model.names:
+            _check_greatest(float(np.abs(new - old).max(initial=0)), model)
         values[name] = new
     return values

@@ -197,8 +197,9 @@ def _new(
     """A tensor after the round, of the type that it had."""
     if name in weights:
         return weights[name].astype(old.dtype, copy=False)
-    total = sum(update.num_examples for update in used)
+    total = max(sum(update.num_examples for update in used), 1)
     mean = np.zeros(old.shape)
     for update in used:
         mean += update.values[name] * (update.num_examples / total)
-    return (mean if old.dtype.kind == "f" else np.rint(mean)).astype(old.dtype)
+    whole = mean if old.dtype.kind == "f" else np.rint(mean)
+    return np.asarray(whole.astype(old.dtype))

@@ -9,7 +9,7 @@ from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
@@ -24,10 +24,9 @@ from .closing import hand_on
 from .enrol import Sizes, sizes_of
 from .evaluation import sound_evaluations
 from .grid import FleetGrid
-from .inner import OwnConfig, copied, model_key, number_of, seeded, setting_of
+from .inner import OwnConfig, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
-from .orders import RECORD, Decision
-from .packing import pack_model
+from .planning import Wire, asked_members, plan
 from .replies import Order, Refused, RoundModel, payload_bytes, read_reply
 from .roster import Member, Roster
 
@@ -93,8 +92,7 @@ class AllocatorStrategy(Strategy):
         self.allocator = allocator
         self.roster = Roster(allocator, profile_seconds)
         self.ledger = Ledger(None if folder is None else Path(folder))
-        self._downlink_bits = downlink_bits
-        self._quantization = quantization or QuantizationSettings()
+        self._wire = Wire(downlink_bits, quantization or QuantizationSettings(), seed)
         self._seed = seed
         self._deadline = deadline_seconds
         self._patience = profile_seconds
@@ -142,7 +140,7 @@ class AllocatorStrategy(Strategy):
         """Logs the settings."""
         menu = ", ".join(str(strategy) for strategy in self.allocator.menu)
         log(INFO, "\t├──> fedhq: %s, deployed at %s", menu, self.allocator.deployed)
-        log(INFO, "\t│\t└── Model sent at %d bits", self._downlink_bits)
+        log(INFO, "\t│\t└── Model sent at %d bits", self._wire.downlink_bits)
         self.inner.summary()
 
     def configure_train(
@@ -164,7 +162,8 @@ class AllocatorStrategy(Strategy):
         key = model_key(messages, arrays) if messages else ""
         model = RoundModel.of(arrays, key, setting_of(self.inner, "weighted_by_key"))
         self._round = opened = OpenRound(server_round, model, self._sizes)
-        self._plan(opened, messages, fleet)
+        asked = asked_members(messages, self.roster)
+        plan(opened, asked, self._busy(fleet), self.allocator, self._wire)
         opened.plan_seconds = time.perf_counter() - start
         opened.started = time.monotonic()
         return [order.message for order in opened.orders]
@@ -235,7 +234,7 @@ class AllocatorStrategy(Strategy):
     def _begin(self, number: int, arrays: ArrayRecord, grid: Grid) -> FleetGrid:
         """Notes the round, and hears what has come meanwhile."""
         self._number = number
-        self._sizes = sizes_of(arrays, self.allocator.menu, self._downlink_bits)
+        self._sizes = sizes_of(arrays, self.allocator.menu, self._wire.downlink_bits)
         fleet = self._fleet(grid)
         self._hear_late()
         return fleet
@@ -251,64 +250,6 @@ class AllocatorStrategy(Strategy):
             if len(list(fleet.inner.get_node_ids())) >= least:
                 return
             time.sleep(_POLL_SECONDS)
-
-    def _plan(self, opened: OpenRound, messages: Sequence[Message], fleet: FleetGrid) -> None:
-        """Who is asked what: orders, and clients that are idle."""
-        by_node = {m.metadata.dst_node_id: m for m in messages}
-        if len(by_node) < len(messages):
-            raise ValueError(
-                "a strategy must send a node one message a round, but sends "
-                f"{len(messages)} to {len(by_node)} nodes. Send them in rounds of their own."
-            )
-        members = {node: self.roster.member(node) for node in self.roster.ordered(by_node)}
-        busy = self._busy(fleet)
-        if members.keys() <= busy.keys():
-            busy = {}  # rounds without anybody would rush by
-        cohort = {}
-        for node, member in members.items():
-            if node in busy:
-                opened.idle.append((member, f"it is still at work on round {busy[node]}"))
-            elif member.profile is None:
-                sent = payload_bytes(by_node[node])
-                opened.orders.append(Order(member, opened.number, by_node[node], None, sent))
-            else:
-                cohort[member.client] = (by_node[node], member)
-        if cohort:
-            self._decide(opened, cohort)
-        opened.orders.sort(key=lambda order: order.member.order)
-
-    def _decide(self, opened: OpenRound, cohort: dict[int, tuple[Message, Member]]) -> None:
-        """Plans those who can be planned."""
-        clients = sorted(cohort)
-        allocation = self.allocator.plan(opened.number, clients)
-        opened.planned_loss = allocation.loss
-        if self.allocator.note:
-            log(WARNING, "round %d: %s", opened.number, self.allocator.note)
-        model, packed = opened.model, None
-        for place, client in enumerate(clients):
-            message, member = cohort[client]
-            strategy = allocation.strategy(place)
-            if strategy.is_skip:
-                opened.idle.append((member, None))
-                continue
-            packed = packed or pack_model(
-                model.arrays, model.names, self._downlink_bits, opened.number, self._seed
-            )
-            decision = Decision(
-                strategy=strategy,
-                deployed=self.allocator.deployed,
-                round_number=opened.number,
-                client=client,
-                seed=self._seed,
-                arrays_key=model.key,
-                downlink_bits=self._downlink_bits,
-                names=model.names,
-                quantization=self._quantization,
-                examples_key=model.weight_key or "num-examples",
-            )
-            own = own_message(message, model.key, packed, decision)
-            sent = payload_bytes(own)
-            opened.orders.append(Order(member, opened.number, own, decision, sent))
 
     def _busy(self, fleet: FleetGrid) -> dict[int, int]:
         """Nodes whose reply to an earlier round may still come, and that round."""
@@ -389,23 +330,6 @@ class AllocatorStrategy(Strategy):
         wall = accounts.wall_record(opened, answers, seconds, server_seconds)
         self.ledger.append(record, lines, wall)
         log(INFO, "fedhq: %d of %d replies count", record.used, len(opened.orders))
-
-
-def own_message(message: Message, key: str, packed: ArrayRecord, decision: Decision) -> Message:
-    """A client's own message: nothing of it that can be written to is shared with another's."""
-    content = RecordDict()
-    for name, record in message.content.items():
-        content[name] = copied(record) if isinstance(record, ConfigRecord) else record
-    content[key] = packed
-    content[RECORD] = ConfigRecord(dict(decision.to_record()))
-    about = message.metadata
-    return Message(
-        content,
-        about.dst_node_id,
-        about.message_type,
-        ttl=about.ttl,
-        group_id=about.group_id or str(decision.round_number),
-    )
 
 
 def _check(

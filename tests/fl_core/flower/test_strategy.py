@@ -1,6 +1,7 @@
 """`AllocatorStrategy` goes around any strategy, and nothing of anybody is changed."""
 
 import copy
+import gc
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ from flwr.serverapp.strategy import (
 from fedhq.allocator import HybridAllocator
 from fedhq.allocator.errors import CheckpointError
 from fedhq.fl_core import read_clients, read_rounds
-from fedhq.fl_core.flower import strategy as module
+from fedhq.fl_core.flower import planning as module
 from fedhq.fl_core.flower.orders import QUERY, RECORD, Decision
 from fedhq.fl_core.flower.strategy import AllocatorStrategy
 from fedhq.fl_core.wire.codec import encoded_bytes
@@ -52,9 +53,14 @@ WRAPPED = [
 
 
 @pytest.mark.parametrize("inner", WRAPPED, ids=lambda s: type(s).__name__)
-def test_any_strategy_of_flower_combines_what_it_would_of_plain_clients(inner: Strategy) -> None:
+def test_any_strategy_of_flower_combines_what_it_would_of_plain_clients(
+    inner: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client's update holds one value throughout, so that rounding it to 4 bits loses nothing."""
-    values = {name: v for name, v in MODEL.items() if name != "steps" or not isinstance(inner, QFedAvg)}
+    monkeypatch.setattr(gc, "collect", int)  # QFedAvg calls it for every reply: half a second each
+    values = {
+        name: v for name, v in MODEL.items() if name != "steps" or not isinstance(inner, QFedAvg)
+    }
     packed, plain = (
         {k: Node(p, step) for k, p, step in zip(range(4), profiles, (1, 2, 4, 7), strict=True)}
         for profiles in (profiled("abcd"), [None] * 4)
@@ -247,7 +253,9 @@ def test_numbers_out_of_range_are_refused(about: dict[str, float], rule: str) ->
         AllocatorStrategy(FedAvg(), allocator, **about)
 
 
-def test_an_allocator_of_known_clients_a_model_without_floats_and_a_taken_name_are_refused() -> None:
+def test_an_allocator_of_known_clients_a_model_without_floats_and_a_taken_name_are_refused() -> (
+    None
+):
     used = all_around(Spy())
     play(used, FakeGrid(fleet(2)))
     with pytest.raises(ValueError, match=r"HybridAllocator\.open"):
@@ -275,8 +283,7 @@ def test_evaluations_that_cannot_be_combined_are_left_out() -> None:
         return answer
 
     nodes = {
-        k: Node(p, spoil=evaluate(k))
-        for k, p in zip((1, 2, 3, 4), profiled("abcd"), strict=True)
+        k: Node(p, spoil=evaluate(k)) for k, p in zip((1, 2, 3, 4), profiled("abcd"), strict=True)
     }
     result = play(all_around(FedAvg(min_available_nodes=4)), FakeGrid(nodes))
     assert dict(result.evaluate_metrics_clientapp[1]) == {"accuracy": 1.5}
