@@ -5,8 +5,7 @@ on the client `quant_mod` and `register_profile(app)` go into the `ClientApp`, a
 `allocated(model, message)` around its training loop:
 
     # server
-    from fedhq.allocator import HybridAllocator
-    from fedhq.fl_core.flower import AllocatorStrategy
+    from fedhq.fl_core.flower import AllocatorStrategy, HybridAllocator
 
     allocator = HybridAllocator.open(["skip", "ptq-w2a2", "qat-w2a2"], "qat-w2a2")
     strategy = AllocatorStrategy(FedAvg(fraction_train=0.5), allocator)
@@ -15,8 +14,7 @@ on the client `quant_mod` and `register_profile(app)` go into the `ClientApp`, a
     # client
     from fedhq.fl_core.flower import allocated, quant_mod, register_profile
 
-    app = ClientApp(mods=[quant_mod])
-    register_profile(app)
+    app = register_profile(ClientApp(mods=[quant_mod]))
 
     @app.train()
     def train(message, context):
@@ -24,7 +22,8 @@ on the client `quant_mod` and `register_profile(app)` go into the `ClientApp`, a
         with allocated(model, message):
             train_fn(model, ...)
 
-Names are loaded when they are asked for; all but `ClientProfile` and `Decision` need flwr.
+Names are loaded when they are asked for; all but `ClientProfile`, `Decision` and
+`HybridAllocator`, which is the allocator's own, need flwr.
 
     >>> from fedhq.fl_core.flower import ClientProfile
     >>> ClientProfile("site-3", num_examples=500).device_class
@@ -37,6 +36,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ...allocator.controller import HybridAllocator
     from .client import quant_mod
     from .legacy import LegacyAllocatorStrategy
     from .orders import Decision
@@ -49,6 +49,7 @@ __all__ = [
     "AllocatorStrategy",
     "ClientProfile",
     "Decision",
+    "HybridAllocator",
     "LegacyAllocatorStrategy",
     "ServerStrategy",
     "allocated",
@@ -62,6 +63,7 @@ _HOMES = {
     "AllocatorStrategy": ".strategy",
     "ClientProfile": ".profile",
     "Decision": ".orders",
+    "HybridAllocator": "...allocator.controller",
     "LegacyAllocatorStrategy": ".legacy",
     "ServerStrategy": ".server",
     "allocated": ".training",
@@ -70,7 +72,7 @@ _HOMES = {
     "register_profile": ".profile",
     "train_with_allocation": ".training",
 }
-_WITHOUT_FLOWER = ("ClientProfile", "Decision")
+_WITHOUT_FLOWER = ("ClientProfile", "Decision", "HybridAllocator")
 
 
 def __getattr__(name: str) -> Any:

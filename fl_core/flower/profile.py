@@ -264,7 +264,7 @@ class ClientProfile:
 
 def register_profile(
     app: ClientApp, describe: Callable[[Context], ClientProfile] | None = None
-) -> None:
+) -> ClientApp:
     """Lets an app tell the server of its client; without it the client is never planned.
 
     Args:
@@ -272,14 +272,17 @@ def register_profile(
         describe: From the client's context to its profile; `node_config.profile_of_node` where
             None, which reads `--node-config`.
 
+    Returns:
+        The same app.
+
     Raises:
         ValueError: If the app answers such questions already, or is a legacy one (its clients
             answer `get_properties`).
 
     Example:
         >>> from flwr.clientapp import ClientApp
-        >>> app = ClientApp()
-        >>> register_profile(app, lambda context: ClientProfile(str(context.node_id)))
+        >>> app = register_profile(
+        ...     ClientApp(), lambda context: ClientProfile(str(context.node_id)))
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -294,6 +297,7 @@ def register_profile(
         return Message(RecordDict({RECORD: record}), reply_to=message)
 
     app.query(QUERY.partition(".")[2])(answer)
+    return app
 
 
 def _refuse(rule: str, got: object) -> None:
