@@ -36,6 +36,7 @@ def measure_steps(
     batch_size: int,
     label: str,
     samples: int = _SAMPLES,
+    device: str = "cpu",
 ) -> StepProfile:
     """Times the steps of all strategies in turn, so that a busy machine slows all alike.
 
@@ -50,6 +51,7 @@ def measure_steps(
         batch_size: Examples per step.
         label: What the profile calls the model.
         samples: Samples per strategy.
+        device: Where steps are timed, as torch names it.
 
     Returns:
         The profile.
@@ -63,7 +65,7 @@ def measure_steps(
     strategies = parse_menu([str(s) for s in menu])
     data = data.take(np.arange(batch_size * _STEPS_PER_SAMPLE) % len(data))
     kinds = {_kind(s): s for s in strategies if not s.is_skip}
-    seconds = _time_steps(model, data, kinds, batch_size, samples)
+    seconds = _time_steps(model, data, kinds, batch_size, samples, device)
     memory = {kind: _memory_bytes(model, data, s, batch_size) for kind, s in kinds.items()}
     return StepProfile(
         model=label,
@@ -180,8 +182,9 @@ def _time_steps(
     kinds: dict[tuple[int, int] | None, Strategy],
     batch_size: int,
     samples: int,
+    device: str,
 ) -> dict[tuple[int, int] | None, float]:
-    trainer = LocalTrainer(model, TrainingSettings(batch_size=batch_size))
+    trainer = LocalTrainer(model, TrainingSettings(batch_size=batch_size, device=device))
     weights = read_weights(model)
     times: dict[tuple[int, int] | None, list[float]] = {kind: [] for kind in kinds}
     for sample in range(samples + 1):  # the first warms up

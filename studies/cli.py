@@ -36,6 +36,7 @@ from .export import HELP as EXPORT_HELP
 from .export import add_arguments as add_export_arguments
 from .fleet import HELP as FLEET_HELP
 from .fleet import add_arguments as add_fleet_arguments
+from .flower import HELP as FLOWER_HELP
 from .plan import HELP, add_arguments
 from .profile import measure_profile
 from .report import write_report
@@ -54,6 +55,7 @@ _EXAMPLES = """examples:
   fedhq profile --data digits --out digits-cnn.json
   fedhq fleet show demo                     its devices, by class
   fedhq export runs/mine                    its model as ONNX, checked in onnxruntime
+  fedhq flower prepare hq --host hq.example.org --node a --node b
   fedhq plan demo                           your own tables of clients: `fedhq plan --help`
   fedhq study search demo                   policies, with Optuna: `fedhq study --help`
 """
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_arguments(commands.add_parser("export", help=EXPORT_HELP))
     add_fleet_arguments(commands.add_parser("fleet", help=FLEET_HELP))
     add_arguments(commands.add_parser("plan", help=HELP))
+    commands.add_parser("flower", help=FLOWER_HELP)  # as is `study`
     commands.add_parser("study", help=STUDY_HELP)  # `entry` runs it, and loads only its part
     add_watch_arguments(commands.add_parser("watch", help=WATCH_HELP))
     return parser

@@ -1,7 +1,7 @@
 """Where the command `fedhq` enters; it says what to install where packages are missing.
 
-Heavy imports come late: `fedhq plan`, `fedhq watch` and `fedhq study` never load what only training
-needs.
+Heavy imports come late: `fedhq plan`, `fedhq watch`, `fedhq flower` and `fedhq study` never load
+what only training needs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from importlib import import_module
 from ..allocator.errors import FedHQError
 
 _PIPE_CLOSED = 141  # what a shell makes of SIGPIPE
+_ALONE = {"plan": ".plan", "watch": ".watch", "flower": ".flower.command"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 2 where a package that it needs is not installed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given[:1] in (["plan"], ["watch"]):
+        if given and given[0] in _ALONE:
             return _run_alone(given[0], given[1:])
         if given[:1] == ["study"]:
             from .study import main as study
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"fedhq: error: the command needs {missing}, which is not installed; "
-            "run: pip install 'fedhq[all]'",
+            f"run: pip install 'fedhq[{'flower' if given[:1] == ['flower'] else 'all'}]'",
             file=sys.stderr,
         )
         return 2
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_alone(command: str, arguments: Sequence[str]) -> int:
     """Runs a command without loading what the others need."""
     parser = argparse.ArgumentParser(prog=f"fedhq {command}")
-    import_module(f".{command}", __package__).add_arguments(parser)
+    import_module(_ALONE[command], __package__).add_arguments(parser)
     return run_command(parser, arguments)
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ...allocator.arrays import IntArray
 from .datasets import Dataset
 
-_INPUT_COLUMNS = ("img", "image", "x")
-_LABEL_COLUMNS = ("label", "fine_label", "character", "y")
+INPUT_COLUMNS = ("img", "image", "x")
+LABEL_COLUMNS = ("label", "fine_label", "character", "y")
 _GROUP_COLUMNS = ("writer_id", "character_id")
 _BANDS = (1, 3)
 """Grey and colour."""
@@ -114,6 +114,29 @@ def natural_ids(names: Array) -> IntArray:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
+def find_column(names: Sequence[str], known: tuple[str, ...]) -> str:
+    """The first of the known columns that a table has.
+
+    Args:
+        names: Of its columns.
+        known: `INPUT_COLUMNS` or `LABEL_COLUMNS`.
+
+    Raises:
+        ValueError: If it has none of them.
+
+    Example:
+        >>> find_column(["img", "label"], LABEL_COLUMNS)
+        'label'
+    """
+    for name in known:
+        if name in names:
+            return name
+    raise ValueError(
+        f"the table must have one of the columns {known}, but has {list(names)}. "
+        "Rename a column, or give a pair (inputs, labels)."
+    )
+
+
 def _parts(source: object) -> tuple[Iterable[Any], Iterable[Any]]:
     """Inputs and labels of a pair, a `TensorDataset` or anything with items."""
     pair = source.tensors if isinstance(source, torch.utils.data.TensorDataset) else source
@@ -139,24 +162,15 @@ def _item(item: object, place: int) -> tuple[object, object]:
 
 
 def _from_table(table: Any, num_classes: int | None) -> Dataset:
-    inputs, labels = _column(table, _INPUT_COLUMNS), _column(table, _LABEL_COLUMNS)
+    names = table.column_names
+    inputs, labels = find_column(names, INPUT_COLUMNS), find_column(names, LABEL_COLUMNS)
     if num_classes is None:
         feature = (getattr(table, "features", None) or {}).get(labels)
         num_classes = getattr(feature, "num_classes", None)
-    named = [name for name in _GROUP_COLUMNS if name in table.column_names]
+    named = [name for name in _GROUP_COLUMNS if name in names]
     groups = natural_ids(_stack(table[named[0]], named[0])) if named else None
     return _assemble(
         _stack(table[inputs], inputs), _stack(table[labels], labels), num_classes, groups
-    )
-
-
-def _column(table: Table, known: tuple[str, ...]) -> str:
-    for name in known:
-        if name in table.column_names:
-            return name
-    raise ValueError(
-        f"the table must have one of the columns {known}, but has {list(table.column_names)}. "
-        "Rename a column, or give a pair (inputs, labels)."
     )
 
 

@@ -1,0 +1,1 @@
+"""A federation whose bytes the in-process trainer repeats."""

@@ -1,0 +1,257 @@
+"""Who takes part: profiles, names, nodes that come and go, answers that come late."""
+
+import time
+
+import numpy as np
+from flower_fleet import (
+    FakeGrid,
+    Node,
+    Spy,
+    all_around,
+    arrays_of,
+    fleet,
+    play,
+    profiled,
+)
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedhq.allocator import HybridAllocator
+from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.flower.enrol import Sizes, hardware_of, join
+from fedhq.fl_core.flower.grid import FleetGrid
+from fedhq.fl_core.flower.orders import QUERY, RECORD
+from fedhq.fl_core.flower.profile import ClientProfile
+
+SIZES = Sizes((0, 500, 500), 4000)
+MENU = tuple(Strategy.parse(s) for s in ("skip", "ptq-w2a2", "qat-w2a2"))
+
+
+def clients_of(strategy, number: int) -> list[tuple[int, str]]:
+    return [(c.client, c.status) for c in strategy.ledger.clients if c.round == number]
+
+
+class Rounds:
+    """A run that is looked at, and meddled with, before each round."""
+
+    def __init__(self, strategy, grid: FakeGrid) -> None:
+        self.strategy, self.grid, self.arrays = strategy, grid, arrays_of()
+        self.fleet = strategy._fleet(grid)
+        self.number = 0
+
+    def next(self, timeout: float = 0.05) -> list[tuple[int, str]]:
+        self.number += 1
+        asked = self.strategy.configure_train(self.number, self.arrays, ConfigRecord(), self.fleet)
+        replies = self.fleet.send_and_receive(asked, timeout=timeout)
+        new, _ = self.strategy.aggregate_train(self.number, replies)
+        self.arrays = new or self.arrays
+        return clients_of(self.strategy, self.number)
+
+
+def test_times_are_those_told_and_transfers_those_of_the_rates() -> None:
+    qat = Strategy.parse("qat-w2a2-u8")  # its wire bits do not matter
+    told = ClientProfile(
+        "a",
+        strategies=(qat,),
+        round_seconds=((qat, 3.0),),
+        uplink_bytes_per_second=100.0,
+        downlink_bytes_per_second=1000.0,
+        active_watts=2.0,
+    )
+    tables = hardware_of([told, ClientProfile("b")], MENU, SIZES)
+    np.testing.assert_array_equal(tables.seconds, [[0, np.nan, 3 + 4 + 5], [0, np.nan, np.nan]])
+    np.testing.assert_array_equal(tables.allowed, [[1, 0, 1], [1, 1, 1]])
+    assert tables.energy_joules is not None
+    np.testing.assert_array_equal(tables.energy_joules, [[0, np.nan, 6], [0, np.nan, np.nan]])
+
+
+def test_labels_of_other_classes_than_most_tell_count_as_withheld() -> None:
+    allocator = HybridAllocator.open(MENU, MENU[2])
+    counts = [(5.0, 5.0), (8.0, 2.0), (1.0, 2.0, 7.0), None]
+    profiles = [ClientProfile(str(k), 10, c) for k, c in enumerate(counts)]
+    assert [*join(allocator, profiles, SIZES)] == [0, 1, 2, 3]
+    np.testing.assert_allclose(allocator.label_counts[2:], [[6.5, 3.5]] * 2)
+    assert [*join(allocator, [ClientProfile("9", 10, (1.0, 2.0, 7.0))], SIZES)] == [4]
+    np.testing.assert_allclose(allocator.label_counts[4], [6.5, 3.5])
+
+
+def test_numbers_go_by_names_in_the_order_of_people() -> None:
+    names = ["site-10", "site-9", "a", "10", "9"]
+    nodes = {k: Node(p) for k, p in enumerate(profiled(names))}
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    order = [strategy.roster.member(k).client for k in nodes]
+    assert order == [4, 3, 2, 1, 0]
+
+
+def lies(message: Message, node: Node) -> Message:
+    record = dict(node.profile.to_record())
+    return Message(RecordDict({RECORD: ConfigRecord({**record, "version": 99})}), reply_to=message)
+
+
+class Lies(Node):
+    def tell(self, message: Message) -> Message:
+        return lies(message, self)
+
+
+class Empty(Node):
+    def tell(self, message: Message) -> Message:
+        return Message(RecordDict({}), reply_to=message)
+
+
+class Mute(Node):
+    def tell(self, message: Message) -> None:
+        return None
+
+
+def test_who_tells_nothing_or_nonsense_is_plain_and_trains_in_float() -> None:
+    able = ClientProfile("z", strategies=(Strategy.parse("fp32"),))
+    kinds = [
+        (Node(), "no profile"),
+        (Lies(*profiled("l")), "version"),
+        (Empty(), "no record"),
+        (Mute(), "within"),
+        (Node(able), "can do nothing of the menu"),
+    ]
+    nodes = {k: node for k, (node, _) in enumerate(kinds)} | {9: Node(*profiled("x"))}
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    lines = {c.client: c for c in strategy.ledger.clients}
+    assert lines.pop(0).strategy == "qat-w2a2"
+    assert {c.strategy for c in lines.values()} == {"fp32"}
+    assert {c.status for c in lines.values()} == {"ok"}
+    for k, (node, reason) in enumerate(kinds):
+        assert reason in lines[strategy.roster.member(k).client].reason
+        assert RECORD not in node.seen[-1].content
+    asked = [m for p in strategy._grid.inner.pushes for m in p if m.metadata.message_type == QUERY]
+    assert len(asked) == len(nodes)
+
+
+def test_two_nodes_of_one_name_are_plain_and_one_that_comes_back_is_who_it_was() -> None:
+    twins = {1: Node(*profiled("a")), 2: Node(*profiled("a")), 3: Node(*profiled("b"))}
+    strategy = all_around(Spy())
+    run = Rounds(strategy, FakeGrid(twins))
+    assert sorted(run.next()) == [(0, "ok"), (1_000_000, "ok"), (1_000_001, "ok")]
+    assert "named 'a', too" in strategy.roster.member(1).reason
+    run.grid.nodes = {3: twins[3], 4: Node(*profiled("b")), 1: twins[1]}
+    run.next()
+    assert strategy.roster.member(4).profile is None
+    run.grid.nodes = {5: Node(*profiled("b")), 1: twins[1]}
+    assert (0, "ok") in run.next()
+    assert strategy.roster.member(5) == strategy.roster.member(3)
+    assert strategy.allocator.num_clients == 1
+
+
+def test_who_joins_later_is_asked_and_planned_and_who_left_is_not() -> None:
+    nodes = fleet(3)
+    run = Rounds(all_around(Spy()), FakeGrid(nodes))
+    run.next()
+    run.next()
+    gone = nodes.pop(9_000)
+    nodes[77] = Node(*profiled(["new"]), step=3.0)
+    assert run.next() == [(1, "ok"), (2, "ok"), (3, "ok")]
+    assert [m.metadata.message_type for m in nodes[77].seen] == [QUERY, "train"]
+    assert len(gone.seen) == 3
+
+
+def test_numbers_do_not_depend_on_who_connects_first() -> None:
+    """The first round waits for as many nodes as the inner strategy does."""
+    everybody = fleet(3)
+    grid = FakeGrid({8_963: everybody[8_963]})
+    looked = []
+
+    def connect(seconds: float) -> None:
+        looked.append(seconds)
+        grid.nodes = everybody
+
+    strategy = all_around(Spy(min_available_nodes=3))
+    real, time.sleep = time.sleep, connect
+    try:
+        play(strategy, grid)
+    finally:
+        time.sleep = real
+    assert looked
+    assert [strategy.roster.member(n).client for n in (9_000, 8_963, 8_926)] == [0, 1, 2]
+
+
+def test_a_deadline_closes_a_round_and_a_late_reply_is_noticed_without_waiting() -> None:
+    nodes = fleet(3)
+    strategy = all_around(Spy(), deadline_seconds=0.05)
+    run = Rounds(strategy, FakeGrid(nodes))
+    nodes[9_000].silent = True
+    run.strategy.roster._seconds = 0.01
+    start = time.monotonic()
+    first = run.next(timeout=60)  # its profile is late, too
+    assert first[:2] == [(0, "ok"), (1, "ok")]
+    assert first[2] == (1_000_000, "late")
+    assert time.monotonic() - start < 5
+    assert 0.05 <= strategy.ledger.rounds[0].round_seconds < 5
+    assert strategy.ledger.rounds[0].bottleneck is None
+    nodes[9_000].silent = False
+    run.grid.release()
+    second = run.next()
+    assert second[:3] == [(2, "ok"), (0, "ok"), (1, "ok")]  # its profile counts now, by its name
+    late = strategy.ledger.clients[-1]
+    assert (late.client, late.status, late.round, late.staleness) == (1_000_000, "refused", 2, 1)
+    assert late.reason.startswith("late: it answers round 1")
+    assert late.uplink_bytes > 0
+
+
+def test_who_is_still_at_work_is_left_alone_unless_nobody_else_is_there() -> None:
+    nodes = fleet(3)
+    run = Rounds(all_around(Spy()), FakeGrid(nodes))
+    run.next()
+    nodes[9_000].silent = True
+    assert run.next() == [(0, "late"), (1, "ok"), (2, "ok")]
+    assert run.next() == [(1, "ok"), (2, "ok"), (0, "skipped")]
+    assert "round 2" in run.strategy.ledger.clients[-1].reason
+    run.grid.nodes = {9_000: nodes[9_000]}
+    run.strategy.inner.min_train_nodes = 1
+    assert run.next() == [(0, "late")]
+    nodes[9_000].silent = False
+    run.grid.release()
+    assert run.next() == [(0, "ok"), (0, "refused"), (0, "refused")]
+
+
+def test_a_node_that_goes_during_a_round_is_dropped() -> None:
+    def leaves(message: Message, node: Node) -> None:
+        del nodes[9_000]
+
+    nodes = fleet(3)
+    nodes[9_000].spoil = leaves
+    run = Rounds(all_around(Spy()), FakeGrid(nodes))
+    assert run.next() == [(0, "dropped"), (1, "ok"), (2, "ok")]
+    assert "gone" in run.strategy.ledger.clients[0].reason
+
+
+def test_a_node_that_could_not_be_reached_is_asked_again_in_the_next_round() -> None:
+    grid = FakeGrid(fleet(2))
+    run = Rounds(all_around(Spy(min_train_nodes=1)), grid)
+    real = grid.get_node_ids
+    grid.get_node_ids = lambda: [*real(), 4]  # Flower still lists it
+    assert (1_000_000, "dropped") in run.next()
+    grid.nodes[4] = Node(*profiled("x"))
+    grid.get_node_ids = real
+    assert run.next() == [(0, "ok"), (1, "ok"), (2, "ok")]
+
+
+def test_what_flower_cannot_send_does_not_count_as_awaited() -> None:
+    class Full(FakeGrid):
+        def push_messages(self, messages):
+            super().push_messages(messages)
+            return [None for _ in messages]  # as a message that is too large
+
+    fleet_grid = FleetGrid(Full({1: Node()}), lambda grid, nodes: [*nodes])
+    message = Message(RecordDict({"arrays": arrays_of()}), 1, "train")
+    assert fleet_grid.exchange([message], None) == []
+    assert not fleet_grid.is_awaited(message.metadata.message_id)
+
+
+def test_the_allocator_learns_what_clients_say_and_never_more_than_passed() -> None:
+    strategy = all_around(Spy())
+    heard = []
+    strategy.allocator.observe = heard.append
+    run = Rounds(strategy, FakeGrid(fleet(2)))
+    run.next()
+    (outcomes,) = heard
+    assert [(o.client, o.succeeded) for o in outcomes] == [(0, True), (1, True)]
+    assert all(0 < o.seconds < 0.25 for o in outcomes)  # it says 0.25, at once
