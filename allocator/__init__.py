@@ -10,6 +10,7 @@ from .frontier import Frontier, PickRule, pareto_frontier
 from .hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
 from .infeasible import explain_infeasibility
 from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
+from .privacy import grouped_counts, noisy_counts
 from .problem import AllocationProblem
 from .solution import Allocation, Answer, Prices, Solution, Solver, Status
 from .solve import solve
@@ -77,6 +78,8 @@ __all__ = [
     "analyse_hardware",
     "explain_infeasibility",
     "fitted_loss",
+    "grouped_counts",
+    "noisy_counts",
     "pareto_frontier",
     "parse_menu",
     "quantile_seconds",

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .adjust.model import TimeModel, quantile_seconds
-from .arrays import FloatArray, IntArray, freeze
-from .check_fleet import check_cohort, check_deployed, check_menu, check_outcome, check_state
-from .coverage import Coverage
-from .data import FittedLoss, fitted_loss, separable_loss
+from .adjust.model import TimeModel
+from .arrays import FloatArray
+from .check_fleet import check_cohort, check_menu, check_outcome, check_state
+from .data import FittedLoss, fitted_loss
 from .fleet import FleetTables
 from .goal import Goal, Outcome
 from .hardware import HardwareTables
@@ -20,14 +19,13 @@ from .memory import RoundMemory
 from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
+from .round_program import RoundRules, round_problem
 from .solution import Allocation, Solver
 from .solve import solve
 from .solvers.pick import FrontierPick
-from .strategy import Strategy, parse_menu, parse_strategy, teaches
+from .strategy import Strategy, parse_strategy
 
 __all__ = ["Goal", "HybridAllocator", "Outcome"]
-
-_NAMED_CLIENTS = 5
 
 
 class HybridAllocator:
@@ -102,10 +100,10 @@ class HybridAllocator:
                 "`hardware` must have at least one client, but it is empty. "
                 "Call `HybridAllocator.open` for a fleet that is yet to come."
             )
-        self.menu = parse_menu(menu)
-        check_menu(self.menu, hardware)
-        self._set_up(deployed, solver, goal, carry, fitted)
-        self._learn_how(switching_seconds, explore, learn, strict)
+        fit = fitted or fitted_loss()
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        check_menu(rules.menu, hardware)
+        self._start(rules, solver, goal or Goal(), carry, learn)
         self._take_in(FleetTables.of(hardware, num_examples, label_counts, groups), device_classes)
 
     @classmethod
@@ -125,20 +123,8 @@ class HybridAllocator:
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
-        The arguments are those of the class.
-
-        Args:
-            menu: The strategies on offer.
-            deployed: A strategy with the bits that will be deployed.
-            solver: Who decides; where None the fastest round within the fit's `rule_loss` of the
-                most accurate one.
-            goal: What is minimised and what every round must keep.
-            carry: Share of a round's coverage that still counts in the next.
-            fitted: The loss model.
-            switching_seconds: Price of a client's change of strategy.
-            explore: Standard errors by which what was not tried lately is taken to be shorter.
-            learn: Whether the times are learned.
-            strict: Whether a round whose limits cannot be kept raises.
+        The arguments are those of the class. Where `solver` is None, the fastest round is planned
+        that is within the fit's `rule_loss` of the most accurate one.
 
         Raises:
             ValueError: As for the class.
@@ -150,38 +136,38 @@ class HybridAllocator:
             >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))]
             ['qat-w2a2', 'qat-w2a2']
         """
-        allocator = cls.__new__(cls)
-        allocator.menu = parse_menu(menu)
         fit = fitted or fitted_loss()
         decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
-        allocator._set_up(deployed, decides, goal, carry, fit)
-        allocator._learn_how(switching_seconds, explore, learn, strict)
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        allocator = cls.__new__(cls)
+        allocator._start(rules, decides, goal or Goal(), carry, learn)
         return allocator
 
-    def _set_up(
-        self,
-        deployed: Strategy | str,
-        solver: Solver,
-        goal: Goal | None,
-        carry: float,
-        fitted: FittedLoss | None,
+    def _start(
+        self, rules: RoundRules, solver: Solver, goal: Goal, carry: float, learn: bool
     ) -> None:
-        """What to plan, for a fleet without a client."""
-        self.deployed = parse_strategy(deployed)
-        check_deployed(self.menu, self.deployed)
-        self.solver, self.goal, self.fitted = solver, goal or Goal(), fitted or fitted_loss()
-        self._fleet = FleetTables.of(HardwareTables.unknown(self.menu, 0), [])
-        self._fleet.check(self.goal)
-        self._memory = RoundMemory(self.menu, self.deployed, carry)
-        self.time_model = TimeModel(self.menu, self._fleet.hardware.seconds)
+        """Begins without a client."""
+        self._rules, self.solver, self.goal, self._learns = rules, solver, goal, learn
+        self._fleet = FleetTables.of(HardwareTables.unknown(rules.menu, 0), [])
+        self._fleet.check(goal)
+        self._memory = RoundMemory(rules.menu, rules.deployed, carry)
+        self.time_model = TimeModel(rules.menu, self._fleet.hardware.seconds)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
 
-    def _learn_how(
-        self, switching_seconds: float, explore: float, learn: bool, strict: bool
-    ) -> None:
-        self._switching_price = float(freeze("switching_seconds", switching_seconds, ()))
-        self._explore = float(freeze("explore", explore, ()))
-        self._learns, self._strict = learn, strict
+    @property
+    def menu(self) -> tuple[Strategy, ...]:
+        """The strategies on offer."""
+        return self._rules.menu
+
+    @property
+    def deployed(self) -> Strategy:
+        """A strategy with the bits that will be deployed."""
+        return self._rules.deployed
+
+    @property
+    def fitted(self) -> FittedLoss:
+        """The loss model."""
+        return self._rules.fitted
 
     @property
     def num_clients(self) -> int:
@@ -277,31 +263,8 @@ class HybridAllocator:
                 with `strict`, holds no example at all.
         """
         rows = check_cohort(cohort, self.num_clients)
-        goal, fleet = self.goal, self._fleet
-        examples, population = self._examples(rows), fleet.population
-        return AllocationProblem(
-            self.menu,
-            self._seconds(rows),
-            separable_loss(self.menu, examples / examples.sum(), self.fitted),
-            goal.tradeoff,
-            deadline_seconds=goal.deadline_seconds,
-            max_loss=goal.max_loss,
-            allowed=fleet.allowed[rows],
-            budgets=goal.budgets(fleet.hardware, rows),
-            coverage=Coverage(
-                fleet.label_counts[rows],
-                teaches(self.menu, self.deployed),
-                self.fitted.loss_curve,
-                population=population if population.any() else np.ones(len(population)),
-                carried=self._memory.carried(fleet),
-            ),
-            num_examples=examples,
-            min_participation=goal.min_participation,
-            switching_seconds=self._switching(rows),
-            counts=goal.counts,
-            groups=None if fleet.groups is None else [fleet.groups[i] for i in rows],
-            clients=[str(i) for i in rows],
-        )
+        fleet, memory = self._fleet, self._memory
+        return round_problem(self._rules, self.goal, fleet, memory, self.time_model, rows)
 
     def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
         """Decides what every client of the cohort does in a round.
@@ -385,37 +348,10 @@ class HybridAllocator:
         return range(before, len(fleet))
 
     def _decide(self, problem: AllocationProblem) -> tuple[Allocation, str]:
-        if self._strict:
+        if self._rules.strict:
             return solve(problem, self.solver).allocation, ""
         allocation, note = settle(problem, self.solver)
         rows = [int(name) for name in problem.clients]
         if not self.num_examples[rows].any():
             note = f"No client of the cohort holds an example: all count alike. {note}".strip()
         return allocation, note
-
-    def _examples(self, rows: IntArray) -> FloatArray:
-        """`(cohort,)` examples; those of a cohort without any count alike, unless strict."""
-        examples = self.num_examples[rows]
-        if examples.any():
-            return examples
-        if self._strict:
-            raise ValueError(
-                "a cohort must hold at least one example, but its clients "
-                f"{rows[:_NAMED_CLIENTS].tolist()} ({len(rows)} in all) hold none. "
-                "Add a client that has data, or leave the round out."
-            )
-        return np.ones(len(rows))
-
-    def _seconds(self, rows: IntArray) -> FloatArray:
-        """`(cohort, strategies)` the times to plan with."""
-        times = self.time_model.predict(rows)
-        seconds = times.seconds * np.exp(-self._explore * times.log_error)
-        if (holds_with := self.goal.holds_with) is None:
-            return seconds
-        return quantile_seconds(seconds, times.log_spread, holds_with, len(rows))
-
-    def _switching(self, rows: IntArray) -> FloatArray | None:
-        """`(cohort, strategies)` the price of a change; None where it cannot count."""
-        if not self._switching_price or not self.goal.counts_time:
-            return None
-        return np.where(self._memory.changes(rows), self._switching_price, 0.0)

@@ -167,20 +167,21 @@ class FleetTables:
 
 
 def _joined_counts(first: FleetTables, more: FleetTables) -> FloatArray | None:
-    told = [f.told_counts for f in (first, more)]
-    classes = {counts.shape[1] for counts in told if counts is not None}
-    if not classes:
+    """`(clients, classes)` counts as told of both; None where nobody tells."""
+    told = [f.told_counts for f in (first, more) if f.told_counts is not None]
+    if not told:
         return None
-    if len(classes) > 1:
+    widths = [counts.shape[1] for counts in told]
+    if widths[-1] != widths[0]:
         raise ValueError(
             "`label_counts` of clients that join must have as many classes as those that are "
-            f"there, but {told[1].shape[1]} is not {told[0].shape[1]}. "
+            f"there, but {widths[1]} is not {widths[0]}. "
             "Group them alike (`grouped_counts`), or withhold them."
         )
-    (width,) = classes
+    withheld = [np.full((len(f), widths[0]), np.nan) for f in (first, more)]
     return np.concatenate(
         [
-            np.full((len(f), width), np.nan) if f.told_counts is None else f.told_counts
-            for f in (first, more)
+            nothing if f.told_counts is None else f.told_counts
+            for f, nothing in zip((first, more), withheld, strict=True)
         ]
     )

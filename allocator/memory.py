@@ -63,7 +63,8 @@ class RoundMemory:
         """`(cohort, strategies)` whether a choice is another than the client's last; skip never."""
         last = self._last[rows][:, None]
         takes_part = np.array([not s.is_skip for s in self._menu])
-        return (last != _NEVER) & (np.arange(len(self._menu)) != last) & takes_part
+        changed = (last != _NEVER) & (np.arange(len(self._menu)) != last)
+        return np.asarray(changed & takes_part)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON."""

@@ -1,0 +1,132 @@
+"""The program of one round: of what is known of a fleet, what was learned of it, and the goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .adjust.model import TimeModel, quantile_seconds
+from .arrays import FloatArray, IntArray, freeze
+from .check_fleet import check_deployed
+from .coverage import Coverage
+from .data import FittedLoss, separable_loss
+from .fleet import FleetTables
+from .goal import Goal
+from .memory import RoundMemory
+from .problem import AllocationProblem
+from .strategy import Strategy, parse_menu, parse_strategy, teaches
+
+_NAMED_CLIENTS = 5
+
+
+@dataclass(frozen=True)
+class RoundRules:
+    """What stays the same over all rounds; the fields are those of `HybridAllocator`.
+
+    Raises:
+        ValueError: If the menu does not serve the deployment, or a number is negative.
+    """
+
+    menu: tuple[Strategy, ...]
+    deployed: Strategy
+    fitted: FittedLoss
+    switching_seconds: float
+    explore: float
+    strict: bool
+
+    @classmethod
+    def of(
+        cls,
+        menu: Sequence[Strategy | str],
+        deployed: Strategy | str,
+        fitted: FittedLoss,
+        switching_seconds: float,
+        explore: float,
+        strict: bool,
+    ) -> RoundRules:
+        """Reads texts and checks."""
+        strategies, target = parse_menu(menu), parse_strategy(deployed)
+        check_deployed(strategies, target)
+        price = float(freeze("switching_seconds", switching_seconds, ()))
+        return cls(strategies, target, fitted, price, float(freeze("explore", explore, ())), strict)
+
+
+def round_problem(
+    rules: RoundRules,
+    goal: Goal,
+    fleet: FleetTables,
+    memory: RoundMemory,
+    times: TimeModel,
+    rows: IntArray,
+) -> AllocationProblem:
+    """The program of the next round of a cohort.
+
+    Args:
+        rules: What stays the same.
+        goal: What is minimised, and what the round must keep.
+        fleet: All clients.
+        memory: What they did and taught.
+        times: How long they take.
+        rows: `(cohort,)` numbers of those that are there.
+
+    Raises:
+        ValueError: With `strict`, if the cohort holds no example.
+    """
+    examples, population = _examples(rules, fleet, rows), fleet.population
+    return AllocationProblem(
+        rules.menu,
+        _seconds(rules, goal, times, rows),
+        separable_loss(rules.menu, examples / examples.sum(), rules.fitted),
+        goal.tradeoff,
+        deadline_seconds=goal.deadline_seconds,
+        max_loss=goal.max_loss,
+        allowed=fleet.allowed[rows],
+        budgets=goal.budgets(fleet.hardware, rows),
+        coverage=Coverage(
+            fleet.label_counts[rows],
+            teaches(rules.menu, rules.deployed),
+            rules.fitted.loss_curve,
+            population=population if population.any() else np.ones(len(population)),
+            carried=memory.carried(fleet),
+        ),
+        num_examples=examples,
+        min_participation=goal.min_participation,
+        switching_seconds=_switching(rules, goal, memory, rows),
+        counts=goal.counts,
+        groups=None if fleet.groups is None else [fleet.groups[i] for i in rows],
+        clients=[str(i) for i in rows],
+    )
+
+
+def _examples(rules: RoundRules, fleet: FleetTables, rows: IntArray) -> FloatArray:
+    """`(cohort,)` examples; those of a cohort without any count alike, unless strict."""
+    examples = fleet.num_examples[rows]
+    if examples.any():
+        return examples
+    if rules.strict:
+        raise ValueError(
+            "a cohort must hold at least one example, but its clients "
+            f"{rows[:_NAMED_CLIENTS].tolist()} ({len(rows)} in all) hold none. "
+            "Add a client that has data, or leave the round out."
+        )
+    return np.ones(len(rows))
+
+
+def _seconds(rules: RoundRules, goal: Goal, times: TimeModel, rows: IntArray) -> FloatArray:
+    """`(cohort, strategies)` the times to plan with."""
+    expected = times.predict(rows)
+    seconds = expected.seconds * np.exp(-rules.explore * expected.log_error)
+    if goal.holds_with is None:
+        return seconds
+    return quantile_seconds(seconds, expected.log_spread, goal.holds_with, len(rows))
+
+
+def _switching(
+    rules: RoundRules, goal: Goal, memory: RoundMemory, rows: IntArray
+) -> FloatArray | None:
+    """`(cohort, strategies)` the price of a change; None where it cannot count."""
+    if not rules.switching_seconds or not goal.counts_time:
+        return None
+    return np.where(memory.changes(rows), rules.switching_seconds, 0.0)
