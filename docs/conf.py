@@ -31,6 +31,13 @@ default_role = "public"  # of docstrings: `name` links where it is public, else 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {  # else written out, in ten lines
+    "ArrayLike": "ArrayLike",
+    "FloatArray": "NDArray[float64]",
+    "IntArray": "NDArray[int64]",
+    "BoolArray": "NDArray[bool]",
+    "Weights": "dict[str, NDArray[float32]]",
+}
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
@@ -48,4 +55,4 @@ html_theme_options = {"navigation_with_keys": False}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 pygments_style = "friendly"
-pygments_dark_style = "native"
+pygments_dark_style = "github-dark"

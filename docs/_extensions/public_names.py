@@ -1,4 +1,4 @@
-"""Links to public names: from `backticks` in docstrings, and from types that live elsewhere.
+"""Links to public names, from `backticks` in docstrings and from types.
 
 A public name is documented where users import it, for instance `fedhq.allocator.Budget`; signatures
 name the module that holds it, `fedhq.allocator.terms.Budget`. Other types of ours are shown without
@@ -13,6 +13,7 @@ from docutils.parsers.rst.states import Inliner
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.inspect import TypeAliasForwardRef
 
 PACKAGES = (
     "fedhq.allocator",
@@ -71,8 +72,14 @@ def resolve(
     return None if "refexplicit" in node else content  # by a role: somebody wrote it
 
 
+def name_of(alias: TypeAliasForwardRef) -> str:
+    """The alias as users write it; Sphinx 9.0 shows, within a union, what holds the name."""
+    return alias.name
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Adds the role `public` and the search for names."""
+    """Adds the role `public`, the search for names, and the text of aliases."""
     app.add_role("public", public_role)
     app.connect("missing-reference", resolve)
+    TypeAliasForwardRef.__repr__ = name_of
     return {"parallel_read_safe": True, "parallel_write_safe": True}
