@@ -1,4 +1,25 @@
-"""Decides which client trains at which precision: the program, its solvers and certificates."""
+"""Decides which client trains at which precision: the program, its solvers and certificates.
+
+A training loop of your own needs one object of it, `HybridAllocator`; NumPy, SciPy and HiGHS are
+all that it loads. Here two devices join of which nobody knows a time, and three rounds go by:
+
+    >>> from fedhq.allocator import HardwareTables, HybridAllocator, Outcome
+    >>> allocator = HybridAllocator.open(["ptq-w4a4", "qat-w4a4"], deployed="qat-w4a4")
+    >>> clients = allocator.join(HardwareTables.unknown(allocator.menu, 2), num_examples=[600, 80])
+    >>> takes = {"ptq-w4a4": [2.0, 20.0], "qat-w4a4": [3.0, 30.0]}  # seconds, as it turns out
+    >>> for number in range(1, 4):
+    ...     plan = allocator.plan(number)
+    ...     did = [str(plan.strategy(i)) for i in clients]
+    ...     allocator.observe([Outcome(i, plan.strategy(i), takes[did[i]][i], True)
+    ...                        for i in clients])
+    ...     print(*did)
+    qat-w4a4 qat-w4a4
+    qat-w4a4 ptq-w4a4
+    qat-w4a4 ptq-w4a4
+
+Beneath it: `AllocationProblem` is the program as data, `solve(problem, solver)` answers it, and
+`pareto_frontier(problem)` shows what a round's seconds buy.
+"""
 
 from .adjust import PredictedTimes, TimeModel, quantile_seconds
 from .check import violations

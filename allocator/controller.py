@@ -31,6 +31,18 @@ __all__ = ["Goal", "HybridAllocator", "Outcome"]
 class HybridAllocator:
     """Decides, round by round, which client does what, and learns from what came of it.
 
+    The one object that an FL code base needs, whatever trains and sends there:
+
+    - `plan(round)` says who does what; `observe(outcomes)` takes in what came of it;
+    - `join(...)` adds clients at any time, to this fleet or to one that `open(...)` began empty;
+    - `forbid(client, strategy)` takes out what a client turned out not to be able to do;
+    - `state_dict()` and `load_state_dict(state)` keep all that was learned, as JSON. The fleet
+      itself joins anew, in the same order.
+
+    It holds NumPy arrays, no tensor, knows no framework, and takes a client for its number, in the
+    order of joining. `examples/plain_loop.py` has it in a bare loop, `examples/nvflare` in NVIDIA
+    FLARE.
+
     It never fails a round: if no allocation keeps every limit, limits are relaxed in the order of
     `relax.RELAXED_FIRST_TO_LAST` to the nearest feasible values; if the solver finds nothing even
     then, everybody does the fastest strategy that it is allowed. `note` says what was given up.
@@ -41,9 +53,12 @@ class HybridAllocator:
             seconds may be NaN where they are unknown.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
         solver: Who decides: an exact solver, a rule, or `FrontierPick`.
-        num_examples: `(clients,)` examples of every client of the fleet.
-        label_counts: `(clients, classes)`; None where labels are private: coverage then counts
-            examples as of one class.
+        num_examples: `(clients,)` examples of every client of the fleet; NaN where one does not
+            tell: its label counts then speak for it, or else it counts as the mean of those known.
+        label_counts: `(clients, classes)`, exact, grouped (`grouped_counts`) or noisy
+            (`noisy_counts`: what is below 0 is cut at 0); a row of NaN where a client withholds
+            them: its examples then count as distributed like those of all who tell. None where
+            all withhold them: coverage then counts examples as of one class.
         goal: What is minimised and what every round must keep.
         carry: Share of a round's coverage that still counts in the next, in [0, 1).
         fitted: The loss model.
@@ -66,14 +81,21 @@ class HybridAllocator:
 
     Example:
         >>> from fedhq.allocator import DeviceProfile, HardwareOnly, StepProfile, analyse_hardware
-        >>> menu = parse_menu(["ptq-w2a2", "qat-w2a2"])
-        >>> profile = StepProfile("toy", 32, menu, np.array([.01, .02]), np.zeros(2), "by hand")
+        >>> from fedhq.allocator import parse_menu
+        >>> profile = StepProfile("toy", 32, parse_menu(["ptq-w2a2", "qat-w2a2"]),
+        ...                       np.array([.01, .02]), np.zeros(2), "by hand")
         >>> devices = [DeviceProfile("fast", 1, 1e6, 1e6), DeviceProfile("slow", 9, 1e6, 1e6)]
         >>> hardware = analyse_hardware(devices, [10, 10], profile, [0, 0], 0)
-        >>> allocator = HybridAllocator(menu, hardware, "qat-w2a2", HardwareOnly(menu[1], menu[0]),
-        ...                             num_examples=[100, 100])
-        >>> [str(s) for s in map(allocator.plan(1).strategy, range(2))], allocator.note
+        >>> allocator = HybridAllocator(hardware.strategies, hardware, "qat-w2a2",
+        ...                             HardwareOnly("qat-w2a2", "ptq-w2a2"), num_examples=[9, 9])
+        >>> plan = allocator.plan(1)
+        >>> [str(plan.strategy(i)) for i in range(2)], allocator.note
         (['qat-w2a2', 'ptq-w2a2'], '')
+        >>> for _ in range(3):  # as it turns out, the fast one is the slow one
+        ...     allocator.observe([Outcome(0, plan.strategy(0), 7.5, succeeded=True),
+        ...                        Outcome(1, plan.strategy(1), 0.5, succeeded=True)])
+        >>> str(allocator.plan(2).strategy(0))
+        'ptq-w2a2'
     """
 
     def __init__(
@@ -117,14 +139,15 @@ class HybridAllocator:
         carry: float = 0.0,
         fitted: FittedLoss | None = None,
         switching_seconds: float = 0.0,
-        explore: float = 0.0,
+        explore: float = 1.0,
         learn: bool = True,
         strict: bool = False,
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
         The arguments are those of the class. Where `solver` is None, the fastest round is planned
-        that is within the fit's `rule_loss` of the most accurate one.
+        that is within the fit's `rule_loss` of the most accurate one. It explores by default: of
+        times that nobody knows, those of what nobody tried would else stay a guess for ever.
 
         Raises:
             ValueError: As for the class.

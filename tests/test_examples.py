@@ -1,6 +1,7 @@
 """The examples run as they stand, the README's excerpts are theirs, and public names exist."""
 
 import ast
+import json
 import re
 import runpy
 import subprocess
@@ -15,6 +16,7 @@ from sklearn.datasets import load_digits
 
 import fedhq.fl_core
 from fedhq.fl_core import Federation, read_clients, read_rounds
+from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.studies.arms import make_allocator
 from fedhq.studies.config import parse_run
 from fedhq.studies.search.config.settings import parse_search
@@ -113,6 +115,29 @@ def test_robust_servers_keep_what_the_mean_loses(tmp_path: Path) -> None:
     assert accuracy_in(refused) > 0.85
     assert accuracy_in(mean) < 0.5
     assert reason.startswith("refused: clients [3, 8]")
+
+
+@pytest.mark.slow
+def test_a_plain_loop_learns_who_is_slow_and_who_cannot(tmp_path: Path) -> None:
+    said = run_example("plain_loop.py", tmp_path).splitlines()
+    did = {line.split(":")[0]: line.split(", ")[1].split() for line in said[:-1]}
+    assert did["round 1"] == ["qat"] * 6
+    assert all(client[2] == "ptq" for name, client in did.items() if name != "round 1")
+    assert did["round 24"][-1] == "ptq"  # the slowest
+    assert did["round 24"].count("qat") >= 5
+    assert accuracy_in(said[-1]) > 0.88
+    state = json.loads((tmp_path / "allocator.json").read_text("utf-8"))
+    assert (state["num_clients"], state["forbidden"]) == (10, [[2, 1]])
+
+
+@pytest.mark.slow
+def test_nvidia_flares_simulator_trains_as_each_client_was_told(tmp_path: Path) -> None:
+    said = run_example("nvflare/job.py", tmp_path)
+    rounds = re.findall(r"fedhq round (\d): (site-\d) (\S+) took [\d.]+ s and (\d+) bytes", said)
+    size = str(encoded_bytes([(8, 2), (8,)], 4))
+    told = {"site-1": "qat-w4a8", "site-2": "ptq-w4a8"}  # the second forbade itself the other
+    assert rounds == [(n, site, told[site], size) for n in "12" for site in told]
+    assert accuracy_in(said) > 0.6
 
 
 def test_the_code_in_the_readme_that_is_no_session_is_an_examples() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
+from .start import within_clients
 
 CLIP = 0.1
 """Log-seconds beyond which a value only votes for a direction: 10 %, the scatter of a device."""
@@ -179,6 +180,10 @@ def fit_effects(
     found = [np.zeros(len(level.prior)) for level in levels]
     shape = (num_classes, num_strategies)
     own_effects = np.zeros((len(classes), num_strategies))
+    if not values.shrinks.all():
+        found[_STRATEGY], found[_CLIENT] = within_clients(
+            values.client, values.column, values.value, values.weight, own_effects.shape, CLIP
+        )
     for _ in range(_SWEEPS):
         for k, level in enumerate(levels):
             rest = sum(found[j][other.group] for j, other in enumerate(levels) if j != k)

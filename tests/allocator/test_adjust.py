@@ -202,6 +202,19 @@ def test_first_observations_of_unknown_times_are_believed_at_once() -> None:
     assert np.median(off(model, fleet.truth)) < 0.1
 
 
+def test_strategies_are_not_blamed_for_the_clients_that_do_them() -> None:
+    """The slow do the fast strategy and the fast the slow one; two clients did both."""
+    truth = np.outer(1.5 ** np.arange(10), [0, 1.0, 1.6, 1.3])
+    model = TimeModel(MENU, np.where(truth > 0, np.nan, 0.0))
+    for number in range(6):
+        columns = np.where(np.arange(10) < 5, 2, 1)
+        columns[[2, 7]] = 1 + number % 2
+        model.observe(
+            [Outcome(i, MENU[s], float(truth[i, s]), True) for i, s in enumerate(columns)]
+        )
+    assert model.predict().seconds[:, 1:3] == pytest.approx(truth[:, 1:3], rel=0.05)
+
+
 def test_a_predicted_time_of_nothing_stays_nothing() -> None:
     model = TimeModel(MENU, np.zeros((2, len(MENU))))
     model.observe([Outcome(0, MENU[1], 5.0, True), Outcome(1, MENU[0], 0.0, True)])

@@ -24,6 +24,7 @@ SETTINGS = {
     "carry": 0.6,
     "fitted": FittedLoss(((0.0, 0.4), (0.5, 0.0)), 0.3, 0.0, 0.01, "by hand"),
     "switching_seconds": 0.2,
+    "explore": 0.0,
 }
 
 
@@ -134,6 +135,28 @@ def test_times_that_some_tell_late_serve_those_who_do_not(seed) -> None:
     apart.join(**fleet.some(0, 3))
     apart.join(**fleet.some(3, 7))
     assert apart.time_model.predict().seconds.tolist() == unseen.tolist()
+
+
+def test_an_open_fleet_finds_out_what_its_slowest_should_do() -> None:
+    """Nobody knows a time at first; then the slowest does what is fast, and QAT covers the rest."""
+    truth = np.outer(1.3 ** np.arange(10), [1.0, 1.5])
+    allocator = HybridAllocator.open(MENU[1:], "qat-w2a2")
+    allocator.join(HardwareTables.unknown(MENU[1:], 6), num_examples=[50] * 6)
+    for number in range(1, 21):
+        if number == 6:
+            allocator.join(HardwareTables.unknown(MENU[1:], 4), num_examples=[50] * 4)
+        clients = range(allocator.num_clients)
+        choice = allocator.plan(number).choice
+        allocator.observe(
+            [
+                Outcome(i, allocator.menu[s], float(truth[i, s]), True)
+                for i, s in zip(clients, choice, strict=True)
+            ]
+        )
+    plan = allocator.plan(21)
+    assert truth[range(10), plan.choice].max() == truth[9, 0]  # no round can be faster
+    assert plan.loss < 0.01
+    assert allocator.time_model.predict().seconds == pytest.approx(truth, rel=0.1)
 
 
 def test_the_state_of_a_grown_fleet_is_taken_up_by_one_with_the_same_clients() -> None:
