@@ -1,4 +1,4 @@
-"""Links to public names, from `backticks` in docstrings and from types.
+"""Docstrings as this project writes them: `names` link where they are public, indented is code.
 
 A public name is documented where users import it, for instance `fedhq.allocator.Budget`; signatures
 name the module that holds it, `fedhq.allocator.terms.Budget`. Other types of ours are shown without
@@ -77,9 +77,25 @@ def name_of(alias: TypeAliasForwardRef) -> str:
     return alias.name
 
 
+def mark_code(
+    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
+) -> None:
+    """Makes code of what a docstring indents by four after a blank line, as in Markdown."""
+    found: list[str] = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        text = line.lstrip()
+        starts = text and not before.strip() and len(line) - len(text) >= 4
+        above = next((old for old in reversed(found) if old.strip()), " ")
+        if starts and not above.startswith((" ", "..")) and not text.startswith(">>>"):
+            found += ["::", ""]
+        found.append(line)
+    lines[:] = found
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Adds the role `public`, the search for names, and the text of aliases."""
     app.add_role("public", public_role)
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", mark_code, priority=400)  # before napoleon
     TypeAliasForwardRef.__repr__ = name_of
     return {"parallel_read_safe": True, "parallel_write_safe": True}

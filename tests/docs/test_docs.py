@@ -33,7 +33,8 @@ from fedhq.studies.search.config.settings import parse_search
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
-PACKAGES = [f"fedhq.{name}" for name in ("allocator", "models", "fl_core", "studies")]
+NAMES = ("allocator", "models", "fl_core", "fl_core.callbacks", "fl_core.flower", "studies")
+PACKAGES = [f"fedhq.{name}" for name in NAMES]
 DATA = {"text", "csv", "json", "yaml", "dockerfile"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
