@@ -16,7 +16,7 @@ from .observers import (
     weight_range,
 )
 from .pool import MaxPool2d
-from .prepare import fake_quant_layers, prepare_, quantizable_layers, shadow_
+from .prepare import fake_quant_layers, prepare_, quantizable_layers, restore_, shadow_
 from .ptq import correct_bias_, output_divergence
 from .quantizers import InputQuantizer, WeightQuantizer
 from .recipe import LayerBits, Range, Recipe
@@ -62,6 +62,7 @@ __all__ = [
     "predict",
     "prepare_",
     "quantizable_layers",
+    "restore_",
     "shadow_",
     "weight_range",
     "with_bits",

@@ -39,6 +39,12 @@ class FakeQuantLayer(nn.Module):
                 activation_bits, recipe.activation_fit, recipe.activation_range
             )
 
+    def tear_down(self) -> None:
+        """Takes away what `set_up` added, however far that came."""
+        for name in ("weight_quantizers", "input_quantizer"):
+            if hasattr(self, name):
+                delattr(self, name)
+
     def takes_numbers(self) -> bool:
         """Whether the input can be quantized; indices cannot."""
         return True
@@ -229,13 +235,30 @@ class FakeQuantMultiheadAttention(FakeQuantLayer, nn.MultiheadAttention):
         return [quantized[id(x)] for x in (query, key, value)]
 
 
+_FUSED: dict[type[nn.Module], tuple[str, object]] = {
+    nn.TransformerEncoderLayer: ("activation_relu_or_gelu", 0),
+    nn.TransformerEncoder: ("use_nested_tensor", False),
+}
+"""What lets torch's encoders take their fused path, and the value with which they do not."""
+_FUSED_BEFORE = "_fused_before_prepare"
+
+
 def avoid_fused_transformers_(model: nn.Module) -> None:
     """Keeps torch's encoders from their fused inference, which reads float weights past layers."""
     for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0
-        elif isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False
+        for kind, (name, off) in _FUSED.items():
+            if isinstance(module, kind):
+                setattr(module, _FUSED_BEFORE, getattr(module, name))
+                setattr(module, name, off)
+
+
+def allow_fused_transformers_(model: nn.Module) -> None:
+    """Undoes `avoid_fused_transformers_`."""
+    for module in model.modules():
+        for kind, (name, _) in _FUSED.items():
+            if isinstance(module, kind) and hasattr(module, _FUSED_BEFORE):
+                setattr(module, name, getattr(module, _FUSED_BEFORE))
+                delattr(module, _FUSED_BEFORE)
 
 
 QUANTIZING: dict[type[nn.Module], type[FakeQuantLayer]] = {
@@ -248,3 +271,6 @@ QUANTIZING: dict[type[nn.Module], type[FakeQuantLayer]] = {
     nn.MultiheadAttention: FakeQuantMultiheadAttention,
 }
 """Which float layer becomes which quantizing one."""
+
+FLOAT: dict[type[nn.Module], type[nn.Module]] = {made: kind for kind, made in QUANTIZING.items()}
+"""And back."""

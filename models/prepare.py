@@ -2,7 +2,7 @@
 
     float --prepare_--> fake quantization, trains --calibrate_--> static ranges --convert_--> ships
 
-`convert` has the other two steps.
+`convert` has the other two steps; until the last of them `restore_` gives the float model back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import TypeVar
 
 from torch import nn
 
-from .layers import QUANTIZING, FakeQuantLayer, avoid_fused_transformers_
+from .layers import (
+    FLOAT,
+    QUANTIZING,
+    FakeQuantLayer,
+    allow_fused_transformers_,
+    avoid_fused_transformers_,
+)
 from .observers import Fit
 from .quantizers import WeightQuantizer
 from .recipe import Range, Recipe
@@ -154,15 +160,56 @@ def prepare_(model: Model, recipe: Recipe) -> Model:
                 f"fits none of {names}."
             )
     avoid_fused_transformers_(model)
-    for name in names:
-        module = model.get_submodule(name)
-        # The class changes, the object stays: with it its parameters, hooks and place in the model.
-        module.__class__ = QUANTIZING[type(module)]
-        assert isinstance(module, FakeQuantLayer)
-        module.set_up(recipe, name)
-        module.train(module.training)
-    _refuse_two_grids(model)
+    try:
+        for name in names:
+            module = model.get_submodule(name)
+            # The class changes, the object stays: with it its parameters, hooks and place.
+            module.__class__ = QUANTIZING[type(module)]
+            assert isinstance(module, FakeQuantLayer)
+            module.set_up(recipe, name)
+            module.train(module.training)
+        _refuse_two_grids(model)
+    except ValueError:
+        _restore_layers_(model)
+        raise
     return model
+
+
+def restore_(model: Model) -> Model:
+    """Makes a prepared model float again, in place: undoes `prepare_`, and `shadow_`.
+
+    Modules, parameters, buffers and hooks are the same objects as ever, with the values that
+    training gave them; learned and averaged ranges are dropped.
+
+    Args:
+        model: A prepared model.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: If the model is not prepared, or converted: its weights are rounded for good.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3))
+        >>> weight = model[0].weight
+        >>> restore_(prepare_(model, Recipe(2, 2)))
+        Sequential(
+          (0): Linear(in_features=2, out_features=3, bias=True)
+        )
+        >>> model[0].weight is weight
+        True
+    """
+    require_prepared(model, "restore_")
+    _restore_layers_(model)
+    return model
+
+
+def _restore_layers_(model: nn.Module) -> None:
+    for _, layer in list(fake_quant_layers(model)):
+        layer.tear_down()
+        layer.__class__ = FLOAT[type(layer)]  # type: ignore[assignment]
+    allow_fused_transformers_(model)
 
 
 def _refuse_two_grids(model: nn.Module) -> None:

@@ -7,6 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...allocator.strategy import Strategy
+from .fields import Fields, refuse
+from .orders import VERSION
+
+MOST_STRATEGIES = 256
+_MOST_CLASSES = 1 << 16
+_MOST_NAME_CHARS = 256
+_MOST_EXAMPLES = 2**32 - 1
+_RATES = {
+    "uplink-bytes-per-second": "uplink_bytes_per_second",
+    "downlink-bytes-per-second": "downlink_bytes_per_second",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,9 @@ class ClientProfile:
         uplink_bytes_per_second: Rate at which it sends.
         downlink_bytes_per_second: Rate at which it receives.
         active_watts: Power that training takes; 0 where it is not known.
+
+    Raises:
+        ValueError: If a text is empty or too long, or a number is out of range.
     """
 
     name: str
@@ -39,9 +53,54 @@ class ClientProfile:
     downlink_bytes_per_second: float = math.inf
     active_watts: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("name", "device_class"):
+            text = getattr(self, name)
+            if not 0 < len(text) <= _MOST_NAME_CHARS or not text.isprintable():
+                _refuse(f"{name} is 1 to {_MOST_NAME_CHARS} printable characters", text[:80])
+        if not 0 <= self.num_examples <= _MOST_EXAMPLES:
+            _refuse(f"0 <= num_examples <= {_MOST_EXAMPLES}", self.num_examples)
+        if self.label_counts is not None and not self.label_counts:
+            _refuse("label_counts holds a class, or is None", self.label_counts)
+        if self.strategies is not None and not self.strategies:
+            _refuse("strategies holds one, or is None", self.strategies)
+        if not all(math.isfinite(count) for count in self.label_counts or ()):
+            _refuse("label_counts are finite", self.label_counts)
+        for strategy, seconds in self.round_seconds:
+            if not 0 < seconds < math.inf or strategy.is_skip:
+                _refuse(f"0 < round_seconds < inf of {strategy}, which trains", seconds)
+        for name in _RATES.values():
+            if not getattr(self, name) > 0:
+                _refuse(f"{name} > 0", getattr(self, name))
+        if not 0 <= self.active_watts < math.inf:
+            _refuse("0 <= active_watts < inf", self.active_watts)
+
     def to_record(self) -> Mapping[str, int | float | str | list[str] | list[float]]:
-        """The values of its `ConfigRecord`."""
-        raise NotImplementedError
+        """The values of its `ConfigRecord`; what is not told is not there.
+
+        Example:
+            >>> profile = ClientProfile("3", num_examples=80, label_counts=(50.0, 30.0))
+            >>> ClientProfile.from_record(profile.to_record()) == profile
+            True
+        """
+        record: dict[str, int | float | str | list[str] | list[float]] = {
+            "version": VERSION,
+            "name": self.name,
+            "num-examples": self.num_examples,
+            "device-class": self.device_class,
+            "active-watts": float(self.active_watts),
+        }
+        if self.label_counts is not None:
+            record["label-counts"] = [float(count) for count in self.label_counts]
+        if self.strategies is not None:
+            record["strategies"] = [str(strategy) for strategy in self.strategies]
+        if self.round_seconds:
+            record["timed-strategies"] = [str(strategy) for strategy, _ in self.round_seconds]
+            record["round-seconds"] = [float(seconds) for _, seconds in self.round_seconds]
+        for key, name in _RATES.items():
+            if getattr(self, name) < math.inf:
+                record[key] = float(getattr(self, name))
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> ClientProfile:
@@ -50,4 +109,28 @@ class ClientProfile:
         Raises:
             WireError: If it is none, or of another version.
         """
-        raise NotImplementedError
+        what = "a client's profile"
+        fields = Fields(record, what)
+        fields.version(VERSION)
+        counts = fields.numbers("label-counts", _MOST_CLASSES)
+        timed = fields.strategies("timed-strategies", MOST_STRATEGIES)
+        seconds = fields.numbers("round-seconds", MOST_STRATEGIES)
+        if len(timed) != len(seconds):
+            raise refuse(what, "round-seconds are one a timed strategy", len(seconds))
+        rates = {name: fields.number(key, default=math.inf) for key, name in _RATES.items()}
+        return fields.build(
+            lambda: cls(
+                name=fields.text("name", _MOST_NAME_CHARS),
+                num_examples=fields.whole("num-examples", _MOST_EXAMPLES, default=0),
+                label_counts=counts or None,
+                device_class=fields.text("device-class", _MOST_NAME_CHARS, default="device"),
+                strategies=fields.strategies("strategies", MOST_STRATEGIES) or None,
+                round_seconds=tuple(zip(timed, seconds, strict=True)),
+                active_watts=fields.number("active-watts", default=0.0),
+                **rates,
+            )
+        )
+
+
+def _refuse(rule: str, got: object) -> None:
+    raise ValueError(f"`{rule}` must hold for a client's profile, but got {got!r:.200}.")

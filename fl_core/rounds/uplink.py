@@ -50,28 +50,72 @@ class Uplink:
         Raises:
             WireError: If a value is not finite; the residual stays as it was.
         """
-        rng = generator(self._seed, Purpose.WIRE, round_number, client)
-        if not (self._error_feedback and MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS):
-            return encode_update(
-                update,
-                wire_bits=wire_bits,
-                round_number=round_number,
-                client=client,
-                num_examples=num_examples,
-                rng=rng,
-            )
-        owed = self.residuals.get(client)
-        payload, left = encode_with_feedback(
+        payload, owed = write_update(
             update,
-            None if owed is None else _split(owed, update),
+            self.residuals.get(client),
+            wire_bits=wire_bits,
+            round_number=round_number,
+            client=client,
+            num_examples=num_examples,
+            seed=self._seed,
+            error_feedback=self._error_feedback,
+        )
+        if owed is not None:
+            self.residuals[client] = owed
+        return payload
+
+
+def write_update(
+    update: Weights,
+    owed: NDArray[np.float32] | None,
+    *,
+    wire_bits: int,
+    round_number: int,
+    client: int,
+    num_examples: int,
+    seed: int,
+    error_feedback: bool = True,
+) -> tuple[bytes, NDArray[np.float32] | None]:
+    """Writes an update, with error feedback where that does not grow without bound.
+
+    Args:
+        update: Change of every tensor.
+        owed: `(values,)` what error feedback owes, one tensor after the other; None for nothing.
+        wire_bits: As in `encode_update`, like the next three.
+        round_number: Round.
+        client: Client.
+        num_examples: Examples behind the update.
+        seed: Root of the federation's randomness.
+        error_feedback: Whether the update makes up for the rounding of the last.
+
+    Returns:
+        The payload, and what is owed then; at widths without feedback as much as before.
+
+    Raises:
+        WireError: If a value is not finite.
+    """
+    rng = generator(seed, Purpose.WIRE, round_number, client)
+    if not (error_feedback and MIN_FEEDBACK_BITS <= wire_bits < RAW_BITS):
+        payload = encode_update(
+            update,
             wire_bits=wire_bits,
             round_number=round_number,
             client=client,
             num_examples=num_examples,
             rng=rng,
         )
-        self.residuals[client] = np.concatenate([values.ravel() for values in left.values()])
-        return payload
+        return payload, owed
+    payload, left = encode_with_feedback(
+        update,
+        None if owed is None else _split(owed, update),
+        wire_bits=wire_bits,
+        round_number=round_number,
+        client=client,
+        num_examples=num_examples,
+        rng=rng,
+    )
+    rows = [values.ravel() for values in left.values()]
+    return payload, np.concatenate(rows) if rows else np.empty(0, np.float32)
 
 
 def _split(owed: NDArray[np.float32], update: Weights) -> Weights:

@@ -21,11 +21,16 @@ class Broadcast:
 
     Args:
         weights: As clients decode them.
-        num_bytes: Length of the payload that each of them receives.
+        payload: What each of them receives.
     """
 
     weights: Weights
-    num_bytes: int
+    payload: bytes
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the payload."""
+        return len(self.payload)
 
 
 def broadcast(weights: Weights, wire_bits: int, round_number: int, seed: int) -> Broadcast:
@@ -49,13 +54,30 @@ def broadcast(weights: Weights, wire_bits: int, round_number: int, seed: int) ->
         >>> sent.weights["w"].tolist(), sent.num_bytes
         ([7.0, -7.0, 1.0], 62)
     """
+    payload = encode_model(weights, wire_bits, round_number, seed)
+    received = decode_update(payload, weights).coded
+    return Broadcast({name: coded.decode() for name, coded in received.items()}, payload)
+
+
+def encode_model(weights: Weights, wire_bits: int, round_number: int, seed: int) -> bytes:
+    """The payload of `broadcast`, where nobody asks what clients decode.
+
+    Args:
+        weights: As in `broadcast`, like the arguments below.
+        wire_bits: Bits per element.
+        round_number: Round.
+        seed: Root of the federation's randomness.
+
+    Raises:
+        DivergedError: If a weight is NaN or infinite.
+    """
     wrong = sorted(name for name, values in weights.items() if not np.isfinite(values).all())
     if wrong:
         raise DivergedError(
             f"`all weights are finite` must hold for the model of round {round_number}, but those "
             f"of {wrong[0]!r} are not. Lower `learning_rate`: training diverged."
         )
-    payload = encode_update(
+    return encode_update(
         weights,
         wire_bits=wire_bits,
         round_number=round_number,
@@ -63,5 +85,3 @@ def broadcast(weights: Weights, wire_bits: int, round_number: int, seed: int) ->
         num_examples=0,
         rng=generator(seed, Purpose.DOWNLINK, round_number),
     )
-    received = decode_update(payload, weights).coded
-    return Broadcast({name: coded.decode() for name, coded in received.items()}, len(payload))
