@@ -14,14 +14,14 @@ from fedhq.studies.entry import main
 
 
 class CommandHelp(Directive):
-    """Shows the help of the command that is its argument, for instance `run`."""
+    """Shows the help of the command that is its argument, for instance `run`; of all without."""
 
-    required_arguments = 1
+    optional_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         """The help as a literal block."""
-        said, words = io.StringIO(), shlex.split(self.arguments[0])
+        said, words = io.StringIO(), shlex.split(" ".join(self.arguments))
         with (
             contextlib.redirect_stdout(said),
             contextlib.suppress(SystemExit),
@@ -29,7 +29,7 @@ class CommandHelp(Directive):
         ):
             main([*words, "--help"])
         if not said.getvalue():
-            raise self.error(f"`fedhq {self.arguments[0]} --help` says nothing.")
+            raise self.error(f"`fedhq {shlex.join(words)} --help` says nothing.")
         text = said.getvalue()
         return [nodes.literal_block(text, text, language="text")]
 
