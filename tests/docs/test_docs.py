@@ -143,21 +143,17 @@ def test_every_record_and_text_of_the_repository_is_on_the_site() -> None:
     assert {*texts, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"} <= included
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make docs` does, whose warnings are errors."""
-    pytest.importorskip("furo", reason="needs fedhq[docs]")
-    out = tmp_path_factory.mktemp("site")
+def build(out: Path) -> None:
+    """Builds the site as `make docs` does: a warning is an error."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
         [*command, str(DOCS), str(out)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return out
 
 
-@pytest.mark.slow
-def test_every_public_name_is_in_the_reference(site: Path) -> None:
+def missing_names(site: Path) -> list[str]:
+    """Public names that the reference does not hold, under whatever package they are documented."""
     from sphinx.util.inventory import InventoryFile
 
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
@@ -169,27 +165,31 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
             things = [getattr(import_module(p), name, None) for p in places]
             if not any(thing is getattr(package, name) for thing in things):
                 missing.append(f"{package.__name__}.{name}")
-    assert not missing, "give each a place in docs/reference"
+    return missing
 
 
-@pytest.mark.slow
-def test_the_site_needs_no_network_and_formulas_need_no_script(site: Path) -> None:
-    loads = re.compile(
+def loaded_from_elsewhere(site: Path) -> list[str]:
+    """Pages and style sheets that would load something from the network."""
+    tags = re.compile(
         r'<(?:script|img|iframe|link rel="(?:stylesheet|preload)")[^>]*"(?:https?:)?//'
     )
-    for page in site.rglob("*.html"):
-        assert not loads.search(page.read_text("utf-8")), page
-    for sheet in site.rglob("*.css"):
-        assert not re.search(r"(?:url\(|@import)\W*(?:https?:)?//", sheet.read_text("utf-8")), sheet
-    mathematics = (site / "mathematics.html").read_text("utf-8")
-    assert mathematics.count("<math ") > 20
-    assert "<script>" not in mathematics.split("<article", 1)[1].split("</article>", 1)[0]
+    rules = re.compile(r"(?:url\(|@import)\W*(?:https?:)?//")
+    pages = [p for p in site.rglob("*.html") if tags.search(p.read_text("utf-8"))]
+    sheets = [p for p in site.rglob("*.css") if rules.search(p.read_text("utf-8"))]
+    return [str(p) for p in (*pages, *sheets)]
 
 
 @pytest.mark.slow
-def test_pages_fit_a_phone_and_tell_the_console_of_no_fault(site: Path) -> None:
+def test_the_site_builds_is_complete_needs_no_network_and_fits_a_phone(tmp_path: Path) -> None:
+    pytest.importorskip("furo", reason="needs fedhq[docs]")
+    build(tmp_path)  # one test, so that it is built once, however many processes test
+    assert not missing_names(tmp_path), "give each a place in docs/reference"
+    assert not loaded_from_elsewhere(tmp_path)
+    formulas = (tmp_path / "mathematics.html").read_text("utf-8").partition("<article")[2]
+    assert formulas.count("<math ") > 20
+    assert "<script" not in formulas.partition("</article>")[0]
     with open_browser() as browser:
         for name in ("index", "mathematics", "words", "records/benchmarks", "reference/allocator"):
-            browser.open((site / f"{name}.html").as_uri(), width=390)
+            browser.open((tmp_path / f"{name}.html").as_uri(), width=390)
             assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), name
             assert not browser.faults(), name
