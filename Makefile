@@ -29,6 +29,9 @@ lint: .venv/.dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/.dev  ## the documentation, into docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 .venv/.bench: .venv/.run
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
@@ -42,4 +45,4 @@ simulators: .venv/.run  ## speed of a round against Flower, pfl-research and Bla
 clean:  ## removes the environment and all results
 	rm -rf .venv build dist *.egg-info runs
 
-.PHONY: help demo test test-all lint bench simulators clean
+.PHONY: help demo test test-all lint docs bench simulators clean

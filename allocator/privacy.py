@@ -57,7 +57,7 @@ def grouped_counts(counts: ArrayLike, groups: Sequence[Hashable]) -> FloatArray:
 def noisy_counts(counts: ArrayLike, epsilon: float, rng: np.random.Generator) -> IntArray:
     """Label counts with epsilon-differential privacy of every single example.
 
-    The Laplace mechanism on whole numbers: each count gets noise with P(k) ~ exp(-epsilon |k|).
+    The Laplace mechanism on whole numbers: each count gets noise with `P(k) ~ exp(-epsilon |k|)`.
     One example added or removed changes one count by one (sensitivity 1 in the L1 norm), so the
     chances of any answer change by at most a factor exp(epsilon); where one example is replaced by
     another, by exp(2 epsilon). Whole noise has no digits that tell what it was added to, as
