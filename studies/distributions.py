@@ -1,4 +1,4 @@
-"""Wheel and sdist of a checkout, built as a release is: from tracked files, wheel out of sdist.
+"""Wheel and sdist of a checkout, built as a release is: sdist from its own files, wheel from that.
 
 python -m fedhq.studies.distributions FOLDER
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 
 PACKAGES = ("allocator", "fl_core", "models", "studies")
 _BUILD_SECONDS = 600.0
+_LEFT = re.compile(r"^\.|/\.|(^|/)(__pycache__|[^/]*\.egg-info)/|^(build|dist|runs)/")
+"""Hidden, or made from the sources."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Distributions:
 
 
 def build_distributions(root: Path, folder: Path) -> Distributions:
-    """Builds the sdist from a checkout's tracked files and the wheel from the sdist.
+    """Builds the sdist from a checkout's own files and the wheel from the sdist.
 
-    The wheel is built from the tracked files, too, and must hold the same: else the sdist lacks
+    The wheel is built from these files, too, and must hold the same: else the sdist lacks
     something that the wheel needs.
 
     Args:
@@ -50,11 +53,11 @@ def build_distributions(root: Path, folder: Path) -> Distributions:
         folder: Where both go; replaced if it is there.
 
     Raises:
-        FedHQError: If `root` is no git checkout, a build fails, or the wheels differ.
+        FedHQError: If `root` is no checkout, a build fails, or the wheels differ.
     """
     shutil.rmtree(folder, ignore_errors=True)
     sources = folder / "sources"
-    copy_tracked(root, sources)
+    copy_sources(root, sources)
     run_uv(["build", "--quiet", "--out-dir", folder, sources], _BUILD_SECONDS)
     run_uv(["build", "--quiet", "--wheel", "--out-dir", folder / "direct", sources], _BUILD_SECONDS)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -67,21 +70,36 @@ def build_distributions(root: Path, folder: Path) -> Distributions:
     return Distributions(wheel, sdist)
 
 
-def copy_tracked(root: Path, target: Path) -> None:
-    """Copies the files of a checkout that git knows, as they are now, but for hidden ones.
+def copy_sources(root: Path, target: Path) -> None:
+    """Copies the files of a checkout as they are now."""
+    for name in source_files(root):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, target / name)
+
+
+def source_files(root: Path) -> list[str]:
+    """Files of a checkout that git knows; without git all but hidden ones and what builds leave.
+
+    Args:
+        root: The checkout.
+
+    Returns:
+        Paths within it, sorted.
 
     Raises:
-        FedHQError: If it is no git checkout.
+        FedHQError: If it is no checkout.
     """
-    command = ["git", "-C", str(root), "ls-files", "-z", "--full-name", "."]
-    found = subprocess.run(command, capture_output=True, check=False)
-    names = [os.fsdecode(name) for name in found.stdout.split(b"\0") if name]
-    if found.returncode or not (root / "pyproject.toml").exists() or not names:
-        raise FedHQError(f"{root} is no git checkout of fedhq: run this from one.")
-    for name in names:
-        if not name.startswith(".") and (root / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, target / name)
+    if not (root / "pyproject.toml").exists():
+        raise FedHQError(f"{root} is no checkout of fedhq: run this from one.")
+    try:
+        command = ["git", "-C", str(root), "ls-files", "-z"]
+        known = subprocess.run(command, capture_output=True, check=False).stdout
+    except FileNotFoundError:  # no git
+        known = b""
+    names = [os.fsdecode(name) for name in known.split(b"\0") if name] or [
+        path.relative_to(root).as_posix() for path in root.rglob("*")
+    ]
+    return sorted(name for name in names if (root / name).is_file() and not _LEFT.search(name))
 
 
 def differences(wheel: Path, other: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
     python -m fedhq.studies.matrix
 
-Builds wheel and sdist from the checkout's tracked files, installs the wheel outside of it and runs
+Builds wheel and sdist of the checkout that it runs from, installs the wheel outside of it and runs
 the sdist's tests there. A row that could not run, since its interpreter is missing or something
 cannot be installed, did not pass. What pip is told by its environment (`PIP_FIND_LINKS`, ...) holds
 here, too; `UV_CONSTRAINT` names a file of versions to keep to.

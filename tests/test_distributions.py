@@ -17,8 +17,9 @@ from fedhq.studies.distributions import (
     ROOT,
     Distributions,
     build_distributions,
-    copy_tracked,
+    copy_sources,
     differences,
+    source_files,
     unpack_tests,
 )
 
@@ -62,13 +63,9 @@ TYPED = ("numpy", "scipy", "scipy-stubs", "optype", "numpy_typing_compat", "torc
 """What public types are made of. What else is installed here would take mypy a minute."""
 
 
-needs_checkout = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a checkout")
-
-
-def tracked(folder: str = ".") -> set[str]:
-    command = ["git", "ls-files", folder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {name for name in done.stdout.splitlines() if (ROOT / name).is_file()}
+needs_checkout = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").exists(), reason="needs a checkout"
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +78,7 @@ def built(tmp_path_factory) -> Distributions:
 def test_the_wheel_holds_every_module_and_data_file(built) -> None:
     wanted = {
         f"fedhq/{name}"
-        for name in tracked()
+        for name in source_files(ROOT)
         if name.split("/")[0] in PACKAGES
         and name.endswith(DATA_SUFFIXES)
         and not name.startswith(APART)
@@ -93,12 +90,11 @@ def test_the_wheel_holds_every_module_and_data_file(built) -> None:
 
 @pytest.mark.slow
 @needs_checkout
-def test_the_sdist_holds_all_that_is_tracked_but_what_is_hidden(built) -> None:
+def test_the_sdist_holds_all_files_of_the_checkout_that_are_not_hidden(built) -> None:
     with tarfile.open(built.sdist) as archive:
         held = {m.name.partition("/")[2] for m in archive.getmembers() if m.isfile()}
     made = {name for name in held if name.startswith("fedhq.egg-info/")}
-    wanted = {name for name in tracked() if not name.startswith(".")}
-    assert held - made - {"PKG-INFO", "setup.cfg"} == wanted
+    assert held - made - {"PKG-INFO", "setup.cfg"} == set(source_files(ROOT))
 
 
 @pytest.mark.slow
@@ -111,7 +107,9 @@ def test_unpacked_for_tests_it_cannot_be_imported(built, tmp_path) -> None:
         for layer in PACKAGES
         for p in folder.glob(f"{layer}/**/*.py")
     }
-    assert left == {name for name in tracked(APART) if name.endswith(".py")}
+    assert left == {
+        name for name in source_files(ROOT) if name.startswith(APART) and name.endswith(".py")
+    }
 
 
 def environment(wheel: Path, home: Path) -> Path:
@@ -166,9 +164,17 @@ def test_wheels_differ_by_what_one_lacks_and_by_what_a_file_says(tmp_path) -> No
     assert differences(one, one) == []
 
 
+def test_without_git_what_is_hidden_or_built_is_left_out(tmp_path) -> None:
+    kept = {"pyproject.toml", "studies/build.py", "docs/dist.md"}
+    for name in {*kept, ".env", "runs/a.json", "dist/fedhq.whl", "docs/.b", "x/__pycache__/c.pyc"}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", "utf-8")
+    assert set(source_files(tmp_path)) == kept
+
+
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path) -> None:
-    with pytest.raises(FedHQError, match="no git checkout"):
-        copy_tracked(tmp_path, tmp_path / "copy")
+    with pytest.raises(FedHQError, match="no checkout of fedhq"):
+        copy_sources(tmp_path, tmp_path / "copy")
 
 
 def test_an_sdist_that_lacks_something_of_the_wheel_is_refused(tmp_path, monkeypatch) -> None:
@@ -181,7 +187,7 @@ def test_an_sdist_that_lacks_something_of_the_wheel_is_refused(tmp_path, monkeyp
 
     monkeypatch.setattr(distributions, "run_uv", build)
     monkeypatch.setattr(
-        distributions, "copy_tracked", lambda root, target: target.mkdir(parents=True)
+        distributions, "copy_sources", lambda root, target: target.mkdir(parents=True)
     )
     with pytest.raises(FedHQError, match=r"same wheel.*data\.json"):
         build_distributions(tmp_path, tmp_path / "dist")
