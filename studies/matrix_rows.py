@@ -167,11 +167,19 @@ def _install(
     extras = ("--extra", "test") if row.extent is Extent.FULL else ()
     run_uv(["venv", "--quiet", "--no-project", "--python", interpreter, home], _INSTALL_SECONDS)
     python = home / "bin" / "python"
-    ask = ["pip", "compile", "--quiet", "--python", python, "--resolution", resolution]
-    files = [tests / "pyproject.toml", "--output-file", pins]
+    ask: list[str | Path] = [
+        "pip",
+        "compile",
+        "--quiet",
+        "--python",
+        python,
+        "--resolution",
+        resolution,
+    ]
+    files: list[str | Path] = [tests / "pyproject.toml", "--output-file", pins]
     run_uv([*ask, *wheels_only, *extras, *files], _INSTALL_SECONDS)
     tools = () if row.extent is Extent.FULL else _TEST_TOOLS
-    install = ["pip", "install", "--quiet", "--python", python, *wheels_only]
+    install: list[str | Path] = ["pip", "install", "--quiet", "--python", python, *wheels_only]
     run_uv([*install, "--requirement", pins, wheel, *tools], _INSTALL_SECONDS)
     run_uv(["pip", "check", "--quiet", "--python", python], _INSTALL_SECONDS)
     lines = pins.read_text("utf-8").splitlines()
@@ -186,7 +194,7 @@ def _test(
     if not Path(where).is_relative_to(python.parents[1].resolve()):
         return Outcome.FAILED, f"imports {where or 'no fedhq'} instead of the wheel"
     default = ("tests",) if row.extent is Extent.FULL else ("tests/allocator",)
-    command = [python.with_name("pytest"), "-q", "-n", "2", *(row.tests or default)]
+    command = [str(python.with_name("pytest")), "-q", "-n", "2", *(row.tests or default)]
     with log.open("wb") as file:
         try:
             code = subprocess.run(
