@@ -39,10 +39,21 @@ docs: .venv/.dev  ## the documentation, into docs/_build; a warning is an error
 bench: .venv/.bench  ## speed of solvers, operators and training steps, against alternatives
 	$(BIN)/python -m fedhq.studies.benchmark
 
+matrix: .venv/.dev  ## the wheel in clean environments: Python 3.11-3.13, oldest and newest dependencies
+	$(BIN)/python -m fedhq.studies.matrix --out runs/matrix/matrix.md
+
+QUICK := strategy problem check solution hardware data adjust controller highs residual extremes relaxation
+matrix-row: .venv/.dev  ## one row of it, as in CI: oldest dependencies, no extras
+	$(BIN)/python -m fedhq.studies.matrix --python 3.11 --ages oldest --extents core \
+	    --tests $(QUICK:%=tests/allocator/test_%.py)
+
+imports: .venv/.dev  ## how long `import fedhq.allocator` takes
+	$(BIN)/python -m fedhq.studies.bench_imports
+
 simulators: .venv/.run  ## speed of a round against Flower, pfl-research and BlazeFL; installs them apart
 	$(BIN)/python -m fedhq.studies.bench_simulators --out runs/simulators/simulators.md
 
 clean:  ## removes the environment and all results
 	rm -rf .venv build dist *.egg-info runs
 
-.PHONY: help demo test test-all lint docs bench simulators clean
+.PHONY: help demo test test-all lint docs bench matrix matrix-row imports simulators clean

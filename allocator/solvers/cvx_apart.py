@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
+import scipy  # loads `scipy.sparse`, which takes 100 ms, when it is first used
 
 from .cvx_backends import Found, Settings, seconds_left
 from .cvx_model import load_cvxpy
@@ -71,7 +71,7 @@ def _ask(folder: str, name: str, settings: Settings) -> str:
 def _write(path: Path, data: dict[str, Any]) -> None:
     """Writes the program `min cost x`, `rows x = limits` (the first ones) and `<=` (the rest)."""
     settings = load_cvxpy().settings
-    rows = sparse.coo_array(data[settings.A])
+    rows = scipy.sparse.coo_array(data[settings.A])
     lower, upper = data[settings.LOWER_BOUNDS], data[settings.UPPER_BOUNDS]
     free = np.full(rows.shape[1], np.inf)
     np.savez(

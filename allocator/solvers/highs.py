@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import scipy  # loads `scipy.sparse`, which takes 100 ms, when it is first used
 
 from ..arrays import BoolArray, FloatArray
 from ..errors import SolverError
@@ -87,9 +87,9 @@ class LinearProgram:
     """
 
     cost: FloatArray
-    rows: sparse.csr_array
+    rows: scipy.sparse.csr_array
     limits: FloatArray
-    equalities: sparse.csr_array
+    equalities: scipy.sparse.csr_array
     right: FloatArray
     lower: FloatArray
     upper: FloatArray
@@ -179,7 +179,7 @@ def _load(program: LinearProgram, settings: HighsSettings) -> Any:
     for name, value in settings.options().items():
         if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
             raise SolverError(f"HiGHS refuses its option {name} = {value}.")
-    matrix = sparse.csr_array(sparse.vstack([program.rows, program.equalities]))
+    matrix = scipy.sparse.csr_array(scipy.sparse.vstack([program.rows, program.equalities]))
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(program.cost), matrix.shape[0]
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper

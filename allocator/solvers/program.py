@@ -9,9 +9,10 @@ row in thousandths of the limit: an error is then 1e-9 of what it is about.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
-from scipy import sparse
+import scipy  # loads `scipy.sparse`, which takes 100 ms, when it is first used
 
 from ..arrays import FloatArray, IntArray
 from ..check import with_tolerance, within_deadline
@@ -87,7 +88,7 @@ class Program:
         upper[: columns.time] = usable.ravel()
         linear = LinearProgram(
             cost=np.zeros(columns.total),
-            rows=sparse.csr_array(sparse.vstack([matrix for matrix, _ in blocks])),
+            rows=scipy.sparse.csr_array(scipy.sparse.vstack([matrix for matrix, _ in blocks])),
             limits=np.concatenate([limits for _, limits in blocks]),
             equalities=equalities,
             right=right,
@@ -173,14 +174,16 @@ class Columns:
         return self.time + 1 + 2 * self.num_classes
 
     def rows(
-        self, binaries: FloatArray | sparse.csr_array, rest: dict[int, FloatArray] | None = None
-    ) -> sparse.csr_array:
+        self,
+        binaries: FloatArray | scipy.sparse.csr_array,
+        rest: dict[int, FloatArray] | None = None,
+    ) -> scipy.sparse.csr_array:
         """Rows from the binaries' part and some of the other columns, counted from T."""
-        left = sparse.csr_array(binaries)
+        left = scipy.sparse.csr_array(binaries)
         right = np.zeros((left.shape[0], self.total - self.time))
         for column, values in (rest or {}).items():
             right[:, column] = values
-        return sparse.csr_array(sparse.hstack([left, sparse.csr_array(right)]))
+        return scipy.sparse.csr_array(scipy.sparse.hstack([left, scipy.sparse.csr_array(right)]))
 
     def coverage(self, c: int) -> int:
         """The column of a class's coverage, counted from T."""
@@ -191,7 +194,7 @@ class Columns:
         return 1 + self.num_classes + c
 
 
-_Block = tuple[sparse.csr_array, FloatArray]
+_Block: TypeAlias = "tuple[scipy.sparse.csr_array, FloatArray]"
 
 
 def row_scale(row: Row) -> float:
@@ -214,7 +217,7 @@ def _class_costs(term: Coverage) -> FloatArray:
 
 def _own_times(problem: AllocationProblem, columns: Columns, time_unit: float) -> _Block:
     n, k = problem.seconds.shape
-    own = sparse.csr_array(
+    own = scipy.sparse.csr_array(
         (problem.seconds.ravel() / time_unit, np.arange(n * k), np.arange(0, n * k + 1, k)),
         shape=(n, n * k),
     )
@@ -255,12 +258,14 @@ def _curves(problem: AllocationProblem, columns: Columns) -> list[_Block]:
 
 def _equalities(problem: AllocationProblem, columns: Columns) -> _Block:
     n, k = problem.seconds.shape
-    one_each = columns.rows(sparse.csr_array(sparse.kron(sparse.eye_array(n), np.ones((1, k)))))
+    one_each = columns.rows(
+        scipy.sparse.csr_array(scipy.sparse.kron(scipy.sparse.eye_array(n), np.ones((1, k))))
+    )
     if problem.coverage is None:
         return one_each, np.ones(n)
     term = problem.coverage
     taught = np.einsum("ic,s->cis", term.share, term.teaches).reshape(columns.num_classes, n * k)
     rest = {columns.coverage(c): row for c, row in enumerate(np.eye(columns.num_classes))}
     covered = columns.rows(-ROW_RANGE * taught, rest)
-    rows = sparse.csr_array(sparse.vstack([one_each, covered]))
+    rows = scipy.sparse.csr_array(scipy.sparse.vstack([one_each, covered]))
     return rows, np.concatenate([np.ones(n), ROW_RANGE * term.carried])

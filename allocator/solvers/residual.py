@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+import scipy  # loads `scipy.sparse`, which takes 100 ms, when it is first used
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..errors import SolverError
@@ -134,19 +134,23 @@ class _Builder:
         upper[:binaries] = 1.0
         return LinearProgram(
             cost=cost,
-            rows=sparse.csr_array(sparse.vstack([limits, curves])),
+            rows=scipy.sparse.csr_array(scipy.sparse.vstack([limits, curves])),
             limits=np.concatenate([limit_values, curve_values]),
-            equalities=sparse.csr_array(sparse.vstack([one_each, coverage])),
+            equalities=scipy.sparse.csr_array(scipy.sparse.vstack([one_each, coverage])),
             right=np.concatenate([ones, carried]),
             lower=np.zeros(self._total),
             upper=upper,
             whole=np.arange(self._total) < binaries,
         )
 
-    def _rows(self, left: FloatArray | sparse.csr_array, right: FloatArray) -> sparse.csr_array:
-        return sparse.csr_array(sparse.hstack([sparse.csr_array(left), sparse.csr_array(right)]))
+    def _rows(
+        self, left: FloatArray | scipy.sparse.csr_array, right: FloatArray
+    ) -> scipy.sparse.csr_array:
+        return scipy.sparse.csr_array(
+            scipy.sparse.hstack([scipy.sparse.csr_array(left), scipy.sparse.csr_array(right)])
+        )
 
-    def _limits(self, taken: FloatArray) -> tuple[sparse.csr_array, FloatArray]:
+    def _limits(self, taken: FloatArray) -> tuple[scipy.sparse.csr_array, FloatArray]:
         relaxation, c = self._relaxation, self._num_classes
         limits = relaxation.table_limits
         tables = relaxation.tables[:, self._clients, self._strategies]
@@ -157,28 +161,28 @@ class _Builder:
         scale = _ROW_RANGE / sizes.reshape(-1, 1)
         return self._rows(tables * scale, rest * scale), (limits - taken) * scale[:, 0]
 
-    def _curves(self) -> tuple[sparse.csr_array, FloatArray]:
+    def _curves(self) -> tuple[scipy.sparse.csr_array, FloatArray]:
         """Each class's part of phi(0) lies above every segment of the curve."""
         term, c = self._relaxation.problem.coverage, self._num_classes
         if term is None:
-            return sparse.csr_array((0, self._total)), np.zeros(0)
+            return scipy.sparse.csr_array((0, self._total)), np.zeros(0)
         slopes, offsets = (line / term.unit for line in term.lines)
         right = np.zeros((c * len(slopes), 2 * c))
         for k in range(c):
             rows = slice(k * len(slopes), (k + 1) * len(slopes))
             right[rows, k], right[rows, c + k] = slopes, -1.0
-        left = sparse.csr_array((len(right), len(self._clients)))
+        left = scipy.sparse.csr_array((len(right), len(self._clients)))
         return self._rows(left, right), np.tile(-offsets * _ROW_RANGE, c)
 
-    def _one_each(self) -> tuple[sparse.csr_array, FloatArray]:
+    def _one_each(self) -> tuple[scipy.sparse.csr_array, FloatArray]:
         binaries = len(self._clients)
         first, place = np.unique(self._clients, return_inverse=True)
-        left = sparse.csr_array(
+        left = scipy.sparse.csr_array(
             (np.ones(binaries), (place, np.arange(binaries))), shape=(len(first), binaries)
         )
         return self._rows(left, np.zeros((len(first), 2 * self._num_classes))), np.ones(len(first))
 
-    def _coverage(self, covered: FloatArray) -> tuple[sparse.csr_array, FloatArray]:
+    def _coverage(self, covered: FloatArray) -> tuple[scipy.sparse.csr_array, FloatArray]:
         relaxation, c = self._relaxation, self._num_classes
         teaches = relaxation.teaches[self._strategies][:, None]
         left = -_ROW_RANGE * (teaches * relaxation.share[self._clients]).T

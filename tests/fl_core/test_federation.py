@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import fedhq.fl_core
 from fedhq.allocator.hardware import StepProfile
 from fedhq.allocator.strategy import parse_menu
 from fedhq.fl_core.data.registry import load_dataset
@@ -141,7 +142,7 @@ def test_a_profile_of_another_batch_size_or_model_is_refused() -> None:
     other = replace(SETTINGS, training=replace(SETTINGS.training, batch_size=64))
     with pytest.raises(ValueError, match=r"batch size 64.*at 32.*--batch-size 64"):
         Federation.build(other)
-    path = Path(__file__).parents[2] / "fl_core" / "profiles" / "mnist5k-cnn.json"
+    path = Path(fedhq.fl_core.__file__).with_name("profiles") / "mnist5k-cnn.json"
     with pytest.raises(ValueError, match=r"'mlp 1x8x8'.*'cnn 1x28x28'"):
         Federation.build(replace(SETTINGS, model="mlp", profile=str(path)))
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import fedhq.studies
 from fedhq.studies.config import comparison_text, parse_compare, parse_run, resolved, run_text
 from fedhq.studies.tables import read_table
 
-DEMO = Path(__file__).parents[2] / "studies" / "demo.toml"
+DEMO = Path(fedhq.studies.__file__).with_name("demo.toml")
 FLEET = {
     "classes": [
         {

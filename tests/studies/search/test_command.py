@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from search_running import wait_for
 from search_tables import write_table
 
+import fedhq.studies
 from fedhq.allocator.instances.families import FAMILIES
 from fedhq.studies.search.config.settings import (
     parse_search,
@@ -29,7 +30,7 @@ from fedhq.studies.study import main
 
 COMMAND = [sys.executable, "-m", "fedhq.studies", "study"]
 DONE = {TrialState.COMPLETE, TrialState.PRUNED}  # pruned: no allocation keeps the limits
-FLEET = Path(__file__).parents[3] / "studies" / "examples" / "plan" / "fleet.json"
+FLEET = Path(fedhq.studies.__file__).parent / "examples" / "plan" / "fleet.json"
 MODEL = f"""
 [problem]
 path = {json.dumps(str(FLEET))}
