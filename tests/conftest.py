@@ -1,6 +1,21 @@
 """What every test relies on: one torch thread, deterministic operators."""
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
-torch.use_deterministic_algorithms(True)
+# what `use_deterministic_algorithms` sets, but without a second's import of torch's compiler
+torch.set_deterministic_debug_mode("error")
+
+
+@pytest.hookimpl(trylast=True)  # when marks have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what `TestSolver` asks where `TestManySolver` asks the same of more problems."""
+    chosen = {item.nodeid for item in items}
+    left_out = {
+        item
+        for item in items
+        if "::Test" in item.nodeid and item.nodeid.replace("::Test", "::TestMany") in chosen
+    }
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
