@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import JavascriptException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -21,6 +23,7 @@ _FLAGS = (
     "--no-first-run", "--hide-scrollbars", "--force-device-scale-factor=1",
 )  # fmt: skip
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+T = TypeVar("T")
 
 
 class Browser:
@@ -44,9 +47,29 @@ class Browser:
 
     def wait_for(self, text: str, seconds: float = 60.0) -> None:
         """Waits until the page shows a text."""
-        WebDriverWait(self.driver, seconds, 0.05).until(
-            lambda _: text in self.text(), f"the page shows no {text!r}"
-        )
+        self.wait_until(self.text, lambda shown: text in shown, f"{text!r} on the page", seconds)
+
+    def wait_until(
+        self,
+        look: Callable[[], T],
+        holds: Callable[[T], bool],
+        wanted: str,
+        seconds: float = 60.0,
+    ) -> T:
+        """Looks again, as a page draws when it likes, until what is seen holds; returns it."""
+        seen: list[T] = []
+
+        def has_come(_: object) -> bool:
+            seen[:] = [look()]
+            return holds(seen[0])
+
+        wait = WebDriverWait(self.driver, seconds, 0.05, [JavascriptException])
+        try:
+            wait.until(has_come)
+        except TimeoutException:
+            last = repr(seen[0])[-2000:] if seen else "nothing"
+            pytest.fail(f"after {seconds:g} s there is not {wanted}, but {last}")
+        return seen[0]
 
     def text(self) -> str:
         """All that the page shows."""

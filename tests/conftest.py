@@ -5,8 +5,24 @@ The allocator's tests run where torch is not installed, too.
 
 from importlib.util import find_spec
 
+import pytest
+
 if find_spec("torch") is not None:
     import torch
 
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # what `use_deterministic_algorithms` sets, but without a second's import of torch's compiler
+    torch.set_deterministic_debug_mode("error")
+
+
+@pytest.hookimpl(trylast=True)  # when marks have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what `TestSolver` asks where `TestManySolver` asks the same of more problems."""
+    chosen = {item.nodeid for item in items}
+    left_out = {
+        item
+        for item in items
+        if "::Test" in item.nodeid and item.nodeid.replace("::Test", "::TestMany") in chosen
+    }
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import FloatArray, IntArray
 from ..check import violations
 from ..problem import AllocationProblem
-from ..solution import Solution
+from ..solution import Solution, Status
 from ..solvers.exhaustive import Exhaustive
 from ..solvers.program import Columns, Program
 from .families import FAMILIES, SEPARABLE_FAMILIES
@@ -55,6 +55,12 @@ class Case:
 @cache
 def _optimum(case: Case) -> float | None:
     return enumerated(case.problem())
+
+
+@cache
+def built(case: Case) -> AllocationProblem:
+    """The problem of a case, to look at only: a solver is given one of its own."""
+    return case.problem()
 
 
 def program_at(problem: AllocationProblem, seconds: float) -> Program:
@@ -140,6 +146,19 @@ def assert_same(problem: AllocationProblem, value: float, expected: float, case:
     """Asserts that an objective is the optimum that is expected."""
     slack = slack_of(problem, expected)
     assert abs(value - expected) <= slack, f"{value} is not the optimum {expected} of {case}"
+
+
+def assert_optimum(
+    problem: AllocationProblem, solution: Solution, expected: float | None, case: Case
+) -> None:
+    """Asserts that an optimum is proven, or that there is no allocation where None."""
+    if expected is None:
+        assert solution.status is Status.INFEASIBLE, f"{case} has no allocation: {solution}"
+        return
+    assert solution.status is Status.OPTIMAL, f"{solution.status} for {case}"
+    assert_same(problem, solution.allocation.objective, expected, case)
+    slack = slack_of(problem, expected)
+    assert expected - slack <= solution.bound <= expected + slack, case
 
 
 def assert_certified(problem: AllocationProblem, solution: Solution, case: Case) -> None:

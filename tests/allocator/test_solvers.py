@@ -96,7 +96,7 @@ class TestMilpWithAGap(BoundPromises):
 class TestMilpWithANodeLimit(BoundPromises):
     solver = Milp(node_limit=1)
     seeds = 2
-    medium_clients = ()
+    medium_clients = (50,)
 
 
 class TestFrontierPick(SolverPromises):

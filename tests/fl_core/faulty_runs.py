@@ -108,7 +108,7 @@ def run_stormy(folder: Path, rounds: int, workers: int, dies_at: int | None) -> 
     """For a process of its own: trains, and kills itself while it flushes a file if told to."""
     os.setsid()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     fsync, left = os.fsync, dies_at
 
     def flush(file: int) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from ablation_cells import cell, failed, measured
-from browser import open_browser
 
 from fedhq.allocator import Dual, Exact, FedHQError, HardwareOnly, Milp, Sweep
 from fedhq.studies.ablation.columns import COLUMNS
@@ -199,15 +198,15 @@ def test_the_same_cells_give_the_same_bytes(page, cells, tmp_path):
     assert page_of(cells, tmp_path) == page
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
 DRAW_ALL = "dispatchEvent(new Event('beforeprint'));"  # else only what is scrolled to
 DRAWN = f"""{DRAW_ALL}return [...document.querySelectorAll(".plot")].map(
     (plot) => plot.querySelectorAll(".trace, .heatmaplayer image, .bars path").length)"""
+
+
+def wait_for_all_figures(browser):
+    browser.wait_until(
+        lambda: browser.run(DRAWN), lambda marks: marks and all(marks), "marks in every figure"
+    )
 
 
 @pytest.mark.slow
@@ -218,7 +217,7 @@ def test_a_browser_draws_every_figure_without_a_fault(page, browser, tmp_path, w
     path.write_text(page, "utf-8")
     browser.open(path.as_uri(), width=width, dark=dark)
     browser.wait_for("Where these figures come from")
-    assert all(browser.run(DRAWN))
+    wait_for_all_figures(browser)
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     assert browser.faults() == []
     loaded = browser.run("return performance.getEntriesByType('resource').map((e) => e.name)")
@@ -255,4 +254,4 @@ def test_a_page_of_five_thousand_cells_is_no_larger_than_one_of_forty(cells, bro
     (tmp_path / "report.html").write_text(page, "utf-8")
     browser.open((tmp_path / "report.html").as_uri())
     browser.wait_for("Where these figures come from")
-    assert all(browser.run(DRAWN))
+    wait_for_all_figures(browser)

@@ -56,15 +56,17 @@ def page(search, tmp_path_factory) -> str:
 
     with served(*search, tmp_path_factory.mktemp("uploads")) as url:
         api = url.replace("/dashboard/", "/api/")
-        for _ in range(300):
+        for _ in range(600):
             told = json.load(urllib.request.urlopen(api))
             if len(told["plotly_graph_objects"]) == len(TITLES):
                 break
             time.sleep(0.1)
+        else:
+            pytest.fail(f"of {len(TITLES)} figures only {len(told['plotly_graph_objects'])} came")
         yield url
 
 
-def drawn(browser) -> list[str]:
+def titles_drawn(browser) -> list[str]:
     """The titles of our figures that are on the page, in their order."""
     return browser.run(
         "return [...document.querySelectorAll('[id^=\"user-defined-plot:\"]')]"
@@ -72,56 +74,71 @@ def drawn(browser) -> list[str]:
     )
 
 
+def are_ours(titles: list[str]) -> bool:
+    return len(titles) == len(TITLES) and all(map(str.startswith, titles, TITLES))
+
+
+def fit(frames: list) -> bool:
+    """Whether all figures are there and none is larger than its frame."""
+    return len(frames) == len(TITLES) and all(
+        drawn <= room + 1
+        for frame, figure in frames
+        for room, drawn in zip(frame, figure, strict=True)
+    )
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_study_shows_our_figures_and_the_console_stays_quiet(browser, page, width, dark):
     browser.open(page, width=width, dark=dark)
+    browser.wait_until(lambda: titles_drawn(browser), are_ours, f"titles {TITLES}")
     browser.wait_for("Best Trials")
-    titles = drawn(browser)
-    assert len(titles) == len(TITLES)
-    assert all(title.startswith(wanted) for title, wanted in zip(titles, TITLES, strict=True))
-    text = browser.text()
-    assert "round_seconds" in text
-    assert "Objective 0" not in text
-    assert browser.faults() == []
-    frames = browser.run(
+    browser.wait_for("round_seconds")
+    assert "Objective 0" not in browser.text()
+    rectangles = (
         "return [...document.querySelectorAll('[id^=\"user-defined-plot:\"]')].map(p =>"
         "[p.getBoundingClientRect(), p.querySelector('.main-svg').getBoundingClientRect()]"
         ".map(r => [r.width, r.height]))"
     )
-    for frame, figure in frames:
-        assert figure[0] <= frame[0] + 1
-        assert figure[1] <= frame[1] + 1
+    browser.wait_until(lambda: browser.run(rectangles), fit, "each figure within its frame")
+    assert browser.faults() == []
 
 
 def test_the_card_of_best_trials_lists_each_point_of_the_feasible_front_once(browser, page, search):
-    browser.open(page)
-    browser.wait_for("Best Trials")
-    listed = re.findall(r"^Trial (\d+)$", browser.text(), re.MULTILINE)
     first = {tuple(t.values): t.number for t in reversed(search[0].best_trials)}
-    assert sorted(map(int, listed)) == sorted(first.values())
+    wanted = sorted(first.values())
+    browser.open(page)
+    browser.wait_for("Best Trials")  # before it has a trial in it
+
+    def listed() -> list[int]:
+        return sorted(map(int, re.findall(r"^Trial (\d+)$", browser.text(), re.MULTILINE)))
+
+    browser.wait_until(listed, lambda numbers: numbers == wanted, f"trials {wanted}, each once")
 
 
 def test_infeasible_trials_are_told_apart_in_the_dashboards_own_plots(browser, page, search):
     browser.open(page)
-    browser.wait_for("Best Trials")
     broken = sum(t.constraints["round_seconds"] > 0 for t in search[0].trials)
-    sizes = browser.run(
+    everything = len(search[0].trials)
+    points = (
         "return [...document.querySelectorAll('.js-plotly-plot')].slice(0, 1)"
         ".flatMap(p => p.data.map(t => t.x.length))"
     )
-    assert broken in sizes
-    assert sum(sizes) == len(search[0].trials)
+    browser.wait_until(
+        lambda: browser.run(points),
+        lambda sizes: broken in sizes and sum(sizes) == everything,
+        f"{everything} trials, {broken} of them apart",
+    )
 
 
 def test_the_note_shows_the_table_and_names_as_they_are(browser, page, search):
     browser.open(f"{page}/note")
     browser.wait_for("How to make it again")
-    text = browser.text()
-    assert "fleet <b>x</b>" in text
-    assert "Of 120 trials" in text
-    heads = browser.driver.find_elements(By.CSS_SELECTOR, "th")
-    assert [h.text for h in heads][:3] == ["if you want", "trial", "round time"]
+    browser.wait_for("fleet <b>x</b>")
+    browser.wait_for("Of 120 trials")
+    heads = "return [...document.querySelectorAll('th')].slice(0, 3).map(h => h.innerText)"
+    wanted = ["if you want", "trial", "round time"]
+    browser.wait_until(lambda: browser.run(heads), lambda seen: seen == wanted, str(wanted))
     assert browser.faults() == []
 
 
@@ -130,12 +147,11 @@ def test_a_trial_has_its_note_and_its_allocation_opens_as_a_table(browser, page,
     best = study.best_trials[0]
     browser.open(f"{page}/trials?numbers={best.number}")
     browser.wait_for("allocation.csv")
-    text = browser.text()
-    assert "on the front" in text
-    assert f"--trial {best.number}" in text
+    browser.wait_for("on the front")
+    browser.wait_for(f"--trial {best.number}")
     browser.click("//*[@data-testid='FullscreenIcon']/ancestor::button")
     browser.wait_for("waits_seconds")
-    assert f"of {CLIENTS}" in browser.text()
+    browser.wait_for(f"of {CLIENTS}")
     assert browser.faults() == []
 
 
@@ -145,7 +161,12 @@ def test_a_note_written_in_the_browser_is_kept(browser, search, tmp_path):
         browser.open(f"{url}/note")
         browser.wait_for("How to make it again")
         browser.click("//*[@data-testid='EditIcon']/ancestor::button")
-        area = browser.driver.find_element(By.CSS_SELECTOR, "textarea:not([aria-hidden])")
+        areas = browser.wait_until(
+            lambda: browser.driver.find_elements(By.CSS_SELECTOR, "textarea:not([aria-hidden])"),
+            bool,
+            "an area to write in",
+        )
+        area = areas[0]
         area.clear()
         area.send_keys("my own words")
         browser.click("//button[contains(., 'Save')]")

@@ -3,13 +3,11 @@
 import html
 import json
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
-from browser import open_browser
 from search_studies import Policies, make_study
 from search_tables import tiny
 
@@ -311,35 +309,31 @@ def test_notable_trials_are_the_picks_and_both_ends(view):
 
 
 @pytest.mark.slow
-def test_the_page_has_no_faults_and_fits_a_phone(page, tmp_path):
+def test_the_page_has_no_faults_and_fits_a_phone(page, browser, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page, "utf-8")
-    with open_browser() as browser:
-        for width in (1280, 390):
-            for dark in (False, True):
-                browser.open(path.as_uri(), width, dark=dark)
-                browser.photograph(tmp_path / f"{width}.png")
-                browser.wait_for("What matters")
-                drawn = "return document.querySelectorAll('.plot .main-svg').length"
-                deadline = time.monotonic() + 20
-                while browser.run(drawn) < 7 and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                assert browser.run(drawn) >= 7
-                assert browser.run("return document.documentElement.scrollWidth") == width
-                assert browser.faults() == []
-        loaded = "return performance.getEntriesByType('resource').map((r) => r.name)"
-        assert [name for name in browser.run(loaded) if name.startswith("http")] == []
-        second, told = browser.run(
-            "const s = document.querySelector('select'); s.value = 1;"
-            "s.dispatchEvent(new Event('change'));"
-            "return [s.options[1].text,"
-            " s.closest('figure').querySelector('.plot').getAttribute('aria-label')]"
-        )
-        assert f"in trial {second};" in told
+    drawn = "return document.querySelectorAll('.plot .main-svg').length"
+    for width in (1280, 390):
+        for dark in (False, True):
+            browser.open(path.as_uri(), width, dark=dark)
+            browser.photograph(tmp_path / f"{width}.png")
+            browser.wait_for("What matters")
+            browser.wait_until(lambda: browser.run(drawn), lambda n: n >= 7, "seven plots drawn")
+            assert browser.run("return document.documentElement.scrollWidth") == width
+            assert browser.faults() == []
+    loaded = "return performance.getEntriesByType('resource').map((r) => r.name)"
+    assert [name for name in browser.run(loaded) if name.startswith("http")] == []
+    second, told = browser.run(
+        "const s = document.querySelector('select'); s.value = 1;"
+        "s.dispatchEvent(new Event('change'));"
+        "return [s.options[1].text,"
+        " s.closest('figure').querySelector('.plot').getAttribute('aria-label')]"
+    )
+    assert f"in trial {second};" in told
 
 
 @pytest.mark.slow
-def test_ten_thousand_trials_open_fast(policies, tmp_path):
+def test_ten_thousand_trials_open_fast(policies, browser, tmp_path):
     study = make_study(10_000, policies)
     view = StudyView.of(study)
     page = written(tmp_path, [view], [Details.of(study, view, "PLACE", policies)])
@@ -347,8 +341,7 @@ def test_ten_thousand_trials_open_fast(policies, tmp_path):
     plots = re.search(r'<script type="application/json" id="plots">(.*?)</script>', page, re.S)
     assert len(json.loads(plots[1])) == 7
     assert len(plots[1]) < 500_000
-    with open_browser() as browser:
-        browser.open((tmp_path / "report.html").as_uri())
-        browser.wait_for("Trials and front")
-        nodes = browser.run("return document.querySelectorAll('*').length")
-        assert nodes < 10_000  # none for each trial
+    browser.open((tmp_path / "report.html").as_uri())
+    browser.wait_for("Trials and front")
+    nodes = browser.run("return document.querySelectorAll('*').length")
+    assert nodes < 10_000  # none for each trial
