@@ -244,7 +244,7 @@ def test_start_takes_what_flowers_takes(monkeypatch: pytest.MonkeyPatch) -> None
         ({"downlink_bits": 1}, "`downlink_bits`"),
         ({"deadline_seconds": 0.0}, "`deadline_seconds > 0`"),
         ({"profile_seconds": float("nan")}, "`profile_seconds > 0`"),
-        ({"seed": -1}, "`seed >= 0`"),
+        ({"seed": -1}, "`0 <= seed"),
     ],
 )
 def test_numbers_out_of_range_are_refused(about: dict[str, float], rule: str) -> None:
