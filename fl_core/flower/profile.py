@@ -120,14 +120,13 @@ class ClientProfile:
         Raises:
             WireError: If it is none, or of another version.
         """
-        what = "a client's profile"
-        fields = Fields(record, what)
+        fields = Fields(record, "a client's profile")
         fields.version(VERSION)
         counts = fields.numbers("label-counts", _MOST_CLASSES)
         timed = fields.strategies("timed-strategies", MOST_STRATEGIES)
         seconds = fields.numbers("round-seconds", MOST_STRATEGIES)
         if len(timed) != len(seconds):
-            raise refuse(what, "round-seconds are one a timed strategy", len(seconds))
+            raise refuse(fields.what, "round-seconds are one a timed strategy", len(seconds))
         rates = {name: fields.number(key, default=math.inf) for key, name in _RATES.items()}
         return fields.build(
             lambda: cls(
@@ -250,12 +249,11 @@ class ClientProfile:
         """
         from .measuring import count_labels, free_bytes, measure_on
 
+        memory = memory_bytes or free_bytes(device)
         steps, num_examples = measure_on(model, data, menu, batch_size, samples, device)
         return cls.of_device(
             name,
-            DeviceProfile(
-                device_class, 1.0, math.inf, math.inf, memory_bytes or free_bytes(device)
-            ),
+            DeviceProfile(device_class, 1.0, math.inf, math.inf, memory),
             steps,
             menu,
             local_steps=local_steps or -(-num_examples // steps.batch_size),

@@ -50,6 +50,7 @@ def decision_of(message: Message | Mapping[str, Any]) -> Decision | None:
 
     Args:
         message: The message that the app is called with; in the legacy API the `config` of `fit`.
+            It is looked at only if `quant_mod` is not around.
 
     Raises:
         ValueError: If it carries a decision that `quant_mod` never saw.

@@ -1,114 +1,114 @@
-"""Server and client together, over messages of Flower; and which Flower that may be."""
+"""Both sides at once: `AllocatorStrategy` around FedAvg, real `ClientApp`s, one process."""
 
-import json
-import subprocess
-import sys
-from importlib import metadata
-
-import numpy as np
 import pytest
-from flower_fleet import FakeGrid, Node, Spy, all_around, arrays_of, values_of
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+import torch
+from flower_clients import answer, arrays_of, context, network, pattern
+from flower_fleet import FakeGrid, all_around, play
+from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+from torch.utils.data import DataLoader, TensorDataset
 
-from fedhq.fl_core.flower import decision_of, quant_mod, register_profile
-from fedhq.fl_core.flower.versions import require_flower
-from fedhq.fl_core.wire.codec import encoded_bytes
+from fedhq.fl_core.flower.client import quant_mod
+from fedhq.fl_core.flower.profile import ClientProfile, register_profile
+from fedhq.fl_core.flower.training import allocated, train_with_allocation
+from fedhq.fl_core.settings import QuantizationSettings
+from fedhq.models import accuracy
 
-START = {"w": np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)}
-AIM = np.random.default_rng(1).normal(size=(20, 30)).astype(np.float32)
 
+class AppNode:
+    """A node that runs an app, as Flower does: what it raises becomes an error reply."""
 
-class App:
-    """A real client app that moves its weights halfway to the aim; its state is Flower's."""
+    silent = False
 
-    def __init__(self, number: int) -> None:
-        self.context = Context(1, number, {"partition-id": number}, RecordDict({}), {})
+    def __init__(self, number, work):
+        self.context = context(**{"partition-id": number})
         self.app = ClientApp(mods=[quant_mod])
-        register_profile(self.app)
-        self.app.train()(self.train)
-        self.strategies: list[str] = []
-        self.silent = False
+        register_profile(self.app, lambda _: ClientProfile(str(number), num_examples=64))
 
-    def train(self, message: Message, context: Context) -> Message:
-        self.strategies.append(str(decision_of(message).strategy))
-        values = values_of(message.content["arrays"])
-        moved = arrays_of({"w": (values["w"] + AIM) / 2})
-        metrics = MetricRecord({"num-examples": 10 + int(context.node_config["partition-id"])})
-        return Message(RecordDict({"arrays": moved, "m": metrics}), reply_to=message)
+        @self.app.train()
+        def train(message, _):
+            model = network()
+            model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+            loader = DataLoader(TensorDataset(*pattern(64, seed=number)), batch_size=16)
+            work(model, loader, message)
+            return answer(message, arrays_of(model), num_examples=64)
 
-    def answer(self, message: Message) -> Message:
-        return self.app(message, self.context)
-
-
-@pytest.mark.parametrize("downlink_bits", [32, 6])
-def test_a_rounded_federation_comes_to_the_aim_of_one_in_floats(downlink_bits: int) -> None:
-    menu = ["ptq-w4a4", "qat-w4a4"]
-    strategy = all_around(Spy(), menu, downlink_bits=downlink_bits)
-    apps = {77 - k: App(k) for k in range(3)}
-    result = strategy.start(FakeGrid(apps), arrays_of(START), num_rounds=8)
-    assert {c.status for c in strategy.ledger.clients} == {"ok"}, strategy.ledger.clients
-    assert [strategy.roster.member(n).name for n in (77, 76, 75)] == ["0", "1", "2"]
-    assert {s for app in apps.values() for s in app.strategies} == {"qat-w4a4"}
-    error = np.abs(values_of(result.arrays)["w"] - AIM).max()
-    in_floats = np.abs(START["w"] - AIM).max() / 2**8
-    assert error < in_floats + (0.02 if downlink_bits == 32 else 0.2)
-    assert all("fedhq" in app.context.state for app in apps.values())  # error feedback
-    assert strategy.ledger.rounds[0].uplink_bytes == 3 * encoded_bytes([(20, 30)], 4)
+    def answer(self, message):
+        try:
+            return self.app(message, self.context)
+        except Exception as error:
+            return Message(Error(2, f"{type(error)}:<'{error}'>"), reply_to=message)
 
 
-def test_an_app_without_the_mod_takes_part_in_floats() -> None:
-    old = App(5)
-    old.app = ClientApp()
-
-    def train(message: Message, context: Context) -> Message:
-        assert isinstance(message.content["config"], ConfigRecord)
-        moved = message.content["arrays"]
-        return Message(
-            RecordDict({"arrays": moved, "m": MetricRecord({"num-examples": 1})}), reply_to=message
-        )
-
-    old.app.train()(train)
-    strategy = all_around(Spy(), ["ptq-w4a4"])
-
-    class Old(Node):
-        def tell(self, message: Message) -> Message:
-            with pytest.raises(ValueError, match="No query function"):
-                old.app(message, old.context)
-            return super().tell(message)
-
-        def train(self, message: Message, step: float | None = None) -> Message:
-            return old.answer(message)
-
-    strategy.start(FakeGrid({1: App(0), 2: Old()}), arrays_of(START), num_rounds=2)
-    assert {(c.client, c.status) for c in strategy.ledger.clients} == {
-        (0, "ok"),
-        (1_000_000, "ok"),
-    }
+def by_helper(model, loader, message):
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    train_with_allocation(model, loader, message, optimizer=optimizer)
 
 
-@pytest.mark.parametrize("found", ["1.41.2", "2.0.0", "nightly"])
-def test_an_untested_flower_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedhq.fl_core.flower.versions.version", lambda name: found)
-    with pytest.raises(ImportError, match=rf"version {found} .*fedhq\[flower\]"):
-        require_flower()
+def loop(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    for images, labels in loader:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
 
 
-def test_without_flower_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("fedhq.fl_core.flower.versions.version", missing)
-    with pytest.raises(ImportError, match=r"pip install 'fedhq\[flower\]'"):
-        require_flower()
-    with pytest.raises(ImportError, match="fedhq"):
-        from fedhq.fl_core.flower import AllocatorStrategy  # noqa: F401
+def in_float(model, loader, message):
+    """An app that forgot about QAT."""
+    loop(model, loader)
 
 
-def test_the_package_and_its_profile_come_without_flower() -> None:
-    code = (
-        "import json, sys; from fedhq.fl_core.flower import ClientProfile, Decision; "
-        "print(json.dumps(sorted(m for m in ('flwr', 'ray', 'torch') if m in sys.modules)))"
+def by_itself(model, loader, message):
+    with allocated(model, message):
+        loop(model, loader)
+
+
+def play_rounds(works, menu, rounds=3, **about):
+    grid = FakeGrid({70 + k: AppNode(k, work) for k, work in enumerate(works)})
+    inner = FedAvg(min_available_nodes=len(works), fraction_evaluate=0.0)
+    strategy = all_around(inner, menu, **about)
+    result = play(strategy, grid, rounds, arrays_of(network()), timeout=5.0)
+    return result.arrays, strategy.ledger.clients
+
+
+def accuracy_of(arrays: ArrayRecord) -> float:
+    model = network()
+    model.load_state_dict(arrays.to_torch_state_dict())
+    images, labels = pattern(120, seed=9)
+    return accuracy(model, images, labels, batch_size=120)
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_a_network_with_batch_normalisation_learns_by_qat_over_a_narrow_wire(bits):
+    before = accuracy_of(arrays_of(network()))
+    arrays, records = play_rounds([by_helper] * 3, ["qat-w4a4"], rounds=4, downlink_bits=bits)
+    assert [r.status for r in records] == ["ok"] * 12
+    assert accuracy_of(arrays) > max(before, 0.5) + 0.2
+    state = arrays.to_torch_state_dict()
+    assert int(state["1.num_batches_tracked"]) == 16  # four steps in each of four rounds
+    assert all(torch.isfinite(value).all() for value in state.values())
+    floats = sum(v.numel() * 4 for v in state.values())
+    assert max(r.uplink_bytes for r in records) < floats / 4  # headers weigh, of so few
+
+
+def test_who_cannot_does_something_else_from_the_next_round_on():
+    """An app without `allocated` is not counted as QAT, nor asked for it again."""
+    works = [by_helper, in_float]
+    _, records = play_rounds(works, ["ptq-w2a2", "qat-w2a2"], rounds=3)
+    of_second = [(r.strategy, r.status) for r in records if r.client == 1]
+    assert of_second[0] == ("qat-w2a2", "failed")
+    assert ("qat-w2a2", "failed") not in of_second[1:]
+    assert of_second[-1] == ("ptq-w2a2", "ok")
+
+
+def test_layers_that_do_not_fit_are_said_and_the_run_goes_on():
+    wrong = QuantizationSettings(exclude=("missing*",))
+    _, records = play_rounds(
+        [by_itself] * 2, ["ptq-w2a2", "qat-w2a2"], rounds=2, quantization=wrong
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    first = [r for r in records if r.round == 1]
+    assert all("does not fit this model" in r.reason for r in first if r.status == "failed")
+    assert "failed" in {r.status for r in first}
+    second = {(r.client, r.strategy, r.status) for r in records if r.round == 2}
+    assert second == {(0, "ptq-w2a2", "ok"), (1, "ptq-w2a2", "ok")}
