@@ -137,6 +137,20 @@ def test_times_that_some_tell_late_serve_those_who_do_not(seed) -> None:
     assert apart.time_model.predict().seconds.tolist() == unseen.tolist()
 
 
+def test_what_was_learned_against_a_guess_holds_when_newcomers_improve_the_guess() -> None:
+    allocator = HybridAllocator.open(MENU, "qat-w2a2")
+    allocator.join(HardwareTables.unknown(MENU, 2), num_examples=[5, 5])
+    for strategy, seconds in [(MENU[2], 160.0)] * 5 + [(MENU[1], 100.0)] * 2:
+        allocator.observe([Outcome(0, strategy, seconds, True)])
+    before = allocator.time_model.predict()
+    told = np.outer([80.0, 90.0, 120.0], [0.0, 1.0, 1.6])
+    newcomers = replace(HardwareTables.unknown(MENU, 3), seconds=told)
+    allocator.join(newcomers, num_examples=[5] * 3)
+    times = allocator.time_model.predict()
+    assert times.seconds[0] == pytest.approx([0, 100, 160], rel=0.01)
+    assert times.log_spread[0] == pytest.approx(before.log_spread[0])
+
+
 def test_an_open_fleet_finds_out_what_its_slowest_should_do() -> None:
     """Nobody knows a time at first; then the slowest does what is fast, and QAT covers the rest."""
     truth = np.outer(1.3 ** np.arange(10), [1.0, 1.5])
