@@ -11,7 +11,9 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _PAUSE_FACTOR = 0.02, 0.5, 1.3
+_LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 1.0
+_PAUSE_SHARE = 0.01
+"""Of the time that was waited so far: looking seldom never lengthens a round by more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +119,14 @@ class FleetGrid(Grid):
         self.seconds = {}
         waiting = set(self.push_messages(messages)) if messages else set()
         replies: list[Message] = []
-        pause = _FIRST_PAUSE_SECONDS
         while waiting:
             replies += self._collect(waiting)
-            left = float("inf") if seconds is None else start + seconds - time.monotonic()
+            waited = time.monotonic() - start
+            left = float("inf") if seconds is None else seconds - waited
             if not waiting or left <= 0:
                 break
+            pause = max(_LEAST_PAUSE_SECONDS, min(_PAUSE_SHARE * waited, _LONGEST_PAUSE_SECONDS))
             time.sleep(min(pause, left))
-            pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         self._overdue |= waiting
         return replies
 

@@ -11,7 +11,9 @@ from flwr.supercore import log
 
 from ...allocator.controller import HybridAllocator
 from ..settings import QuantizationSettings
+from ..wire.header import WIRE_BITS
 from .accounts import OpenRound
+from .fields import MOST_INT
 from .inner import copied
 from .orders import RECORD, Decision
 from .packing import pack_model
@@ -30,11 +32,22 @@ class Wire:
         downlink_bits: Bits per element of the model.
         quantization: How QAT quantizes.
         seed: Root of the federation's randomness.
+
+    Raises:
+        ValueError: If bits or seed are out of range.
     """
 
     downlink_bits: int
     quantization: QuantizationSettings
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.downlink_bits not in WIRE_BITS:
+            raise ValueError(
+                f"`downlink_bits` must be one of {WIRE_BITS}, but got {self.downlink_bits}."
+            )
+        if not 0 <= self.seed <= MOST_INT:
+            raise ValueError(f"`0 <= seed <= {MOST_INT}` must hold, but got {self.seed}.")
 
 
 def asked_members(messages: Sequence[Message], roster: Roster) -> list[Asked]:

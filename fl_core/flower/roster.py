@@ -70,9 +70,20 @@ class Roster:
     Args:
         allocator: Clients with a profile join it, those of one call in the order of their names.
         profile_seconds: How long they have to answer. One that answers later joins then.
+
+    Raises:
+        ValueError: If the allocator has clients already, or the time is not above 0.
     """
 
     def __init__(self, allocator: HybridAllocator, profile_seconds: float) -> None:
+        if allocator.num_clients:
+            raise ValueError(
+                "`allocator` must be of a fleet that nobody knows yet, but has "
+                f"{allocator.num_clients} clients: no node could be told from another. Make it "
+                "with `HybridAllocator.open`."
+            )
+        if not profile_seconds > 0:
+            raise ValueError(f"`profile_seconds > 0` must hold, but got {profile_seconds}.")
         self._allocator = allocator
         self._seconds = profile_seconds
         self._members: dict[int, Member] = {}

@@ -17,9 +17,9 @@ from flwr.supercore import log
 from ...allocator.controller import HybridAllocator
 from ..records.records import ClientRecord
 from ..settings import QuantizationSettings
-from ..wire.header import WIRE_BITS
 from . import accounts
 from .accounts import Answer, OpenRound
+from .arrivals import Arrivals
 from .closing import hand_on
 from .enrol import Sizes, sizes_of
 from .evaluation import sound_evaluations
@@ -27,7 +27,7 @@ from .grid import FleetGrid
 from .inner import OwnConfig, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
 from .planning import Wire, asked_members, plan
-from .replies import Order, Refused, RoundModel, payload_bytes, read_reply
+from .replies import Refused, RoundModel
 from .roster import Member, Roster
 
 _POLL_SECONDS = 0.2
@@ -87,7 +87,8 @@ class AllocatorStrategy(Strategy):
         deadline_seconds: float | None = None,
         profile_seconds: float = 60.0,
     ) -> None:
-        _check(allocator, downlink_bits, seed, deadline_seconds, profile_seconds)
+        if deadline_seconds is not None and not deadline_seconds > 0:
+            raise ValueError(f"`deadline_seconds > 0` must hold, but got {deadline_seconds}.")
         self.inner = inner
         self.allocator = allocator
         self.roster = Roster(allocator, profile_seconds)
@@ -101,7 +102,7 @@ class AllocatorStrategy(Strategy):
         self._number = 0
         self._sizes = Sizes((), 0)
         self._round: OpenRound | None = None
-        self._overdue: dict[str, Order] = {}
+        self._arrivals = Arrivals()
         self._late_lines: list[ClientRecord] = []
         self._evaluators: list[Message] = []
 
@@ -163,7 +164,7 @@ class AllocatorStrategy(Strategy):
         model = RoundModel.of(arrays, key, setting_of(self.inner, "weighted_by_key"))
         self._round = opened = OpenRound(server_round, model, self._sizes)
         asked = asked_members(messages, self.roster)
-        plan(opened, asked, self._busy(fleet), self.allocator, self._wire)
+        plan(opened, asked, self._arrivals.busy(fleet), self.allocator, self._wire)
         opened.plan_seconds = time.perf_counter() - start
         opened.started = time.monotonic()
         return [order.message for order in opened.orders]
@@ -184,7 +185,7 @@ class AllocatorStrategy(Strategy):
             )
         seconds, start = time.monotonic() - opened.started, time.perf_counter()
         by_order, strays = accounts.match(opened.orders, replies)
-        answers = self._answers(opened, by_order, seconds)
+        answers = self._arrivals.answers(opened, by_order, seconds, self._grid)
         arrays, metrics = hand_on(self.inner, server_round, opened.model, answers)
         self._learn(opened, answers)
         self._hear_late()
@@ -251,35 +252,6 @@ class AllocatorStrategy(Strategy):
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _busy(self, fleet: FleetGrid) -> dict[int, int]:
-        """Nodes whose reply to an earlier round may still come, and that round."""
-        self._overdue = {k: o for k, o in self._overdue.items() if fleet.is_awaited(k)}
-        orders = self._overdue.values()
-        return {o.message.metadata.dst_node_id: o.round_number for o in orders}
-
-    def _answers(
-        self, opened: OpenRound, replies: dict[Order, Message], seconds: float
-    ) -> list[Answer]:
-        """What came of every order; those without a reply are late, or lost with their node."""
-        arrived = self._grid.seconds if self._grid else {}
-        missing = [order for order in opened.orders if order not in replies]
-        here = set(self._grid.inner.get_node_ids()) if missing and self._grid else set()
-        answers = []
-        for order in opened.orders:
-            name = order.message.metadata.message_id
-            if order in replies:
-                reply = replies[order]
-                result = read_reply(reply, order, opened.model)
-                took = min(arrived.get(name, seconds), seconds)
-                answers.append(Answer(order, result, took, payload_bytes(reply)))
-                continue
-            self._overdue[name] = order
-            refused = Refused("late", f"no reply when the round closed after {seconds:.3g} s")
-            if order.message.metadata.dst_node_id not in here:
-                refused = Refused("dropped", "no reply came, and its node has gone")
-            answers.append(Answer(order, refused, seconds))
-        return answers
-
     def _learn(self, opened: OpenRound, answers: Sequence[Answer]) -> None:
         """Tells the allocator what came of its plan, and what clients cannot do."""
         outcomes = [accounts.outcome(a, opened.sizes, self.allocator) for a in answers]
@@ -303,13 +275,7 @@ class AllocatorStrategy(Strategy):
         assert self._grid is not None
         nodes = list(self._grid.inner.get_node_ids())
         self.roster.hear([one.message for one in late], nodes, self._number, self._sizes)
-        for one in late:
-            order = self._overdue.pop(one.message.metadata.reply_to_message_id, None)
-            if order is None:
-                continue
-            result = accounts.late_result(one.message, order)
-            answer = Answer(order, result, one.seconds, payload_bytes(one.message))
-            self._late_lines.append(answer.record(self._number, 0.0, ""))
+        self._late_lines += self._arrivals.late_lines(late, self._number)
 
     def _record(
         self,
@@ -330,28 +296,3 @@ class AllocatorStrategy(Strategy):
         wall = accounts.wall_record(opened, answers, seconds, server_seconds)
         self.ledger.append(record, lines, wall)
         log(INFO, "fedhq: %d of %d replies count", record.used, len(opened.orders))
-
-
-def _check(
-    allocator: HybridAllocator,
-    downlink_bits: int,
-    seed: int,
-    deadline_seconds: float | None,
-    profile_seconds: float,
-) -> None:
-    if allocator.num_clients:
-        raise ValueError(
-            "`allocator` must be of a fleet that nobody knows yet, but has "
-            f"{allocator.num_clients} clients: no node could be told from another. Make it with "
-            "`HybridAllocator.open`."
-        )
-    if downlink_bits not in WIRE_BITS:
-        raise ValueError(f"`downlink_bits` must be one of {WIRE_BITS}, but got {downlink_bits}.")
-    if seed < 0:
-        raise ValueError(f"`seed >= 0` must hold, but got {seed}.")
-    for name, value in (
-        ("deadline_seconds", deadline_seconds),
-        ("profile_seconds", profile_seconds),
-    ):
-        if value is not None and not value > 0:
-            raise ValueError(f"`{name} > 0` must hold, but got {value}.")

@@ -1,4 +1,4 @@
-"""Server and client together, over messages of Flower; and which Flower that may be."""
+"""Real client apps under the strategy; and which Flower that may be."""
 
 import json
 import subprocess

@@ -38,6 +38,7 @@ from fedhq.fl_core.flower import planning as module
 from fedhq.fl_core.flower.orders import QUERY, RECORD, Decision
 from fedhq.fl_core.flower.strategy import AllocatorStrategy
 from fedhq.fl_core.wire.codec import encoded_bytes
+from fedhq.studies.watch import WatchedRun
 
 NO_EVALUATION = {"fraction_evaluate": 0.0, "min_available_nodes": 4}
 WRAPPED = [
@@ -222,6 +223,9 @@ def test_records_are_read_like_those_of_any_run(tmp_path: Path) -> None:
     }
     assert rounds[0].uplink_bytes == 2 * coded + as_it_is
     assert next(c for c in clients if c.client == 1_000_000).reason.startswith("it told no profile")
+    watched = WatchedRun(tmp_path)
+    watched.update()
+    assert watched.is_complete
     with pytest.raises(CheckpointError, match="Take another folder"):
         all_around(Spy(), folder=tmp_path)
 
@@ -244,7 +248,7 @@ def test_start_takes_what_flowers_takes(monkeypatch: pytest.MonkeyPatch) -> None
         ({"downlink_bits": 1}, "`downlink_bits`"),
         ({"deadline_seconds": 0.0}, "`deadline_seconds > 0`"),
         ({"profile_seconds": float("nan")}, "`profile_seconds > 0`"),
-        ({"seed": -1}, "`seed >= 0`"),
+        ({"seed": -1}, "`0 <= seed"),
     ],
 )
 def test_numbers_out_of_range_are_refused(about: dict[str, float], rule: str) -> None:
