@@ -1,6 +1,9 @@
 # `make demo` and `make test` do all their own set-up, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# processes that tests start would compile the package again and again
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -8,12 +11,13 @@ help:  ## what can be made
 
 .venv/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PIP) -e '.[test]'
 	@touch $@
 
-.venv/.dev: .venv/.run
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+.venv/.dev: pyproject.toml constraints.txt
+	test -e .venv/.run || $(PYTHON) -m venv .venv
+	$(PIP) -e '.[dev]'
+	@touch .venv/.run $@
 
 demo: .venv/.run  ## the main job: six arms, two scenarios, real data; a table and a report
 	$(BIN)/fedhq compare demo --out runs/demo
@@ -27,13 +31,13 @@ test-all: .venv/.dev  ## all tests, the slow ones too; some only wait, so three 
 lint: .venv/.dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 
 docs: .venv/.dev  ## the documentation, into docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 .venv/.bench: .venv/.run
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PIP) -e '.[bench]'
 	@touch $@
 
 bench: .venv/.bench  ## speed of solvers, operators and training steps, against alternatives

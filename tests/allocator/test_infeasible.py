@@ -203,9 +203,9 @@ def test_a_large_problem_is_judged_by_its_relaxation_and_says_so(large):
 
 def test_what_is_not_settled_in_time_is_said_so(large, monkeypatch):
     monkeypatch.setattr(module, "_TOTAL_SECONDS", 0.0)
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine does
     message = explain_infeasibility(large)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
     assert "perhaps not all of them" in message
     assert "was not settled in time" in message
 

@@ -142,7 +142,7 @@ def of_session(leader: int) -> list[int]:
     return found
 
 
-def all_end(leader: int, seconds: float = 20.0) -> bool:
+def all_end(leader: int, seconds: float = 60.0) -> bool:
     """Whether all processes of a session end in some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -155,12 +155,13 @@ def read_wandb(path: Path) -> list[Any]:
 
 def read_ended(path: Path) -> list[Any]:
     """The records, once wandb's own process has written the last."""
-    for _ in range(100):
+    deadline = time.monotonic() + 60
+    while True:
         records = read_wandb(path)
         if any(r.WhichOneof("record_type") == "exit" for r in records):
-            break
+            return records
+        assert time.monotonic() < deadline, "wandb never wrote that the run has ended"
         time.sleep(0.1)
-    return records
 
 
 def wandb_files(folder: Path) -> list[Path]:

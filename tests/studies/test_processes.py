@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fedhq.studies.cli import main
+
 
 def test_without_the_trainers_packages_the_command_says_what_to_install() -> None:
     code = (
@@ -45,17 +47,19 @@ def of_session(leader: int) -> list[str]:
 def test_a_run_with_workers_that_is_stopped_leaves_no_process_and_resumes(config, tmp_path) -> None:
     """Ctrl-C reaches the workers, too; a kill the parent alone."""
 
-    def command(name: str, workers: int) -> list[str]:
-        options = ["--out", str(tmp_path / name), "--workers", str(workers), "--quiet"]
-        options += ["--set", "training.rounds=20"]
-        return [sys.executable, "-m", "fedhq.studies", "run", str(config), *options]
+    def options(name: str, workers: int) -> list[str]:
+        places = ["--out", str(tmp_path / name), "--workers", str(workers), "--quiet"]
+        return ["run", str(config), *places, "--set", "training.rounds=20"]
 
     records = tmp_path / "stopped" / "rounds.jsonl"
     for stop in (os.killpg, os.kill):
         how = signal.SIGINT if stop is os.killpg else signal.SIGKILL
         before = records.stat().st_size if records.exists() else 0
         process = subprocess.Popen(
-            command("stopped", 2), stderr=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-m", "fedhq.studies", *options("stopped", 2)],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         while not records.exists() or records.stat().st_size <= before:
             assert process.poll() is None
@@ -69,7 +73,7 @@ def test_a_run_with_workers_that_is_stopped_leaves_no_process_and_resumes(config
             assert process.returncode == 130
             assert told == "fedhq: stopped; the same command resumes where it was.\n"
     for name, workers in (("stopped", 2), ("whole", 1)):
-        subprocess.run(command(name, workers), check=True, capture_output=True)
+        assert main(options(name, workers)) == 0
     for name in ("rounds.jsonl", "clients.jsonl", "checkpoint.safetensors", "model.safetensors"):
         assert (tmp_path / "stopped" / name).read_bytes() == (
             tmp_path / "whole" / name
@@ -122,25 +126,16 @@ def test_an_interrupted_comparison_ends_its_workers_at_once(comparison_config, t
 def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_records(
     comparison_config, tmp_path
 ) -> None:
-    changes = ["--set", "training.rounds=12", "--set", "compare.seeds=[0]"]
+    changes = ["--set", "training.rounds=6", "--set", "compare.seeds=[0]"]
 
-    def command(folder: Path) -> list[str]:
-        code = "import sys; from fedhq.studies.cli import main; sys.exit(main(sys.argv[1:]))"
-        return [
-            sys.executable,
-            "-c",
-            code,
-            "compare",
-            str(comparison_config),
-            "--out",
-            str(folder),
-            *changes,
-        ]
+    def options(folder: Path) -> list[str]:
+        return ["compare", str(comparison_config), "--out", str(folder), *changes]
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(whole), check=True, capture_output=True)
+    assert main([*options(whole), "--set", "compare.workers=1"]) == 0
+    code = "import sys; from fedhq.studies.cli import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen(
-        command(killed),
+        [sys.executable, "-c", code, *options(killed)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -151,7 +146,7 @@ def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_rec
     process.kill()
     process.wait()
     wait_for_end(workers)
-    subprocess.run(command(killed), check=True, capture_output=True)
+    assert main(options(killed)) == 0
     for name in ("rounds.jsonl", "clients.jsonl"):
         first = {p.relative_to(whole): p.read_bytes() for p in whole.rglob(name)}
         again = {p.relative_to(killed): p.read_bytes() for p in killed.rglob(name)}

@@ -44,7 +44,7 @@ def test_it_serves_until_ctrl_c_and_leaves_the_folder_as_it_was(folder):
         with urllib.request.urlopen(url.replace("/dashboard/", "/api/"), timeout=30) as answer:
             told = json.load(answer)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=30)[1]
+        error = process.communicate(timeout=60)[1]
     assert len(told["trials"]) == 20
     assert "Of 20 trials" in told["note"]["body"]
     assert "Nothing is written" in says

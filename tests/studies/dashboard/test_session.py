@@ -57,7 +57,7 @@ def change(method: str, url: str, content: dict) -> int:
         return error.code
 
 
-def wait_until(holds, seconds: float = 30.0) -> None:
+def wait_until(holds, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never came"
