@@ -180,6 +180,7 @@ def _install(
     run_uv([*ask, *wheels_only, *extras, *files], _INSTALL_SECONDS)
     tools = () if row.extent is Extent.FULL else _TEST_TOOLS
     install: list[str | Path] = ["pip", "install", "--quiet", "--python", python, *wheels_only]
+    install.append("--compile-bytecode")  # as pip does: a warning of a compiler is none of a test
     run_uv([*install, "--requirement", pins, wheel, *tools], _INSTALL_SECONDS)
     run_uv(["pip", "check", "--quiet", "--python", python], _INSTALL_SECONDS)
     lines = pins.read_text("utf-8").splitlines()
