@@ -48,10 +48,13 @@ _SILENT = {
 _HOW_TO_READ = """Seconds of a round are the least over all rounds of all runs but each run's
 first: a busy machine only ever adds time; medians stand beside them. By direct call they are
 seconds of the CPU, which other processes hardly change; on Ray they are the clock's. Both sides
-train the same steps in floats, on one thread. Overhead is the difference of the least times, its
-share is of the round without fedhq. A round without training holds nothing but Flower's own work:
-there the share says what Flower itself costs, not what fedhq adds to anything real. Bytes are
-`count_bytes` of Flower, of all records of a message, with Flower's own frame."""
+train the same steps in floats, on one thread, in turn.
+
+Own work is what fedhq adds where nobody trains, in seconds; it does not depend on how long clients
+train, so its share of a round with training says what fedhq costs there. The difference of two
+rounds with training says the same, and what the machine did to either meanwhile. A round without
+training is Flower's own work alone, and no round that anybody runs. Bytes are `count_bytes` of
+Flower, of all records of a message, with Flower's own frame."""
 
 
 def network() -> nn.Module:
@@ -220,14 +223,20 @@ def _simulate(app: ClientApp, start: Any) -> None:
 def table(found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]]) -> Iterator[str]:
     """The lines of both tables."""
     yield "| how | steps of a client | bare Flower, s a round (median) | with fedhq (median) | "
-    yield "overhead, s | of the round |\n|---|---:|---:|---:|---:|---:|\n"
+    yield "difference, s | of the round | own work, of the round |\n"
+    yield "|---|---:|---:|---:|---:|---:|---:|\n"
+    work: dict[str, float] = {}
     for (where, steps), arms in found.items():
         times = {arm: [s for run in runs for s in run["seconds"]] for arm, runs in arms.items()}
         bare, ours = min(times[BARE]), min(times[OURS])
         medians = {arm: statistics.median(seconds) for arm, seconds in times.items()}
+        if steps == 0:
+            work[where] = ours - bare
+        share = f"{work[where] / bare:.1%}" if where in work else ""
         yield (
             f"| {where} | {steps} | {bare:.3f} ({medians[BARE]:.3f}) | "
-            f"{ours:.3f} ({medians[OURS]:.3f}) | {ours - bare:.3f} | {(ours - bare) / bare:.1%} |\n"
+            f"{ours:.3f} ({medians[OURS]:.3f}) | {ours - bare:.3f} | {(ours - bare) / bare:.1%} | "
+            f"{share} |\n"
         )
     runs = next((arms for (where, _), arms in found.items() if where == DIRECT), None)
     if runs is None:

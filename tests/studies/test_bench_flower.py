@@ -13,11 +13,19 @@ def test_at_4_bits_a_million_parameters_take_a_seventh_of_the_bytes_that_floats_
 
 
 @pytest.mark.parametrize("where", [DIRECT, RAY])
-def test_overhead_is_of_the_least_times(where: str) -> None:
+def test_overhead_is_of_the_least_times_and_own_work_that_without_training(where: str) -> None:
+    sizes = {"uplink": 800, "downlink": 800}
     runs = {
-        BARE: [{"seconds": [10.0, 14.0], "uplink": 800, "downlink": 800}],
-        OURS: [{"seconds": [13.0, 10.4], "uplink": 100, "downlink": 800}],
+        (where, 0): {
+            BARE: [{"seconds": [0.5, 0.2], **sizes}],
+            OURS: [{"seconds": [0.4, 0.3], **sizes, "uplink": 100}],
+        },
+        (where, 500): {
+            BARE: [{"seconds": [10.0, 14.0], **sizes}],
+            OURS: [{"seconds": [13.0, 10.4], **sizes}],
+        },
     }
-    text = "".join(table({(where, 500): runs}))
-    assert f"| {where} | 500 | 10.000 (12.000) | 10.400 (11.700) | 0.400 | 4.0% |" in text
+    text = "".join(table(runs))
+    assert f"| {where} | 0 | 0.200 (0.350) | 0.300 (0.350) | 0.100 | 50.0% | 50.0% |" in text
+    assert f"| {where} | 500 | 10.000 (12.000) | 10.400 (11.700) | 0.400 | 4.0% | 1.0% |" in text
     assert ("| uplink | 800 | 100 | 8.00 |" in text) == (where == DIRECT)
