@@ -1,5 +1,7 @@
 """What every test relies on: one torch thread, deterministic operators."""
 
+import gc
+
 import pytest
 import torch
 
@@ -19,3 +21,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     }
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What lives as long as the tests is looked at by no collection of garbage, which some time."""
+    gc.collect()
+    gc.freeze()
