@@ -5,6 +5,8 @@ The allocator's tests run where torch is not installed, too.
 
 from importlib.util import find_spec
 
+import gc
+
 import pytest
 
 if find_spec("torch") is not None:
@@ -26,3 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     }
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What lives as long as the tests is looked at by no collection of garbage, which some time."""
+    gc.collect()
+    gc.freeze()

@@ -40,7 +40,7 @@ def test_fleets_get_the_optimum_of_the_mixed_integer_program(seed, clients):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5, 30))
+@pytest.mark.parametrize("seed", range(5, 20))
 @pytest.mark.parametrize("clients", [20, 30, 60])
 def test_many_fleets_get_the_optimum_of_the_mixed_integer_program(seed, clients):
     assert_equal_optima(federated(seed, clients))
