@@ -3,9 +3,8 @@
 The allocator's tests run where torch is not installed, too.
 """
 
-from importlib.util import find_spec
-
 import gc
+from importlib.util import find_spec
 
 import pytest
 

@@ -8,8 +8,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from torch import nn
 
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.flower.orders import Decision
-from fedhq.fl_core.flower.packing import coded_names, pack_model
+from fedhq.fl_core.flower.messages.orders import Decision
+from fedhq.fl_core.flower.messages.packing import coded_names, pack_model
 from fedhq.fl_core.settings import QuantizationSettings
 
 

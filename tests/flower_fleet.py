@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedhq.allocator import HybridAllocator
-from fedhq.fl_core.flower.orders import QUERY, RECORD, Decision, Report
-from fedhq.fl_core.flower.packing import pack_update, unpack_model
-from fedhq.fl_core.flower.profile import ClientProfile
-from fedhq.fl_core.flower.strategy import AllocatorStrategy
+from fedhq.fl_core.flower.messages.orders import QUERY, RECORD, Decision, Report
+from fedhq.fl_core.flower.messages.packing import pack_update, unpack_model
+from fedhq.fl_core.flower.messages.profile import ClientProfile
+from fedhq.fl_core.flower.server.strategy import AllocatorStrategy
 
 MENU = ("ptq-w2a2", "qat-w2a2")
 MODEL = {

@@ -37,13 +37,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ...allocator.controller import HybridAllocator
-    from .client import quant_mod
-    from .legacy import LegacyAllocatorStrategy
-    from .orders import Decision
-    from .profile import ClientProfile, register_profile
-    from .server import ServerStrategy
-    from .strategy import AllocatorStrategy
-    from .training import allocated, decision_of, train_with_allocation
+    from .client.asked import register_profile
+    from .client.mod import quant_mod
+    from .client.training import allocated, decision_of, train_with_allocation
+    from .legacy.strategy import LegacyAllocatorStrategy
+    from .messages.orders import Decision
+    from .messages.profile import ClientProfile
+    from .server.own import ServerStrategy
+    from .server.strategy import AllocatorStrategy
 
 __all__ = [
     "AllocatorStrategy",
@@ -60,17 +61,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AllocatorStrategy": ".strategy",
-    "ClientProfile": ".profile",
-    "Decision": ".orders",
+    "AllocatorStrategy": ".server.strategy",
+    "ClientProfile": ".messages.profile",
+    "Decision": ".messages.orders",
     "HybridAllocator": "...allocator.controller",
-    "LegacyAllocatorStrategy": ".legacy",
-    "ServerStrategy": ".server",
-    "allocated": ".training",
-    "decision_of": ".training",
-    "quant_mod": ".client",
-    "register_profile": ".profile",
-    "train_with_allocation": ".training",
+    "LegacyAllocatorStrategy": ".legacy.strategy",
+    "ServerStrategy": ".server.own",
+    "allocated": ".client.training",
+    "decision_of": ".client.training",
+    "quant_mod": ".client.mod",
+    "register_profile": ".client.asked",
+    "train_with_allocation": ".client.training",
 }
 _WITHOUT_FLOWER = ("ClientProfile", "Decision", "HybridAllocator")
 

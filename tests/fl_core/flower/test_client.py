@@ -9,10 +9,10 @@ from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
 
 from fedhq.allocator.errors import WireError
-from fedhq.fl_core.flower.client import SECURE_AGGREGATION, quant_mod
-from fedhq.fl_core.flower.orders import CannotError, Report
-from fedhq.fl_core.flower.packing import pack_update, unpack_model, unpack_update
-from fedhq.fl_core.flower.training import decision_of
+from fedhq.fl_core.flower.client.mod import SECURE_AGGREGATION, quant_mod
+from fedhq.fl_core.flower.client.training import decision_of
+from fedhq.fl_core.flower.messages.orders import CannotError, Report
+from fedhq.fl_core.flower.messages.packing import pack_update, unpack_model, unpack_update
 from fedhq.fl_core.rounds.uplink import Uplink
 from fedhq.fl_core.wire.codec import decode_update
 

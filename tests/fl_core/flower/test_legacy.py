@@ -17,12 +17,12 @@ from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 
 from fedhq.allocator import HybridAllocator
-from fedhq.fl_core.flower.client import quant_mod
-from fedhq.fl_core.flower.legacy import LegacyAllocatorStrategy
-from fedhq.fl_core.flower.orders import cannot
-from fedhq.fl_core.flower.profile import ClientProfile
-from fedhq.fl_core.flower.roster import PLAIN_CLIENTS
-from fedhq.fl_core.flower.training import decision_of
+from fedhq.fl_core.flower.client.mod import quant_mod
+from fedhq.fl_core.flower.client.training import decision_of
+from fedhq.fl_core.flower.legacy.strategy import LegacyAllocatorStrategy
+from fedhq.fl_core.flower.messages.orders import cannot
+from fedhq.fl_core.flower.messages.profile import ClientProfile
+from fedhq.fl_core.flower.server.roster import PLAIN_CLIENTS
 from fedhq.fl_core.rounds.uplink import Uplink
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from flwr.app import ConfigRecord
 
 from fedhq.allocator.errors import WireError
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.flower.orders import Decision, Report
-from fedhq.fl_core.flower.profile import ClientProfile
+from fedhq.fl_core.flower.messages.orders import Decision, Report
+from fedhq.fl_core.flower.messages.profile import ClientProfile
 from fedhq.fl_core.settings import LayerSettings, QuantizationSettings
 
 QAT, PTQ = Strategy.parse("qat-w2a2"), Strategy.parse("ptq-w4a8-u8")

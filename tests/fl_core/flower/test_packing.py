@@ -13,16 +13,16 @@ from flwr.app import Array, ArrayRecord
 
 from fedhq.allocator.errors import DivergedError, WireError
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.flower.npy import array_form, read_array
-from fedhq.fl_core.flower.orders import Decision
-from fedhq.fl_core.flower.packing import (
+from fedhq.fl_core.flower.messages.npy import array_form, read_array
+from fedhq.fl_core.flower.messages.orders import Decision
+from fedhq.fl_core.flower.messages.packing import (
     coded_names,
     pack_model,
     pack_update,
     unpack_model,
     unpack_update,
 )
-from fedhq.fl_core.flower.tensor_list import TENSORS
+from fedhq.fl_core.flower.messages.tensor_list import TENSORS
 from fedhq.fl_core.rounds.uplink import Uplink
 from fedhq.fl_core.settings import QuantizationSettings
 from fedhq.fl_core.wire.codec import decode_update, encode_update

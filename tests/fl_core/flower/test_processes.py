@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fedhq.fl_core import ClientRecord, Trainer, read_clients, read_rounds
-from fedhq.fl_core.flower.roster import PLAIN_CLIENTS
+from fedhq.fl_core.flower.server.roster import PLAIN_CLIENTS
 from fedhq.studies.flower.folder import prepare, renew
 from fedhq.studies.flower.layout import Layout
 

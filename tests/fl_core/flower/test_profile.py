@@ -15,9 +15,9 @@ from fedhq.allocator.errors import WireError
 from fedhq.allocator.hardware import StepProfile
 from fedhq.allocator.strategy import parse_menu
 from fedhq.fl_core.data.convert import as_dataset
-from fedhq.fl_core.flower.node_config import profile_of_node
-from fedhq.fl_core.flower.orders import QUERY
-from fedhq.fl_core.flower.profile import ClientProfile, register_profile
+from fedhq.fl_core.flower import ClientProfile, register_profile
+from fedhq.fl_core.flower.client.node_config import profile_of_node
+from fedhq.fl_core.flower.messages.orders import QUERY
 from fedhq.fl_core.profiling import measure_steps
 from fedhq.models import build_model
 

@@ -19,7 +19,7 @@ from flower_fleet import (
 )
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fedhq.fl_core.flower.orders import RECORD, Decision
+from fedhq.fl_core.flower.messages.orders import RECORD, Decision
 from fedhq.fl_core.wire.codec import encode_update
 
 

@@ -17,10 +17,10 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedhq.allocator import HybridAllocator
 from fedhq.allocator.strategy import Strategy
-from fedhq.fl_core.flower.enrol import Sizes, hardware_of, join
-from fedhq.fl_core.flower.grid import FleetGrid
-from fedhq.fl_core.flower.orders import QUERY, RECORD
-from fedhq.fl_core.flower.profile import ClientProfile
+from fedhq.fl_core.flower.messages.orders import QUERY, RECORD
+from fedhq.fl_core.flower.messages.profile import ClientProfile
+from fedhq.fl_core.flower.server.enrol import Sizes, hardware_of, join
+from fedhq.fl_core.flower.server.grid import FleetGrid
 
 SIZES = Sizes((0, 500, 500), 4000)
 MENU = tuple(Strategy.parse(s) for s in ("skip", "ptq-w2a2", "qat-w2a2"))

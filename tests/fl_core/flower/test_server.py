@@ -5,9 +5,9 @@ import pytest
 from flower_fleet import FakeGrid, Node, all_around, arrays_of, play, profiled, values_of
 from flwr.app import ConfigRecord, Message
 
-from fedhq.fl_core.flower.orders import RECORD, Decision
-from fedhq.fl_core.flower.packing import unpack_update
-from fedhq.fl_core.flower.server import ServerStrategy
+from fedhq.fl_core.flower.messages.orders import RECORD, Decision
+from fedhq.fl_core.flower.messages.packing import unpack_update
+from fedhq.fl_core.flower.server.own import ServerStrategy
 from fedhq.fl_core.server.inbox import Arrival
 from fedhq.fl_core.server.server import Server
 from fedhq.fl_core.settings import ServerSettings

@@ -34,9 +34,9 @@ from flwr.serverapp.strategy import (
 from fedhq.allocator import HybridAllocator
 from fedhq.allocator.errors import CheckpointError
 from fedhq.fl_core import read_clients, read_rounds
-from fedhq.fl_core.flower import planning as module
-from fedhq.fl_core.flower.orders import QUERY, RECORD, Decision
-from fedhq.fl_core.flower.strategy import AllocatorStrategy
+from fedhq.fl_core.flower.messages.orders import QUERY, RECORD, Decision
+from fedhq.fl_core.flower.server import planning as module
+from fedhq.fl_core.flower.server.strategy import AllocatorStrategy
 from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.studies.watch import WatchedRun
 

@@ -9,9 +9,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from torch.utils.data import DataLoader, TensorDataset
 
-from fedhq.fl_core.flower.client import quant_mod
-from fedhq.fl_core.flower.profile import ClientProfile, register_profile
-from fedhq.fl_core.flower.training import allocated, train_with_allocation
+from fedhq.fl_core.flower import ClientProfile, register_profile
+from fedhq.fl_core.flower.client.mod import quant_mod
+from fedhq.fl_core.flower.client.training import allocated, train_with_allocation
 from fedhq.fl_core.settings import QuantizationSettings
 from fedhq.models import accuracy
 

@@ -14,9 +14,9 @@ from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.data.convert import as_dataset
 from fedhq.fl_core.deployment import make_recipe
 from fedhq.fl_core.engine.local import LocalTrainer
-from fedhq.fl_core.flower.client import quant_mod
-from fedhq.fl_core.flower.orders import CannotError
-from fedhq.fl_core.flower.training import allocated, decision_of, train_with_allocation
+from fedhq.fl_core.flower.client.mod import quant_mod
+from fedhq.fl_core.flower.client.training import allocated, decision_of, train_with_allocation
+from fedhq.fl_core.flower.messages.orders import CannotError
 from fedhq.fl_core.settings import LayerSettings, QuantizationSettings, TrainingSettings
 from fedhq.fl_core.weights import read_weights
 from fedhq.models import fake_quant_layers, prepare_

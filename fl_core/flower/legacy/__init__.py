@@ -1,0 +1,1 @@
+"""The same for Flower's legacy API."""

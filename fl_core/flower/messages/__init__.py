@@ -1,0 +1,1 @@
+"""What server and clients send each other, in records of Flower: written, checked, read."""

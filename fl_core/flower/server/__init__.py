@@ -1,0 +1,1 @@
+"""The server: who is asked what, and what becomes of the replies."""

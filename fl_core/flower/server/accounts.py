@@ -1,0 +1,253 @@
+"""From what came of a round's orders to its records, and to what the allocator learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+
+from ....allocator.controller import HybridAllocator
+from ....allocator.goal import Outcome
+from ....allocator.strategy import Strategy
+from ...records.records import ClientRecord, RoundRecord, WallRecord
+from .enrol import Sizes, transfer_seconds
+from .replies import PLAIN_STRATEGY, Order, Refused, RoundModel, Taken, payload_bytes, read_error
+from .roster import Member
+
+SKIP = Strategy.parse("skip")
+
+
+@dataclass(eq=False)
+class OpenRound:
+    """A round that was planned and has not been accounted for.
+
+    Args:
+        number: Of the round.
+        model: That was sent.
+        sizes: What it takes to send it.
+        orders: What was asked, in the order of names.
+        idle: Who of the cohort was asked nothing, and why if not by plan.
+        planned_loss: What the allocation predicts.
+        plan_seconds: What sampling and planning took.
+        started: When messages were handed over, by the machine's clock.
+    """
+
+    number: int
+    model: RoundModel
+    sizes: Sizes
+    orders: list[Order] = field(default_factory=list)
+    idle: list[tuple[Member, str | None]] = field(default_factory=list)
+    planned_loss: float = 0.0
+    plan_seconds: float = 0.0
+    started: float = 0.0
+
+
+@dataclass(eq=False)
+class Answer:
+    """What came of an order.
+
+    Args:
+        order: What was asked.
+        result: What the reply says.
+        seconds: From asking until the reply was here, or the round had closed.
+        uplink_bytes: Of the reply.
+        share: Of its weight in the round's.
+    """
+
+    order: Order
+    result: Taken | Refused
+    seconds: float
+    uplink_bytes: int = 0
+    share: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """Of `records.STATUSES`."""
+        return "ok" if isinstance(self.result, Taken) else self.result.status
+
+    def record(self, round_number: int, joules: float, loss_key: str) -> ClientRecord:
+        """The line of `clients.jsonl`.
+
+        Args:
+            round_number: In which it is recorded; its own, or the one in which it came.
+            joules: What it spent.
+            loss_key: Name of the metric that is its training loss.
+        """
+        order, result = self.order, self.result
+        is_late = round_number > order.round_number
+        reason = result.reason if isinstance(result, Refused) else order.member.reason or None
+        profile = order.member.profile
+        told = profile.num_examples if profile else 0
+        loss = result.metrics.get(loss_key) if isinstance(result, Taken) else None
+        return ClientRecord(
+            round=round_number,
+            client=order.member.client,
+            strategy=str(order.strategy),
+            status=self.status,
+            reason=reason,
+            num_examples=round(result.weight) if isinstance(result, Taken) else told,
+            seconds=self.seconds,
+            uplink_bytes=self.uplink_bytes,
+            downlink_bytes=0 if is_late else order.downlink_bytes,
+            energy_joules=0.0 if is_late else joules,
+            train_loss=float(loss) if isinstance(loss, int | float) else None,
+            share=self.share,
+            staleness=round_number - order.round_number,
+        )
+
+
+def late_result(reply: Message, order: Order) -> Refused:
+    """What a reply is that came after its round had closed."""
+    if reply.has_error():
+        return read_error(reply)
+    return Refused("refused", f"late: it answers round {order.round_number}, which had closed")
+
+
+def match(
+    orders: Sequence[Order], replies: Iterable[Message]
+) -> tuple[dict[Order, Message], list[tuple[Message, Order | None]]]:
+    """Which reply answers which order, and those that answer none or one that has an answer.
+
+    Of several the one made first counts, so that the order of arrival does not matter.
+    """
+    asked = {order.message.metadata.message_id: order for order in orders}
+    answers: dict[Order, Message] = {}
+    strays: list[tuple[Message, Order | None]] = []
+    for reply in sorted(replies, key=lambda r: (r.metadata.created_at, r.metadata.message_id)):
+        order = asked.get(reply.metadata.reply_to_message_id)
+        if order is None or order in answers:
+            strays.append((reply, order))
+        else:
+            answers[order] = reply
+    return answers, strays
+
+
+def stray_record(
+    round_number: int, reply: Message, order: Order | None, sender: Member
+) -> ClientRecord:
+    """The line of a reply that nobody asked for."""
+    reason = "duplicate: another reply to the same message counts"
+    if order is None:
+        reason = "foreign: it answers no message that is open"
+    member = sender if order is None else order.member
+    return ClientRecord(
+        round=round_number,
+        client=member.client,
+        strategy=str(PLAIN_STRATEGY if order is None else order.strategy),
+        status="refused",
+        reason=reason,
+        num_examples=0,
+        seconds=0.0,
+        uplink_bytes=payload_bytes(reply),
+        downlink_bytes=0,
+        energy_joules=0.0,
+        train_loss=None,
+        share=0.0,
+        staleness=0,
+    )
+
+
+def idle_record(round_number: int, member: Member, reason: str | None) -> ClientRecord:
+    """The line of a client that was asked nothing."""
+    return ClientRecord(
+        round=round_number,
+        client=member.client,
+        strategy=str(SKIP),
+        status="skipped",
+        reason=reason,
+        num_examples=member.profile.num_examples if member.profile else 0,
+        seconds=0.0,
+        uplink_bytes=0,
+        downlink_bytes=0,
+        energy_joules=0.0,
+        train_loss=None,
+        share=0.0,
+        staleness=0,
+    )
+
+
+def outcome(answer: Answer, sizes: Sizes, allocator: HybridAllocator) -> Outcome | None:
+    """What the allocator learns of an answer; nothing of a plain client.
+
+    A client's own clock says how long it trained, since in a simulation clients wait for each
+    other; transfers are added at the rates that it told. Nobody can claim more than passed.
+    """
+    order, result = answer.order, answer.result
+    if order.decision is None or order.member.profile is None:
+        return None
+    seconds = answer.seconds
+    if isinstance(result, Taken) and result.train_seconds is not None:
+        column = allocator.menu.index(order.strategy)
+        sending = transfer_seconds(order.member.profile, sizes, column)
+        seconds = min(result.train_seconds, seconds) + sending
+    return Outcome(order.member.client, order.strategy, seconds, isinstance(result, Taken))
+
+
+def joules(answer: Answer, allocator: HybridAllocator) -> float:
+    """What a client spent on training, as predicted from its power; 0 where it is not known."""
+    table = allocator.hardware.energy_joules
+    if answer.order.decision is None or table is None:
+        return 0.0
+    column = allocator.menu.index(answer.order.strategy)
+    spent = float(table[answer.order.member.client, column])
+    return 0.0 if math.isnan(spent) else spent
+
+
+def round_record(
+    opened: OpenRound,
+    clients: Sequence[ClientRecord],
+    answers: Sequence[Answer],
+    seconds: float,
+    total_seconds: float,
+) -> RoundRecord:
+    """The line of `rounds.jsonl`.
+
+    Args:
+        opened: The round.
+        clients: Its clients' lines.
+        answers: What came of its orders.
+        seconds: From handing over its messages until it had closed.
+        total_seconds: From the start of the run until then.
+    """
+    came = [a for a in answers if a.uplink_bytes]
+    slowest = max(came, key=lambda a: a.seconds, default=None)
+    waited = any(a.status in ("late", "dropped") for a in answers)
+    return RoundRecord(
+        round=opened.number,
+        simulated_seconds=total_seconds,
+        round_seconds=seconds,
+        waiting_seconds=0.0,
+        deployed_accuracy=None,
+        float_accuracy=None,
+        client_accuracy=None,
+        worst_accuracy=None,
+        uplink_bytes=sum(c.uplink_bytes for c in clients),
+        downlink_bytes=sum(c.downlink_bytes for c in clients),
+        energy_joules=math.fsum(c.energy_joules for c in clients),
+        planned_loss=opened.planned_loss,
+        bottleneck=None if waited or slowest is None else slowest.order.member.client,
+        learning_rate=0.0,
+        selected=len(opened.orders) + len(opened.idle),
+        used=sum(c.status == "ok" for c in clients),
+    )
+
+
+def wall_record(
+    opened: OpenRound, answers: Sequence[Answer], seconds: float, server_seconds: float
+) -> WallRecord:
+    """The line of `wall.jsonl`; clients' seconds are what their own clocks say."""
+    trained = {
+        a.order: a.result.train_seconds or 0.0 for a in answers if isinstance(a.result, Taken)
+    }
+    return WallRecord(
+        round=opened.number,
+        plan_seconds=opened.plan_seconds,
+        train_seconds=seconds,
+        server_seconds=server_seconds,
+        evaluate_seconds=0.0,
+        save_seconds=0.0,
+        client_seconds=tuple(trained.get(order, 0.0) for order in opened.orders)
+        + (0.0,) * len(opened.idle),
+    )

@@ -1,0 +1,58 @@
+"""Replies to a round of evaluation: those that Flower's strategies can combine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from logging import WARNING
+
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.common.logger import log
+
+from ....allocator.errors import WireError
+from ...wire.header import require
+from .replies import common_metrics, has_metrics, only_metrics, read_metrics
+from .roster import short
+
+
+def sound_evaluations(
+    replies: Iterable[Message], nodes: Mapping[str, int], weight_key: str | None
+) -> dict[int, Message]:
+    """By node, copies of the replies with one record of metrics, the same ones in all.
+
+    What cannot count is logged and left out.
+
+    Args:
+        replies: What came.
+        nodes: Who was asked, by the id of the message.
+        weight_key: Name of the metric that weighs a reply; None if the strategy names none.
+    """
+    read: dict[int, tuple[Message, str, MetricRecord]] = {}
+    for reply in sorted(replies, key=lambda r: (r.metadata.created_at, r.metadata.message_id)):
+        node = nodes.get(reply.metadata.reply_to_message_id)
+        try:
+            error = short(reply.error.reason) if reply.has_error() else ""
+            require(not error, "it is no error", error)
+            require(node is not None and node not in read, "it answers an open message", node)
+            assert node is not None
+            read[node] = (reply, *read_metrics(reply, weight_key)[:2])
+        except WireError as broken:
+            log(WARNING, "the evaluation of node %s does not count: %s", node, broken)
+    if not read:
+        return {}
+    form = common_metrics([metrics for _, _, metrics in read.values()])
+    name = min(key for _, key, _ in read.values())
+    sound = {}
+    for node, (reply, _, metrics) in read.items():
+        if not has_metrics(metrics, form):
+            log(WARNING, "the evaluation of node %s does not count: other metrics", node)
+            continue
+        sound[node] = copy.copy(reply)
+        content = RecordDict()
+        for key, record in reply.content.items():
+            if not isinstance(record, MetricRecord):
+                content[key] = record
+        if name:
+            content[name] = only_metrics(metrics, form)
+        sound[node].content = content
+    return sound
