@@ -126,8 +126,9 @@ def test_a_plain_loop_learns_who_is_slow_and_who_cannot(tmp_path: Path) -> None:
     assert did["round 24"][-1] == "ptq"  # the slowest
     assert did["round 24"].count("qat") >= 5
     assert accuracy_in(said[-1]) > 0.88
-    state = json.loads((tmp_path / "allocator.json").read_text("utf-8"))
+    state = json.loads((tmp_path / "runs/plain_loop/allocator.json").read_text("utf-8"))
     assert (state["num_clients"], state["forbidden"]) == (10, [[2, 1]])
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # which git ignores
 
 
 @pytest.mark.slow
