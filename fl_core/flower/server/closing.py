@@ -16,8 +16,9 @@ from ....allocator.errors import DivergedError
 from ...server.inbox import ArrivalStatus
 from ..messages.orders import RECORD
 from .accounts import Answer
+from .metrics import common_metrics, has_metrics, only_metrics
 from .own import ClientUpdate, ServerStrategy
-from .replies import Refused, RoundModel, Taken, common_metrics, has_metrics, only_metrics
+from .replies import Refused, RoundModel, Taken
 
 Aggregate = tuple[ArrayRecord | None, MetricRecord | None]
 

@@ -11,7 +11,7 @@ from flwr.common.logger import log
 
 from ....allocator.errors import WireError
 from ...wire.header import require
-from .replies import common_metrics, has_metrics, only_metrics, read_metrics
+from .metrics import common_metrics, has_metrics, only_metrics, read_metrics
 from .roster import short
 
 

@@ -18,8 +18,10 @@ from flower_fleet import (
     values_of,
 )
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
 
 from fedhq.fl_core.flower.messages.orders import RECORD, Decision
+from fedhq.fl_core.flower.server.own import ServerStrategy
 from fedhq.fl_core.wire.codec import encode_update
 
 
@@ -112,6 +114,8 @@ BAD = {
     "weight zero": (metrics(**{"num-examples": 0}), "> 0"),
     "weight negative": (metrics(**{"num-examples": -5.0}), "> 0"),
     "weight of another count": (metrics(**{"num-examples": 11}), "examples = 11"),
+    "weight beyond its field": (metrics(**{"num-examples": 1.7e308}), "< 2**32"),
+    "weight another float": (metrics(**{"num-examples": 4e9}), "examples = 4000000000"),
     "weight a list": (metrics(**{"num-examples": [1, 2]}), "is a number"),
     "loss infinite": (metrics(train_loss=math.inf), "finite"),
     "no metrics": (without("metrics"), "one MetricRecord"),
@@ -179,6 +183,29 @@ def test_a_plain_clients_model_is_checked_as_well(case: str) -> None:
     assert reason in bad.reason
     assert len(inner.handed[0]) == 1
     np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"] + 3)
+
+
+@pytest.mark.parametrize("inner", [Spy(), ServerStrategy(fraction_evaluate=0.0)])
+@pytest.mark.parametrize("weight", [2**32, 4294967295.75])
+def test_a_plain_client_that_claims_more_examples_than_a_field_holds_ends_no_run(
+    inner: FedAvg, weight: float
+) -> None:
+    nodes = {1: Node(step=3.0), 2: Node(spoil=metrics(**{"num-examples": weight}))}
+    strategy = all_around(copy.deepcopy(inner))
+    result = play(strategy, FakeGrid(nodes))
+    assert [c.status for c in strategy.ledger.clients] == ["ok", "refused"]
+    assert "< 2**32" in strategy.ledger.clients[1].reason
+    np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"] + 3)
+
+
+def test_weights_that_are_no_counts_weigh_as_they_are() -> None:
+    nodes = fleet(2)
+    for node, weight in zip(nodes.values(), (0.25, 0.75), strict=True):
+        node.num_examples = 0
+        node.spoil = metrics(**{"num-examples": weight})
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    assert [(c.status, c.share) for c in strategy.ledger.clients] == [("ok", 0.25), ("ok", 0.75)]
 
 
 def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors() -> None:
