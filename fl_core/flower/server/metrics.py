@@ -69,6 +69,20 @@ def has_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> bool
     return form <= _form(metrics)
 
 
+def unlike(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> str:
+    """What keeps metrics from having a form, as a text.
+
+    Example:
+        >>> unlike(MetricRecord({"a": [1.0]}), frozenset({("a", 2), ("b", -1)}))
+        "its metrics lack ['b'] and differ in length at ['a']. Run the same app everywhere."
+    """
+    lacking = sorted(name for name, _ in form if name not in metrics)
+    others = sorted(name for name, _ in form - _form(metrics) if name in metrics)
+    reasons = [f"lack {lacking[:5]}"] if lacking else []
+    reasons += [f"differ in length at {others[:5]}"] if others else []
+    return f"its metrics {' and '.join(reasons)}. Run the same app everywhere."
+
+
 def only_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> MetricRecord:
     """The metrics of a form, sorted by name."""
     return MetricRecord({name: metrics[name] for name in sorted(name for name, _ in form)})

@@ -124,6 +124,7 @@ BAD = {
     "two of arrays": (spoiled(extra), "one ArrayRecord"),
     "no weight": (spoiled(lambda r, m: r["metrics"].pop("num-examples")), "is a number"),
     "other metrics": (spoiled(lambda r, m: r["metrics"].pop("train_loss")), "metrics lack"),
+    "metrics of another length": (metrics(train_loss=[0.5]), "differ in length at ['train_loss']"),
     "float model": (raw(np.float32), "quant_mod"),
     "int8 model": (raw(np.int8), "quant_mod"),
     "no bytes": (arrays(**{RECORD: np.zeros(3, np.uint8)}), "bytes"),
@@ -152,6 +153,7 @@ def test_a_bad_reply_is_refused_with_its_reason_and_never_reaches_the_inner_stra
     line, *others = strategy.ledger.clients
     assert (line.client, line.status) == (0, "refused")
     assert reason in line.reason
+    assert "metric" not in line.reason or "payload" not in line.reason
     assert [c.status for c in others] == ["ok", "ok"]
     assert len(inner.handed[0]) == 2
     np.testing.assert_allclose(values_of(result.arrays)["b"], 2.5)
