@@ -135,7 +135,10 @@ class AllocatorStrategy(Strategy):
         asked.apply_defaults()
         with self.ledger.lock():
             self.ledger.announce(int(asked.arguments["num_rounds"]))
-            return super().start(self._fleet(grid), *args, **kwargs)
+            result = super().start(self._fleet(grid), *args, **kwargs)
+        if not result.arrays:  # no round changed the model
+            result.arrays = asked.arguments["initial_arrays"]
+        return result
 
     def summary(self) -> None:
         """Logs the settings."""

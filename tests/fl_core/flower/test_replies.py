@@ -229,9 +229,9 @@ def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors
 
 def test_if_all_are_refused_the_model_stays() -> None:
     nodes = fleet(2, spoil=metrics(**{"num-examples": 0}))
-    inner = Spy()
-    result = play(all_around(inner), FakeGrid(nodes), rounds=2)
-    assert not result.arrays
+    inner, first = Spy(), arrays_of()
+    result = play(all_around(inner), FakeGrid(nodes), rounds=2, arrays=first)
+    assert result.arrays is first
     assert inner.handed == []
 
 
@@ -242,7 +242,7 @@ def test_a_model_that_the_inner_strategy_spoils_is_dropped() -> None:
 
     strategy = all_around(Spoils())
     result = play(strategy, FakeGrid(fleet(2)))
-    assert not result.arrays
+    np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"])
     assert {c.status for c in strategy.ledger.clients} == {"refused"}
     assert "weights stay" in strategy.ledger.clients[0].reason
 

@@ -28,6 +28,7 @@ from flwr.serverapp.strategy import (
     FedMedian,
     Krum,
     QFedAvg,
+    Result,
     Strategy,
 )
 
@@ -236,6 +237,7 @@ def test_start_takes_what_flowers_takes(monkeypatch: pytest.MonkeyPatch) -> None
 
     def start(self, grid, initial_arrays, num_rounds=3, *, should_stop=None):
         given.update(rounds=num_rounds, should_stop=should_stop)
+        return Result()
 
     monkeypatch.setattr(Strategy, "start", start)
     all_around(FedAvg()).start(FakeGrid({}), arrays_of(), 7, should_stop=print)
