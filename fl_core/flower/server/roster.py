@@ -209,6 +209,9 @@ class Roster:
             return
         clients = join(self._allocator, [profile for _, profile in fresh], sizes)
         for client, (node, profile) in zip(clients, fresh, strict=True):
+            if isinstance(client, str):
+                self._set_plain(node, f"it cannot be planned: {short(client)}")
+                continue
             self._members[node] = Member(profile.name, client, profile)
             self._nodes[profile.name] = node
 
