@@ -164,19 +164,33 @@ def test_a_newcomer_that_the_goal_cannot_count_is_plain_and_the_others_are_plann
     assert run.strategy.roster.member(6).name == "y"
 
 
-def test_two_nodes_of_one_name_are_plain_and_one_that_comes_back_is_who_it_was() -> None:
+def test_nodes_of_one_name_are_plain_until_one_is_alone_and_then_it_is_that_client() -> None:
     twins = {1: Node(*profiled("a")), 2: Node(*profiled("a")), 3: Node(*profiled("b"))}
     strategy = all_around(Spy())
     run = Rounds(strategy, FakeGrid(twins))
     assert sorted(run.next()) == [(0, "ok"), (1_000_000, "ok"), (1_000_001, "ok")]
     assert "named 'a', too" in strategy.roster.member(1).reason
-    run.grid.nodes = {3: twins[3], 4: Node(*profiled("b")), 1: twins[1]}
-    run.next()
-    assert strategy.roster.member(4).profile is None
-    run.grid.nodes = {5: Node(*profiled("b")), 1: twins[1]}
-    assert (0, "ok") in run.next()
-    assert strategy.roster.member(5) == strategy.roster.member(3)
-    assert strategy.allocator.num_clients == 1
+    run.grid.nodes = {1: twins[1], 3: twins[3]}
+    assert sorted(run.next()) == [(0, "ok"), (1, "ok")]
+    assert strategy.roster.member(1).name == "a"
+    run.grid.nodes = twins
+    assert sorted(run.next()) == [(0, "ok"), (1, "ok"), (1_000_001, "ok")]
+
+
+def test_a_client_that_restarts_is_who_it_was_once_flower_forgets_its_old_node() -> None:
+    a, b, back = Node(*profiled("a")), Node(*profiled("b")), Node(*profiled("b"))
+    run = Rounds(all_around(Spy()), FakeGrid({1: a, 3: b}))
+    assert run.next() == [(0, "ok"), (1, "ok")]
+    run.grid.nodes = {1: a, 3: b, 4: back}  # 3 is dead, but still listed
+    assert run.next() == [(0, "ok"), (1, "ok"), (1_000_000, "ok")]
+    who = run.strategy.roster.member(3)
+    run.grid.nodes = {1: a, 4: back}
+    assert run.next() == [(0, "ok"), (1, "ok")]
+    assert run.strategy.roster.member(4) == who
+    run.grid.nodes = {1: a, 3: b, 4: back}  # it had only been away: no number counts twice
+    assert run.next() == [(0, "ok"), (1, "ok"), (1_000_001, "ok")]
+    assert run.strategy.roster.member(4) == who
+    assert run.strategy.allocator.num_clients == 2
 
 
 def test_who_joins_later_is_asked_and_planned_and_who_left_is_not() -> None:
