@@ -15,6 +15,7 @@ from ....allocator.strategy import Method
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import (
     Letter,
+    add_report,
     examples_of,
     for_the_app,
     open_letter,
@@ -45,6 +46,9 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
     uses nothing but their result, so what `LocalDpMod` promises holds. It may lengthen an update
     beyond the norm to which `fixedclipping_mod` clipped it, for which the server's noise is
     measured: where that promise counts offer strategies that end in -u32, or clip at the server.
+
+    Secure aggregation is the exception: `mods=[secaggplus_mod, quant_mod]`, so that only the stage
+    that trains comes here. The trained model is then left to `secaggplus_mod` as it is.
 
     Messages without a decision pass through: those of a server without fedhq, to evaluate, to
     query. What rounding leaves over is kept in `context.state["fedhq"]`, which Flower keeps while
@@ -86,7 +90,12 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         )
     model = unpack_model(letter.arrays, letter.decision)
     reply = _train(message, context, call_next, letter, model)
-    if not reply.has_error() and not is_secure:
+    if reply.has_error():
+        return reply
+    if is_secure:
+        report = Report(time.perf_counter() - start, is_packed=False)
+        reply.content = add_report(reply.content, letter, report)
+    else:
         _pack(reply, context, letter, model, start)
     return reply
 
