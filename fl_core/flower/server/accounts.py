@@ -177,11 +177,13 @@ def outcome(answer: Answer, sizes: Sizes, allocator: HybridAllocator) -> Outcome
     order, result = answer.order, answer.result
     if order.decision is None or order.member.profile is None:
         return None
-    seconds = answer.seconds
-    if isinstance(result, Taken) and result.train_seconds is not None:
+    seconds: float | None = answer.seconds
+    if isinstance(result, Taken) and result.train_seconds is None:
+        seconds = None  # then nobody knows: a legacy round does not tell when who was done
+    elif isinstance(result, Taken) and result.train_seconds is not None:
         column = allocator.menu.index(order.strategy)
         sending = transfer_seconds(order.member.profile, sizes, column)
-        seconds = min(result.train_seconds, seconds) + sending
+        seconds = min(result.train_seconds, answer.seconds) + sending
     return Outcome(order.member.client, order.strategy, seconds, isinstance(result, Taken))
 
 
