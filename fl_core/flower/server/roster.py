@@ -95,10 +95,10 @@ class Roster:
         self._twins: dict[int, ClientProfile] = {}
 
     def member(self, node: int) -> Member:
-        """Who a node is; one that was never met is plain."""
-        if node not in self._members:
-            self._set_plain(node, "it was never asked for a profile")
-        return self._members[node]
+        """Who a node is; one that was never met is plain, and is asked when it is met."""
+        return self._members.get(node) or self._plain_member(
+            node, "it was never asked for a profile"
+        )
 
     @property
     def has_met(self) -> bool:
@@ -228,8 +228,11 @@ class Roster:
         self._set_plain(node, f"another node is named {profile.name!r}, too: give each its own")
 
     def _set_plain(self, node: int, reason: str) -> None:
+        self._members[node] = self._plain_member(node, reason)
+
+    def _plain_member(self, node: int, reason: str) -> Member:
         number = self._plain.setdefault(node, PLAIN_CLIENTS + len(self._plain))
-        self._members[node] = Member(f"node {node}", number, None, reason)
+        return Member(f"node {node}", number, None, reason)
 
 
 def short(text: str | None) -> str:
