@@ -110,7 +110,9 @@ def match(
 ) -> tuple[dict[Order, Message], list[tuple[Message, Order | None]]]:
     """Which reply answers which order, and those that answer none or one that has an answer.
 
-    Of several the one made first counts, so that the order of arrival does not matter.
+    Of several the one made first counts, so that the order of arrival does not matter. An error
+    that answers no order is its sender's, if that has no other answer: a mod of Flower that refuses
+    what leaves a client answers the reply, not what was asked.
     """
     asked = {order.message.metadata.message_id: order for order in orders}
     answers: dict[Order, Message] = {}
@@ -121,6 +123,12 @@ def match(
             strays.append((reply, order))
         else:
             answers[order] = reply
+    by_node = {o.message.metadata.dst_node_id: o for o in orders if o not in answers}
+    for reply, order in [*strays]:
+        sender = by_node.get(reply.metadata.src_node_id)
+        if order is None and reply.has_error() and sender is not None and sender not in answers:
+            answers[sender] = reply
+            strays.remove((reply, None))
     return answers, strays
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 
 import numpy as np
 import pytest
@@ -311,6 +312,24 @@ def test_a_second_reply_and_one_to_no_message_do_not_count() -> None:
         np.testing.assert_allclose(values_of(result.arrays)["b"], 1.5)
         reasons = sorted(c.reason.split(":")[0] for c in strategy.ledger.clients if c.reason)
         assert reasons == ["duplicate", "foreign"]
+
+
+def test_an_error_that_answers_the_clients_own_reply_is_the_clients_and_ends_the_wait() -> None:
+    """As of `LocalDpMod`, put before `quant_mod`."""
+
+    def refuse(message: Message, node: Node) -> Message:
+        error = Message(Error(7, "LocalDpMod expects one ArrayRecord"), reply_to=message)
+        error.metadata.__dict__["_reply_to_message_id"] = "the reply's"
+        return error
+
+    nodes = fleet(2)
+    nodes[9_000].spoil = refuse
+    strategy = all_around(Spy())
+    start = time.monotonic()
+    play(strategy, FakeGrid(nodes), timeout=20.0)
+    assert time.monotonic() - start < 10
+    lines = [(c.client, c.status, c.reason) for c in strategy.ledger.clients]
+    assert lines == [(0, "failed", "code 7: LocalDpMod expects one ArrayRecord"), (1, "ok", None)]
 
 
 def test_a_reply_is_not_changed_by_being_read() -> None:
