@@ -73,10 +73,15 @@ class Roster:
         profile_seconds: How long they have to answer. One that answers later joins then.
 
     Raises:
-        ValueError: If the allocator has clients already, or the time is not above 0.
+        ValueError: If the allocator is none or has clients already, or the time is not above 0.
     """
 
     def __init__(self, allocator: HybridAllocator, profile_seconds: float) -> None:
+        if not isinstance(allocator, HybridAllocator):
+            raise ValueError(
+                f"`allocator` must be a HybridAllocator, but got {type(allocator).__name__}. Make "
+                "it with `HybridAllocator.open`."
+            )
         if allocator.num_clients:
             raise ValueError(
                 "`allocator` must be of a fleet that nobody knows yet, but has "
