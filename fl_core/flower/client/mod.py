@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,15 @@ from ....allocator.strategy import Method
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import (
     Letter,
+    add_report,
     examples_of,
     for_the_app,
     open_letter,
     seal_reply,
     trained_model,
 )
-from ..messages.npy import read_array
-from ..messages.orders import RECORD, Report, cannot
+from ..messages.npy import array_form, read_array
+from ..messages.orders import RECORD, Decision, Report, cannot
 from ..messages.packing import pack_update, unpack_model
 from .training import GIVEN, Given
 
@@ -45,6 +47,9 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
     uses nothing but their result, so what `LocalDpMod` promises holds. It may lengthen an update
     beyond the norm to which `fixedclipping_mod` clipped it, for which the server's noise is
     measured: where that promise counts offer strategies that end in -u32, or clip at the server.
+
+    Secure aggregation is the exception: `mods=[secaggplus_mod, quant_mod]`, so that only the stage
+    that trains comes here. The trained model is then left to `secaggplus_mod` as it is.
 
     Messages without a decision pass through: those of a server without fedhq, to evaluate, to
     query. What rounding leaves over is kept in `context.state["fedhq"]`, which Flower keeps while
@@ -86,7 +91,12 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         )
     model = unpack_model(letter.arrays, letter.decision)
     reply = _train(message, context, call_next, letter, model)
-    if not reply.has_error() and not is_secure:
+    if reply.has_error():
+        return reply
+    if is_secure:
+        report = Report(time.perf_counter() - start, is_packed=False)
+        reply.content = add_report(reply.content, letter, report)
+    else:
         _pack(reply, context, letter, model, start)
     return reply
 
@@ -124,14 +134,19 @@ def _pack(
     """Puts the update in the place of the trained model."""
     name, trained = trained_model(reply.content, letter, model)
     num_examples = examples_of(reply.content, letter)
-    update, owed = pack_update(model, trained, letter.decision, num_examples, _owed(context))
+    kept = _owed(context, model, letter.decision)
+    update, owed = pack_update(model, trained, letter.decision, num_examples, kept)
     if owed is not None:
         context.state[RECORD] = ArrayRecord({_RESIDUAL: Array(owed)})
     report = Report(time.perf_counter() - start)
     reply.content = seal_reply(reply.content, letter, name, update, report)
 
 
-def _owed(context: Context) -> NDArray[np.float32] | None:
-    """What error feedback owes of earlier rounds."""
+def _owed(context: Context, model: ArrayRecord, decision: Decision) -> NDArray[np.float32] | None:
+    """What error feedback owes of earlier rounds; nothing where those had another model."""
     kept = context.state.array_records.get(RECORD)
-    return None if kept is None else read_array(_RESIDUAL, kept[_RESIDUAL])
+    if kept is None:
+        return None
+    owed: NDArray[np.float32] = read_array(_RESIDUAL, kept[_RESIDUAL])
+    size = sum(math.prod(array_form(name, model[name])[1]) for name in decision.names)
+    return owed if owed.shape == (size,) else None

@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.common import Code, FitIns, FitRes, Parameters, Scalar, Status
 
 from ....allocator.errors import WireError
+from ....allocator.strategy import Method
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
 from ..messages.npy import array_form, read_array
@@ -79,25 +80,39 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
         }
     )
     metrics = dict(result.metrics)
-    report, decision = metrics.pop(RECORD, None), _decision(message)
+    text, decision = metrics.pop(RECORD, None), _decision(message)
     content = RecordDict(
         {
             _METRICS: MetricRecord({EXAMPLES: result.num_examples}),
             _OWN_METRICS: ConfigRecord(metrics),  # type: ignore[arg-type]
         }
     )
+    report = None if text is None else _read_report(text)
     if report is not None:
-        content[RECORD] = _read_report(report)
+        content[RECORD] = report
+    is_packed = report is not None and report.get("packed") is not False
     try:
-        content[MODEL] = named = _named(arrays, model, decision, report is not None)
-        if decision is not None and report is None and decision.strategy.wire_bits == RAW_BITS:
+        content[MODEL] = named = _named(arrays, model, decision, is_packed)
+        if decision is not None and not is_packed and _may_be_floats(decision, report):
             # Floats came as they are: secure aggregation added them up, counters too.
-            named = _in_types_of(model, named)
-            content[MODEL] = pack_update(model, named, decision, result.num_examples, None)[0]
-            content[RECORD] = ConfigRecord(dict(Report(0.0).to_record()))
+            named, count = _in_types_of(model, named), _sound(result.num_examples)
+            content[MODEL] = pack_update(model, named, decision, count, None)[0]
+            if report is None:
+                content[RECORD] = ConfigRecord(dict(Report(None).to_record()))
     except WireError:
         content[MODEL] = arrays  # it is refused for its names
     return content
+
+
+def _may_be_floats(decision: Decision, report: ConfigRecord | None) -> bool:
+    """Whether what was decided gives a float model; without the mod nobody does QAT."""
+    is_done = report is not None or decision.strategy.method is not Method.QAT
+    return is_done and decision.strategy.wire_bits == RAW_BITS
+
+
+def _sound(num_examples: int) -> int:
+    """As the payload's header holds it; 0, for which a reply is refused, where it cannot."""
+    return num_examples if 0 <= num_examples < 2**32 else 0
 
 
 def _named(

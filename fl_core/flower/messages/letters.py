@@ -121,9 +121,16 @@ def seal_reply(
         update: The update, packed.
         report: What the client says of its training.
     """
+    content = add_report(content, letter, report)
+    content[name] = number(update) if letter.is_legacy else update
+    return content
+
+
+def add_report(content: RecordDict, letter: Letter, report: Report) -> RecordDict:
+    """A reply with the report alone; `content` stays as it is."""
     from flwr.app import ConfigRecord, RecordDict
 
-    sealed = RecordDict({**content, name: number(update) if letter.is_legacy else update})
+    sealed = RecordDict({**content})
     if letter.is_legacy:
         metrics = dict(content.config_records.get(METRICS) or {})
         sealed[METRICS] = ConfigRecord({**metrics, RECORD: report.to_text()})

@@ -110,7 +110,9 @@ def match(
 ) -> tuple[dict[Order, Message], list[tuple[Message, Order | None]]]:
     """Which reply answers which order, and those that answer none or one that has an answer.
 
-    Of several the one made first counts, so that the order of arrival does not matter.
+    Of several the one made first counts, so that the order of arrival does not matter. An error
+    that answers no order is its sender's, if that has no other answer: a mod of Flower that refuses
+    what leaves a client answers the reply, not what was asked.
     """
     asked = {order.message.metadata.message_id: order for order in orders}
     answers: dict[Order, Message] = {}
@@ -121,6 +123,12 @@ def match(
             strays.append((reply, order))
         else:
             answers[order] = reply
+    by_node = {o.message.metadata.dst_node_id: o for o in orders if o not in answers}
+    for reply, order in [*strays]:
+        sender = by_node.get(reply.metadata.src_node_id)
+        if order is None and reply.has_error() and sender is not None and sender not in answers:
+            answers[sender] = reply
+            strays.remove((reply, None))
     return answers, strays
 
 
@@ -177,11 +185,13 @@ def outcome(answer: Answer, sizes: Sizes, allocator: HybridAllocator) -> Outcome
     order, result = answer.order, answer.result
     if order.decision is None or order.member.profile is None:
         return None
-    seconds = answer.seconds
-    if isinstance(result, Taken) and result.train_seconds is not None:
+    seconds: float | None = answer.seconds
+    if isinstance(result, Taken) and result.train_seconds is None:
+        seconds = None  # then nobody knows: a legacy round does not tell when who was done
+    elif isinstance(result, Taken) and result.train_seconds is not None:
         column = allocator.menu.index(order.strategy)
         sending = transfer_seconds(order.member.profile, sizes, column)
-        seconds = min(result.train_seconds, seconds) + sending
+        seconds = min(result.train_seconds, answer.seconds) + sending
     return Outcome(order.member.client, order.strategy, seconds, isinstance(result, Taken))
 
 

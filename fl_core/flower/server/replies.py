@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
 from ..messages.packing import coded_names, unpack_update
+from .metrics import check_count, read_metrics
 from .roster import AWAY_CODES, Member, short
 
 Values = Mapping[str, NDArray[Any]]
@@ -176,56 +175,6 @@ def read_error(reply: Message) -> Refused:
     return Refused("failed", reason, CANNOT in text)
 
 
-def read_metrics(reply: Message, weight_key: str | None) -> tuple[str, MetricRecord, float]:
-    """Name of the one record of metrics, the record, and the weight.
-
-    Raises:
-        WireError: If there are more or none, a value is not finite, or the weight is no number
-            above 0.
-    """
-    records = reply.content.metric_records
-    if weight_key is None and not records:
-        return "", MetricRecord(), 1.0
-    require(len(records) == 1, "a reply has one MetricRecord", sorted(records)[:5])
-    ((key, metrics),) = records.items()
-    for name, value in metrics.items():
-        numbers = value if isinstance(value, list) else [value]
-        require(all(map(math.isfinite, numbers)), f"metric {name!r} is finite", short(str(value)))
-    if weight_key is None:
-        return key, metrics, 1.0
-    weight = metrics.get(weight_key)
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    require(is_number, f"metric {weight_key!r} is a number", short(str(weight)))
-    assert isinstance(weight, int | float)
-    require(weight > 0, f"metric {weight_key!r} > 0", weight)
-    return key, metrics, float(weight)
-
-
-def common_metrics(replies: Sequence[MetricRecord]) -> frozenset[tuple[str, int]]:
-    """Names, and lengths of lists, of the metrics that most replies have; see `has_metrics`.
-
-    Flower's strategies end the run where they differ; so one client must not decide alone.
-    """
-    forms = Counter(_form(metrics) for metrics in replies)
-    return max(forms, key=lambda form: (forms[form], len(form), sorted(form)))
-
-
-def has_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> bool:
-    """Whether it has all metrics of a form."""
-    return form <= _form(metrics)
-
-
-def only_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> MetricRecord:
-    """The metrics of a form, sorted by name."""
-    return MetricRecord({name: metrics[name] for name in sorted(name for name, _ in form)})
-
-
-def _form(metrics: MetricRecord) -> frozenset[tuple[str, int]]:
-    return frozenset(
-        (name, len(value) if isinstance(value, list) else -1) for name, value in metrics.items()
-    )
-
-
 def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
     decision = order.decision
     records = reply.content.array_records
@@ -246,8 +195,8 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         seconds = Report.from_record(report).seconds
         payload, as_it_is = unpack_update(arrays, model.arrays, decision)
         update = decode_update(payload, model.coded)
-        if isinstance(metrics.get(model.weight_key or ""), int):
-            require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
+        if model.weight_key is not None:
+            check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)
         values = _moved(update, as_it_is, model)
     return Taken(order, reply, values, update, payload, metrics_key, metrics, weight, seconds)

@@ -24,7 +24,7 @@ from .closing import hand_on
 from .enrol import Sizes, sizes_of
 from .evaluation import sound_evaluations
 from .grid import FleetGrid
-from .inner import OwnConfig, model_key, number_of, seeded, setting_of
+from .inner import OwnConfig, check_inner, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
 from .planning import Wire, asked_members, plan
 from .replies import Refused, RoundModel
@@ -64,7 +64,8 @@ class AllocatorStrategy(Strategy):
         profile_seconds: How long a new node has to tell its profile.
 
     Raises:
-        ValueError: If a number is out of its range, or the allocator has clients already.
+        ValueError: If `inner` is no strategy of `flwr.serverapp`, a number is out of its range, or
+            the allocator has clients already.
         CheckpointError: If the folder holds a run.
 
     Example:
@@ -89,6 +90,7 @@ class AllocatorStrategy(Strategy):
     ) -> None:
         if deadline_seconds is not None and not deadline_seconds > 0:
             raise ValueError(f"`deadline_seconds > 0` must hold, but got {deadline_seconds}.")
+        check_inner(inner, Strategy, AllocatorStrategy, "LegacyAllocatorStrategy")
         self.inner = inner
         self.allocator = allocator
         self.roster = Roster(allocator, profile_seconds)
@@ -135,7 +137,10 @@ class AllocatorStrategy(Strategy):
         asked.apply_defaults()
         with self.ledger.lock():
             self.ledger.announce(int(asked.arguments["num_rounds"]))
-            return super().start(self._fleet(grid), *args, **kwargs)
+            result = super().start(self._fleet(grid), *args, **kwargs)
+        if not result.arrays:  # no round changed the model
+            result.arrays = asked.arguments["initial_arrays"]
+        return result
 
     def summary(self) -> None:
         """Logs the settings."""

@@ -7,6 +7,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
+from torch import nn
 
 from fedhq.allocator.errors import WireError
 from fedhq.fl_core.flower.client.mod import SECURE_AGGREGATION, quant_mod
@@ -238,6 +239,16 @@ def test_too_little_memory_is_said():
     assert decision_of(order(MODEL)) is None  # what was decided is forgotten
 
 
+def test_a_residual_of_another_model_is_forgotten():
+    ctxt, larger = context(), arrays_of(nn.Linear(3, 2))
+    for model in (MODEL, larger):
+        decision = decision_for(model, "ptq-w4a4")
+        expected, owed = pack_update(model, moved(model), decision, 80, None)
+        out, *_ = serve(order(model, decision), give, ctxt)
+        assert out.content["arrays"]["fedhq"].data == expected["fedhq"].data
+        assert (ctxt.state["fedhq"]["residual"].numpy() == owed).all()
+
+
 def secure(message):
     message.content[RECORD_KEY_CONFIGS] = ConfigRecord({"stage": "collect_masked_vectors"})
     return message
@@ -256,7 +267,10 @@ def test_floats_under_secure_aggregation_are_left_to_it():
     decision = decision_for(MODEL, "qat-w2a2-u32", downlink_bits=4)
     out, seen, found = serve(secure(order(MODEL, decision)), give)
     assert found == decision
-    assert set(out.content) == {"arrays", "metrics"}
+    assert set(out.content) == {"arrays", "metrics", "fedhq"}
+    report = Report.from_record(out.content["fedhq"])
+    assert not report.is_packed
+    assert 0 < report.seconds < 60
     assert flat(out.content["arrays"]).tobytes() == flat(moved(seen["arrays"])).tobytes()
 
 

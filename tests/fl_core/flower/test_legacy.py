@@ -1,5 +1,7 @@
 """The legacy API: Flower's own server, proxies and clients, in one process."""
 
+import time
+
 import numpy as np
 import pytest
 from flower_clients import context
@@ -39,15 +41,16 @@ CODED = (0, 3)
 class Site(NumPyClient):
     """Moves every weight by its own step, and notes what it was told."""
 
-    def __init__(self, number, told, profiled=True, spoil=None):
+    def __init__(self, number, told, profiled=True, spoil=None, ignorant=False):
         self.number, self.told, self.profiled, self.spoil = number, told, profiled, spoil
+        self.ignorant = ignorant
 
     def get_properties(self, config):
         profile = ClientProfile(f"site-{self.number}", num_examples=10 * self.number)
         return profile.to_properties() if self.profiled else {}
 
     def fit(self, parameters, config):
-        decision = decision_of(config)
+        decision = None if self.ignorant else decision_of(config)
         self.told.append((self.number, decision, dict(config), parameters))
         if self.spoil:
             return self.spoil(parameters)
@@ -70,7 +73,7 @@ class Fleet:
         self.manager = SimpleClientManager()
         node_ids = node_ids or [9000 - 7 * k for k in range(count)]
         for number, node in enumerate(node_ids, start=1):
-            about = odd.get(f"site_{number}", {})
+            about = {"ignorant": not mods, **odd.get(f"site_{number}", {})}
             site = Site(number, self.told, **about)
             self.apps[node] = ClientApp(made_of(site), mods=[*mods])
             self.contexts[node] = context()
@@ -269,8 +272,16 @@ def test_a_strategy_with_models_of_its_own_is_refused():
 # --- Secure aggregation ---
 
 
-def secure_round(menu):
-    fleet = Fleet(mods=[secaggplus_mod, quant_mod])
+@pytest.fixture
+def outcomes(monkeypatch):
+    """All that the allocator is told of."""
+    told = []
+    monkeypatch.setattr(HybridAllocator, "observe", lambda self, several: told.extend(several))
+    return told
+
+
+def secure_round(menu, mods=(secaggplus_mod, quant_mod), **odd):
+    fleet = Fleet(mods=mods, **odd)
     allocator = HybridAllocator.open(menu, "qat-w2a2", learn=False)
     strategy = LegacyAllocatorStrategy(Spy(), allocator, tensor_names=NAMES, profile_seconds=5.0)
     ctxt = LegacyContext(
@@ -285,17 +296,58 @@ def secure_round(menu):
     ctxt.state[MAIN_PARAMS_RECORD] = parameters_to_arrayrecord(start, keep_input=True)
     SecAggPlusWorkflow(num_shares=3, reconstruction_threshold=2, timeout=5.0)(fleet, ctxt)
     after = [array.numpy() for array in ctxt.state[MAIN_PARAMS_RECORD].values()]
-    return after, fleet
+    return after, fleet, strategy
 
 
 def test_secure_aggregation_with_rounded_updates_is_refused_by_every_client():
-    after, fleet = secure_round(["ptq-w2a2"])
+    after, fleet, _ = secure_round(["ptq-w2a2"])
     assert not fleet.told
     assert all((a == b).all() for a, b in zip(after, MODEL, strict=True))
 
 
-def test_secure_aggregation_of_floats_works():
-    after, fleet = secure_round(["fp32"])
+def asleep(parameters):
+    time.sleep(0.05)
+    return [v + v.dtype.type(1) for v in parameters], 10, {}
+
+
+@pytest.mark.parametrize(
+    "mods", [(secaggplus_mod, quant_mod), (quant_mod, secaggplus_mod)], ids=["behind", "before"]
+)
+@pytest.mark.parametrize("menu", ["fp32", "qat-w2a2-u32"])
+def test_secure_aggregation_of_floats_works_and_tells_the_clients_seconds(menu, mods, outcomes):
+    after, fleet, strategy = secure_round([menu], mods, site_1={"spoil": asleep})
     assert {d.strategy.wire_bits for _, d, *_ in fleet.told} == {32}
     mean = (10 * 1 + 20 * 2 + 30 * 3) / 60
     np.testing.assert_allclose(after[0], MODEL[0] + mean, atol=0.01)
+    assert {r.status for r in records(strategy).values()} == {"ok"}
+    assert all(o.succeeded and o.seconds < 2 for o in outcomes)
+    assert outcomes[0].seconds >= 0.05
+
+
+# --- Clients that were told what to do, but have no mod ---
+
+
+def test_who_has_no_mod_and_trained_in_float_counts_and_its_seconds_are_not_known(outcomes):
+    _, strategy = run(Fleet(2, mods=()), menu=["ptq-w2a2-u32"])
+    assert {r.status for r in records(strategy).values()} == {"ok"}
+    assert [(o.seconds, o.succeeded) for o in outcomes] == [(None, True)] * 2
+
+
+def test_who_has_no_mod_did_no_qat(outcomes):
+    trained, strategy = run(Fleet(2, mods=()), menu=["qat-w2a2-u32"])
+    assert {r.status for r in records(strategy).values()} == {"refused"}
+    assert "quant_mod" in records(strategy)[0].reason
+    assert not any(o.succeeded for o in outcomes)
+    assert all((a == b).all() for a, b in zip(trained, MODEL, strict=True))
+
+
+@pytest.mark.parametrize("count", [-1, 0, 2**32, 2**40])
+def test_a_number_of_examples_that_cannot_be_is_refused(count):
+    def claim(parameters):
+        return parameters, count, {}
+
+    fleet = Fleet(2, mods=(), site_1={"spoil": claim})
+    _, strategy = run(fleet, menu=["fp32"])
+    found = records(strategy)
+    assert [found[client].status for client in (0, 1)] == ["refused", "ok"]
+    assert "num-examples" in found[0].reason or "examples =" in found[0].reason

@@ -51,7 +51,14 @@ def through_flower(record):
 
 @pytest.mark.parametrize(
     "value",
-    [DECISION, replace(DECISION, names=()), PROFILE, ClientProfile("a"), REPORT],
+    [
+        DECISION,
+        replace(DECISION, names=()),
+        PROFILE,
+        ClientProfile("a"),
+        REPORT,
+        Report(None, False),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_written_is_read(value):
@@ -96,8 +103,12 @@ def test_what_is_written_is_read(value):
         (ClientProfile, {"round-seconds": [1.0]}, "one a timed strategy"),
         (ClientProfile, {"round-seconds": [0.0, 1.0]}, "round_seconds"),
         (ClientProfile, {"round-seconds": [math.inf, 1.0]}, "round-seconds is finite"),
-        (ClientProfile, {"uplink-bytes-per-second": 0.0}, "uplink_bytes_per_second > 0"),
+        (ClientProfile, {"uplink-bytes-per-second": 0.0}, "0.001 <= uplink_bytes_per_second"),
         (ClientProfile, {"uplink-bytes-per-second": math.nan}, "is finite"),
+        (ClientProfile, {"uplink-bytes-per-second": 1e-310}, "0.001 <= uplink_bytes_per_second"),
+        (ClientProfile, {"round-seconds": [1e308, 1.0]}, "round_seconds <= 1e\\+15"),
+        (ClientProfile, {"label-counts": [1e308, -1e308]}, "label_counts <= 1e\\+15"),
+        (ClientProfile, {"active-watts": 1e308}, "active_watts <= 1e\\+15"),
         (ClientProfile, {"active-watts": -1}, "active_watts"),
         (ClientProfile, {"device-class": b"phone"}, "device-class is a text"),
         (Report, {"seconds": math.inf}, "seconds is finite"),
