@@ -17,8 +17,8 @@ from ...wire.codec import Update, decode_update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
-from ..messages.packing import coded_names, unpack_update
-from .metrics import check_count, read_metrics
+from ..messages.packing import VARIANCE, coded_names, unpack_update
+from .metrics import MOST_EXAMPLES, check_count, read_metrics
 from .roster import AWAY_CODES, Member, short
 
 Values = Mapping[str, NDArray[Any]]
@@ -37,6 +37,8 @@ class RoundModel:
         names: `(tensors,)` those that are coded.
         weight_key: Name of the metric that weighs a reply; None if the strategy names none.
         limit: No training changes a value by more; beyond it a reply is refused.
+        statistic_limit: No statistic that is not coded is greater. Variances are of squared units,
+            and inputs may be bytes, so that it is a thousand squares of the other.
     """
 
     arrays: ArrayRecord
@@ -45,6 +47,7 @@ class RoundModel:
     names: tuple[str, ...]
     weight_key: str | None
     limit: float
+    statistic_limit: float
 
     @classmethod
     def of(cls, arrays: ArrayRecord, key: str, weight_key: str | None) -> RoundModel:
@@ -62,9 +65,10 @@ class RoundModel:
                 "fedhq."
             )
         values = {name: read_array(name, arrays[name]) for name in arrays}
-        greatest = max(float(np.abs(values[name]).max(initial=0)) for name in names)
-        limit = GREATEST_FACTOR * max(1.0, greatest)
-        return cls(arrays, values, key, names, weight_key, limit)
+        limit = GREATEST_FACTOR * max(1.0, *(_greatest(values[name]) for name in names))
+        others = [v for name, v in values.items() if name not in names and v.dtype.kind in "fc"]
+        statistic_limit = GREATEST_FACTOR * max([limit**2, *map(_greatest, others)])
+        return cls(arrays, values, key, names, weight_key, limit, statistic_limit)
 
     @property
     def coded(self) -> dict[str, NDArray[Any]]:
@@ -206,11 +210,28 @@ def _check_greatest(greatest: float, model: RoundModel) -> None:
     require(greatest <= model.limit, f"values <= {model.limit:.4g}", f"{greatest:.4g}")
 
 
+def _greatest(values: NDArray[Any]) -> float:
+    return float(np.abs(values).max(initial=0))
+
+
+def _check_as_it_is(name: str, new: NDArray[Any], model: RoundModel) -> None:
+    """Statistics and counters stay where training can take them: one client must not spoil all."""
+    if new.dtype.kind in "fc":
+        greatest, limit = _greatest(new), model.statistic_limit
+        require(greatest <= limit, f"values of {name!r} <= {limit:.4g}", f"{greatest:.4g}")
+        if name.rpartition(".")[2] == VARIANCE:
+            require(bool((new >= 0).all()), f"{name!r} >= 0", f"{new.min():.4g}")
+    elif new.dtype.kind in "iu":
+        step = _greatest(new.astype(np.float64) - model.values[name])
+        require(step <= MOST_EXAMPLES, f"{name!r} moves by less than 2**32", f"{step:.4g}")
+
+
 def _moved(update: Update, as_it_is: Values, model: RoundModel) -> Values:
     """The server's own weights, moved by an update."""
     moved: dict[str, NDArray[Any]] = {}
     for name, old in model.values.items():
         if name in as_it_is:
+            _check_as_it_is(name, as_it_is[name], model)
             moved[name] = as_it_is[name]
             continue
         with np.errstate(over="ignore"):
@@ -234,6 +255,8 @@ def _plain_values(arrays: ArrayRecord, model: RoundModel) -> Values:
         if old.dtype.kind == "f":
             require(bool(np.isfinite(new).all()), f"{name!r} is finite", "NaN or infinity")
         if name in model.names:
-            _check_greatest(float(np.abs(new - old).max(initial=0)), model)
+            _check_greatest(_greatest(new - old), model)
+        else:
+            _check_as_it_is(name, new, model)
         values[name] = new
     return values

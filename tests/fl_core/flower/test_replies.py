@@ -211,6 +211,43 @@ def test_weights_that_are_no_counts_weigh_as_they_are() -> None:
     assert [(c.status, c.share) for c in strategy.ledger.clients] == [("ok", 0.25), ("ok", 0.75)]
 
 
+NORMED = {
+    "a": MODEL["a"],
+    "n.running_mean": np.zeros(2, np.float32),
+    "n.running_var": np.ones(2, np.float32),
+    "n.num_batches_tracked": np.array(3),
+}
+SPOILED = {
+    "variance negative": ({"n.running_var": np.full(2, -0.5, np.float32)}, ">= 0"),
+    "mean too great": ({"n.running_mean": np.full(2, -1e37, np.float32)}, "<= 1e+09"),
+    "variance too great": ({"n.running_var": np.full(2, 1e37, np.float32)}, "<= 1e+09"),
+    "counter too great": ({"n.num_batches_tracked": np.array(2**62)}, "less than 2**32"),
+    "counter negative": ({"n.num_batches_tracked": np.array(-(2**62))}, "less than 2**32"),
+    "as of pictures in bytes": ({"n.running_var": np.full(2, 5e6, np.float32)}, None),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_statistics_and_counters_that_no_training_gives_are_refused(
+    case: str, is_plain: bool
+) -> None:
+    values, reason = SPOILED[case]
+
+    def change(records: RecordDict, message: Message) -> None:
+        records["arrays"].update({name: Array(value) for name, value in values.items()})
+
+    nodes = fleet(2)
+    nodes[9_000].spoil = spoiled(change)
+    for node in nodes.values():
+        node.profile = None if is_plain else node.profile
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes), arrays=arrays_of(NORMED))
+    bad = [c.reason for c in strategy.ledger.clients if c.status != "ok"]
+    assert len(bad) == (reason is not None)
+    assert all(reason in text for text in bad)
+
+
 def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors() -> None:
     def odd(records: RecordDict, message: Message) -> None:
         records["arrays"] = arrays_of(
