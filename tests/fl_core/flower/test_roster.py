@@ -248,6 +248,23 @@ def test_a_deadline_closes_a_round_and_a_late_reply_is_noticed_without_waiting()
     assert late.uplink_bytes > 0
 
 
+def test_a_late_reply_that_comes_while_a_newcomer_is_asked_is_recorded() -> None:
+    class Newcomer(Node):
+        def tell(self, message: Message) -> Message:
+            run.grid.release()
+            return super().tell(message)
+
+    nodes = fleet(2)
+    run = Rounds(all_around(Spy()), FakeGrid(nodes))
+    run.next()
+    nodes[9_000].silent = True
+    assert run.next() == [(0, "late"), (1, "ok")]
+    nodes[9_000].silent = False
+    nodes[3] = Newcomer(*profiled("x"))
+    assert run.next() == [(0, "ok"), (1, "ok"), (2, "ok"), (0, "refused")]
+    assert "it answers round 2" in run.strategy.ledger.clients[-1].reason
+
+
 def test_who_is_still_at_work_is_left_alone_unless_nobody_else_is_there() -> None:
     nodes = fleet(3)
     run = Rounds(all_around(Spy()), FakeGrid(nodes))
