@@ -20,6 +20,7 @@ from ..messages.letters import (
     open_letter,
     seal_reply,
     trained_model,
+    with_report,
 )
 from ..messages.npy import read_array
 from ..messages.orders import RECORD, Report, cannot
@@ -86,7 +87,12 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         )
     model = unpack_model(letter.arrays, letter.decision)
     reply = _train(message, context, call_next, letter, model)
-    if not reply.has_error() and not is_secure:
+    if reply.has_error():
+        return reply
+    if is_secure:
+        report = Report(time.perf_counter() - start, is_packed=False)
+        reply.content = with_report(reply.content, letter, report)
+    else:
         _pack(reply, context, letter, model, start)
     return reply
 

@@ -9,6 +9,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.common import Code, FitIns, FitRes, Parameters, Scalar, Status
 
 from ....allocator.errors import WireError
+from ....allocator.strategy import Method
+from ...wire.header import require
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
 from ..messages.npy import array_form, read_array
@@ -71,7 +73,13 @@ def to_fit_ins(message: Message) -> FitIns:
 
 
 def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDict:
-    """A result as the content of a reply, whatever it holds; it is checked like any reply."""
+    """A result as the content of a reply, whatever it holds; it is checked like any reply.
+
+    Raises:
+        WireError: If its examples are no count.
+    """
+    num_examples, rule = result.num_examples, "0 <= num_examples < 2**32"
+    require(0 <= num_examples < 2**32, rule, num_examples)
     arrays = ArrayRecord(
         {
             str(place): Array("", (), result.parameters.tensor_type, data)
@@ -79,32 +87,48 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
         }
     )
     metrics = dict(result.metrics)
-    report, decision = metrics.pop(RECORD, None), _decision(message)
+    text, decision = metrics.pop(RECORD, None), _decision(message)
     content = RecordDict(
         {
-            _METRICS: MetricRecord({EXAMPLES: result.num_examples}),
+            _METRICS: MetricRecord({EXAMPLES: num_examples}),
             _OWN_METRICS: ConfigRecord(metrics),  # type: ignore[arg-type]
         }
     )
-    if report is not None:
-        content[RECORD] = _read_report(report)
     try:
-        content[MODEL] = named = _named(arrays, model, decision, report is not None)
-        if decision is not None and report is None and decision.strategy.wire_bits == RAW_BITS:
-            # Floats came as they are: secure aggregation added them up, counters too.
-            named = _in_types_of(model, named)
-            content[MODEL] = pack_update(model, named, decision, result.num_examples, None)[0]
-            content[RECORD] = ConfigRecord(dict(Report(0.0).to_record()))
+        report = None if text is None else Report.from_text(text)
     except WireError:
-        content[MODEL] = arrays  # it is refused for its names
+        report, content[RECORD] = None, ConfigRecord({"unreadable": True})  # refused for that
+    try:
+        named = _named(arrays, model, decision, report)
+        if decision is not None and _is_whole(report, decision):
+            named = _in_types_of(model, named)
+            named = pack_update(model, named, decision, num_examples, None)[0]
+            report = Report(report.seconds if report else None)
+    except WireError:
+        named = arrays  # it is refused for its names
+    content[MODEL] = named
+    if report is not None:
+        content[RECORD] = ConfigRecord(dict(report.to_record()))
     return content
 
 
+def _is_whole(report: Report | None, decision: Decision) -> bool:
+    """Whether floats came as they are, since secure aggregation added them up, counters too.
+
+    Whoever has no mod sends them as well: it trained in float, and cannot have done QAT.
+    """
+    if decision.strategy.wire_bits != RAW_BITS:
+        return False
+    if report is None:
+        return decision.strategy.method is not Method.QAT
+    return not report.is_packed
+
+
 def _named(
-    arrays: ArrayRecord, model: ArrayRecord, decision: Decision | None, is_packed: bool
+    arrays: ArrayRecord, model: ArrayRecord, decision: Decision | None, report: Report | None
 ) -> ArrayRecord:
     """Arrays by the model's names; of a packed update the payload, and what is not coded."""
-    if decision is None or not is_packed:
+    if decision is None or report is None or not report.is_packed:
         return name_arrays(arrays, [*model])
     coded = set(decision.names)
     return name_arrays(arrays, [RECORD, *(name for name in model if name not in coded)])
@@ -120,13 +144,6 @@ def _in_types_of(model: ArrayRecord, arrays: ArrayRecord) -> ArrayRecord:
             array = Array(np.asarray(values.astype(dtype)))
         record[name] = array
     return record
-
-
-def _read_report(text: Scalar) -> ConfigRecord:
-    try:
-        return ConfigRecord(dict(Report.from_text(text).to_record()))
-    except WireError:
-        return ConfigRecord({"unreadable": True})  # it is refused for that
 
 
 def to_fit_res(content: RecordDict) -> FitRes:

@@ -188,19 +188,23 @@ class Report:
     """What a client says of its training, beside the update and the app's own metrics.
 
     Args:
-        seconds: From receiving the message until the update was packed, by the client's clock.
+        seconds: From receiving the message until the update was packed, by the client's clock; None
+            where nobody measured it.
+        is_packed: Whether the update was packed; under secure aggregation it is not.
     """
 
-    seconds: float
+    seconds: float | None
+    is_packed: bool = True
 
     def to_record(self) -> Mapping[str, int | float]:
         """The values of its `ConfigRecord`.
 
         Example:
             >>> Report.from_record(Report(1.5).to_record())
-            Report(seconds=1.5)
+            Report(seconds=1.5, is_packed=True)
         """
-        return {"version": VERSION, "seconds": self.seconds}
+        record: dict[str, int | float] = {"version": VERSION, "packed": self.is_packed}
+        return record if self.seconds is None else {**record, "seconds": self.seconds}
 
     def to_text(self) -> str:
         """The record as JSON, for the legacy API."""
@@ -215,10 +219,10 @@ class Report:
         """
         fields = Fields(record, "a report")
         fields.version(VERSION)
-        seconds = fields.number("seconds")
-        if seconds < 0:
+        seconds = fields.number("seconds") if "seconds" in record else None
+        if seconds is not None and seconds < 0:
             raise refuse("a report", "seconds >= 0", seconds)
-        return cls(seconds)
+        return cls(seconds, fields.flag("packed"))
 
     @classmethod
     def from_text(cls, text: object) -> Report:

@@ -236,14 +236,15 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         values = _plain_values(arrays, model)
         update, payload, seconds = None, b"", None
     else:
-        report = reply.content.config_records.get(RECORD)
-        if report is None:
+        told = reply.content.config_records.get(RECORD)
+        report = None if told is None else Report.from_record(told)
+        if report is None or not report.is_packed:
             return Refused(
                 "refused",
                 "wrong_bits: it sent its model as it is. Put `quant_mod` first into the mods of "
                 "its ClientApp, or let it tell no profile.",
             )
-        seconds = Report.from_record(report).seconds
+        seconds = report.seconds
         payload, as_it_is = unpack_update(arrays, model.arrays, decision)
         update = decode_update(payload, model.coded)
         if isinstance(metrics.get(model.weight_key or ""), int):

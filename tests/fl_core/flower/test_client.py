@@ -256,7 +256,8 @@ def test_floats_under_secure_aggregation_are_left_to_it():
     decision = decision_for(MODEL, "qat-w2a2-u32", downlink_bits=4)
     out, seen, found = serve(secure(order(MODEL, decision)), give)
     assert found == decision
-    assert set(out.content) == {"arrays", "metrics"}
+    assert set(out.content) == {"arrays", "metrics", "fedhq"}
+    assert not Report.from_record(out.content["fedhq"]).is_packed
     assert flat(out.content["arrays"]).tobytes() == flat(moved(seen["arrays"])).tobytes()
 
 

@@ -47,7 +47,7 @@ class Site(NumPyClient):
         return profile.to_properties() if self.profiled else {}
 
     def fit(self, parameters, config):
-        decision = decision_of(config)
+        decision = None if "fedhq" in config else decision_of(config)  # no mod took it out
         self.told.append((self.number, decision, dict(config), parameters))
         if self.spoil:
             return self.spoil(parameters)
@@ -232,6 +232,46 @@ def test_failures_that_flowers_workflows_forget_whose_they_are_still_count(count
     assert second.strategy == ("ptq-w4a4" if count == 1 else "ptq-w2a2")
 
 
+class Hears(HybridAllocator):
+    """Keeps what it is told of its last round."""
+
+    heard = ()
+
+    def observe(self, outcomes):
+        self.heard = outcomes
+
+
+def heard_of(fleet, menu):
+    """Records of a round, and what the allocator learns of it."""
+    allocator = Hears.open(menu, "qat-w2a2", learn=False)
+    strategy = LegacyAllocatorStrategy(Spy(), allocator, tensor_names=NAMES, profile_seconds=5.0)
+    Server(client_manager=fleet.manager, strategy=strategy).fit(1, timeout=None)
+    return records(strategy), allocator.heard
+
+
+def test_a_client_without_the_mod_trains_in_float_in_the_time_that_passed():
+    found, heard = heard_of(Fleet(mods=[]), ["ptq-w2a2-u32"])
+    assert {r.status for r in found.values()} == {"ok"}
+    assert [o.seconds for o in heard] == [r.seconds for r in found.values()]
+
+
+def test_a_client_without_the_mod_has_done_no_qat():
+    found, heard = heard_of(Fleet(mods=[]), ["qat-w2a2-u32"])
+    assert {r.status for r in found.values()} == {"refused"}
+    assert all("Put `quant_mod` first" in r.reason for r in found.values())
+    assert not any(o.succeeded for o in heard)
+
+
+@pytest.mark.parametrize("claimed", [-1, 2**40])
+def test_an_impossible_number_of_examples_fails_one_client(claimed):
+    def claims(parameters):
+        return parameters, claimed, {}
+
+    found, _ = heard_of(Fleet(mods=[], site_2={"spoil": claims}), ["fp32"])
+    assert [r.status for r in found.values()] == ["ok", "failed", "ok"]
+    assert f"num_examples < 2**32` must hold for a payload, but got {claimed}" in found[1].reason
+
+
 def test_if_all_fail_the_model_stays():
     trained, _ = run(Fleet(2, site_1={"spoil": raise_it}, site_2={"spoil": spoil_it}))
     assert all((a == b).all() for a, b in zip(trained, MODEL, strict=True))
@@ -271,7 +311,7 @@ def test_a_strategy_with_models_of_its_own_is_refused():
 
 def secure_round(menu):
     fleet = Fleet(mods=[secaggplus_mod, quant_mod])
-    allocator = HybridAllocator.open(menu, "qat-w2a2", learn=False)
+    allocator = Hears.open(menu, "qat-w2a2", learn=False)
     strategy = LegacyAllocatorStrategy(Spy(), allocator, tensor_names=NAMES, profile_seconds=5.0)
     ctxt = LegacyContext(
         Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={}),
@@ -285,17 +325,20 @@ def secure_round(menu):
     ctxt.state[MAIN_PARAMS_RECORD] = parameters_to_arrayrecord(start, keep_input=True)
     SecAggPlusWorkflow(num_shares=3, reconstruction_threshold=2, timeout=5.0)(fleet, ctxt)
     after = [array.numpy() for array in ctxt.state[MAIN_PARAMS_RECORD].values()]
-    return after, fleet
+    return after, fleet, allocator.heard
 
 
 def test_secure_aggregation_with_rounded_updates_is_refused_by_every_client():
-    after, fleet = secure_round(["ptq-w2a2"])
+    after, fleet, _ = secure_round(["ptq-w2a2"])
     assert not fleet.told
     assert all((a == b).all() for a, b in zip(after, MODEL, strict=True))
 
 
-def test_secure_aggregation_of_floats_works():
-    after, fleet = secure_round(["fp32"])
+@pytest.mark.parametrize("menu", [["fp32"], ["qat-w2a2-u32"]])
+def test_secure_aggregation_of_floats_works_and_clients_tell_their_times(menu):
+    after, fleet, heard = secure_round(menu)
     assert {d.strategy.wire_bits for _, d, *_ in fleet.told} == {32}
     mean = (10 * 1 + 20 * 2 + 30 * 3) / 60
     np.testing.assert_allclose(after[0], MODEL[0] + mean, atol=0.01)
+    assert [(o.client, o.succeeded) for o in heard] == [(0, True), (1, True), (2, True)]
+    assert len({o.seconds for o in heard}) == 3  # each its own, and not the round's
