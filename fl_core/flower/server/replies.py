@@ -105,11 +105,15 @@ class Refused:
         status: Of `records.STATUSES`.
         reason: Why.
         cannot: Whether the client says that it cannot do what was decided.
+        is_sound: Whether nothing was wrong with the reply alone: the round does not use it.
+        train_seconds: As in `Taken`.
     """
 
     status: str
     reason: str
     cannot: bool = False
+    is_sound: bool = False
+    train_seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +141,10 @@ class Taken:
     metrics: MetricRecord
     weight: float
     train_seconds: float | None
+
+    def refused(self, reason: str) -> Refused:
+        """What it is if the round does not use it."""
+        return Refused("refused", reason, is_sound=True, train_seconds=self.train_seconds)
 
 
 def payload_bytes(message: Message) -> int:
