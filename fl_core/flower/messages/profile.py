@@ -23,6 +23,9 @@ MOST_STRATEGIES = 256
 _MOST_CLASSES = 1 << 16
 _MOST_NAME_CHARS = 256
 _MOST_EXAMPLES = 2**32 - 1
+_LEAST_RATE, _LEAST_SECONDS, _MOST = 1e-3, 1e-9, 1e15
+"""Within these whatever is planned stays finite: sums, products, squares."""
+
 _RATES = {
     "uplink-bytes-per-second": "uplink_bytes_per_second",
     "downlink-bytes-per-second": "downlink_bytes_per_second",
@@ -74,16 +77,23 @@ class ClientProfile:
             _refuse("label_counts holds a class, or is None", self.label_counts)
         if self.strategies is not None and not self.strategies:
             _refuse("strategies holds one, or is None", self.strategies)
-        if not all(math.isfinite(count) for count in self.label_counts or ()):
-            _refuse("label_counts are finite", self.label_counts)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if not all(abs(count) <= _MOST for count in self.label_counts or ()):
+            _refuse(f"-{_MOST:g} <= label_counts <= {_MOST:g}", self.label_counts)
         for strategy, seconds in self.round_seconds:
-            if not 0 < seconds < math.inf or strategy.is_skip:
-                _refuse(f"0 < round_seconds < inf of {strategy}, which trains", seconds)
+            if not _LEAST_SECONDS <= seconds <= _MOST or strategy.is_skip:
+                _refuse(
+                    f"{_LEAST_SECONDS:g} <= round_seconds <= {_MOST:g} of {strategy}, which trains",
+                    seconds,
+                )
         for name in _RATES.values():
-            if not getattr(self, name) > 0:
-                _refuse(f"{name} > 0", getattr(self, name))
-        if not 0 <= self.active_watts < math.inf:
-            _refuse("0 <= active_watts < inf", self.active_watts)
+            rate = getattr(self, name)
+            if not (_LEAST_RATE <= rate <= _MOST or rate == math.inf):
+                _refuse(f"{_LEAST_RATE:g} <= {name} <= {_MOST:g}, or inf", rate)
+        if not 0 <= self.active_watts <= _MOST:
+            _refuse(f"0 <= active_watts <= {_MOST:g}", self.active_watts)
 
     def to_record(self) -> Mapping[str, int | float | str | list[str] | list[float]]:
         """The values of its `ConfigRecord`; what is not told is not there.

@@ -17,7 +17,7 @@ from ...server.inbox import ArrivalStatus
 from ..messages.orders import RECORD
 from .accounts import Answer
 from .own import ClientUpdate, ServerStrategy
-from .replies import Refused, RoundModel, Taken, common_metrics, has_metrics, only_metrics
+from .replies import RoundModel, Taken, common_metrics, has_metrics, only_metrics
 
 Aggregate = tuple[ArrayRecord | None, MetricRecord | None]
 
@@ -73,10 +73,9 @@ def _agreed(model: RoundModel, answers: Sequence[Answer]) -> _Contents:
     for answer, result in taken:
         if not has_metrics(result.metrics, form):
             lacking = sorted({key for key, _ in form} - {*result.metrics})
-            answer.result = Refused(
-                "refused",
+            answer.result = result.refused(
                 f"malformed: its metrics lack {lacking[:5]} or differ in length from those of most "
-                "clients. Run the same app everywhere.",
+                "clients. Run the same app everywhere."
             )
             continue
         content = RecordDict(
@@ -118,20 +117,20 @@ def _combine(
     except DivergedError as error:
         _stay(contents, str(error))
         return None, None
-    for (answer, _, _), receipt in zip(contents, receipts, strict=True):
+    for (answer, taken, _), receipt in zip(contents, receipts, strict=True):
         answer.share = receipt.share
         if receipt.status is not ArrivalStatus.OK:
-            answer.result = Refused("refused", f"{receipt.status}: {receipt.detail}")
+            answer.result = taken.refused(f"{receipt.status}: {receipt.detail}")
     if arrays is None:
         _stay(contents, "no update weighs anything")
     return arrays, metrics
 
 
 def _stay(contents: _Contents, reason: str) -> None:
-    for answer, _, _ in contents:
+    for answer, taken, _ in contents:
         answer.share = 0.0
-        if isinstance(answer.result, Taken):
-            answer.result = Refused("refused", f"the weights stay: {reason}")
+        if answer.result is taken:
+            answer.result = taken.refused(f"the weights stay: {reason}")
 
 
 def _like(arrays: ArrayRecord, model: RoundModel) -> ArrayRecord | None:

@@ -101,12 +101,35 @@ def transfer_seconds(profile: ClientProfile, sizes: Sizes, column: int) -> float
 
 def join(
     allocator: HybridAllocator, profiles: Sequence[ClientProfile], sizes: Sizes
+) -> Sequence[int | str]:
+    """Has clients join; those whose classes are not the fleet's count as if they withheld them.
+
+    Returns:
+        `(clients,)` their numbers in the allocator's fleet; of one that it refuses, why.
+    """
+    num_classes = _num_classes(allocator, profiles)
+    try:
+        return _join(allocator, profiles, sizes, num_classes)
+    except ValueError:  # of which of them?
+        found: list[int | str] = []
+        for profile in profiles:
+            try:
+                found += _join(allocator, [profile], sizes, num_classes)
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+
+def _join(
+    allocator: HybridAllocator,
+    profiles: Sequence[ClientProfile],
+    sizes: Sizes,
+    num_classes: int,
 ) -> Sequence[int]:
-    """Has clients join; those whose classes are not the fleet's count as if they withheld them."""
     return allocator.join(
         hardware_of(profiles, allocator.menu, sizes),
         num_examples=[profile.num_examples or np.nan for profile in profiles],
-        label_counts=_label_counts(allocator, profiles),
+        label_counts=_label_counts(profiles, num_classes),
         device_classes=[profile.device_class for profile in profiles],
     )
 
@@ -116,14 +139,18 @@ def _training_seconds(profile: ClientProfile, menu: Sequence[Strategy]) -> list[
     return [0.0 if s.is_skip else told.get(s.compute, np.nan) for s in menu]
 
 
-def _label_counts(
-    allocator: HybridAllocator, profiles: Sequence[ClientProfile]
-) -> FloatArray | None:
-    """`(clients, classes)` what they told, NaN where they withhold it; None where all do."""
-    told = Counter(len(p.label_counts) for p in profiles if p.label_counts is not None)
+def _num_classes(allocator: HybridAllocator, profiles: Sequence[ClientProfile]) -> int:
+    """Classes of the fleet, or what most of its first clients tell; 0 where nobody tells any."""
     known = allocator.label_counts.shape[1] if allocator.num_clients else 0
-    num_classes = known if known > 1 else max(told, key=lambda n: (told[n], n), default=0)
-    if not told or not num_classes:
+    if known > 1:
+        return known
+    told = Counter(len(p.label_counts) for p in profiles if p.label_counts is not None)
+    return max(told, key=lambda n: (told[n], n), default=0)
+
+
+def _label_counts(profiles: Sequence[ClientProfile], num_classes: int) -> FloatArray | None:
+    """`(clients, classes)` what they told, NaN where they withhold it; None where all do."""
+    if not num_classes or all(p.label_counts is None for p in profiles):
         return None
     withheld = (np.nan,) * num_classes
     rows = [p.label_counts or withheld for p in profiles]

@@ -65,7 +65,8 @@ def natural_order(name: str) -> tuple[str | tuple[int, str], ...]:
 class Roster:
     """All clients that were ever met; each is asked for its profile once.
 
-    A client that comes back as another node, by its name, goes on with its number.
+    A client that comes back as another node, by its name, goes on with its number: as soon as
+    Flower no longer lists the node that it was, for until then they are two of one name.
 
     Args:
         allocator: Clients with a profile join it, those of one call in the order of their names.
@@ -91,6 +92,7 @@ class Roster:
         self._asked: dict[str, int] = {}
         self._again: dict[int, int] = {}
         self._plain: dict[int, int] = {}
+        self._twins: dict[int, ClientProfile] = {}
 
     def member(self, node: int) -> Member:
         """Who a node is; one that was never met is plain."""
@@ -136,6 +138,8 @@ class Roster:
             self.hear(answers, nodes, round_number, sizes)
             for node in sorted(set(new) - self._members.keys()):
                 self._set_plain(node, f"it told no profile within {self._seconds:g} s")
+        elif self._twins:
+            self._enrol({}, set(nodes), sizes)
         return self.ordered(nodes)
 
     def hear(
@@ -191,26 +195,37 @@ class Roster:
         return profile
 
     def _enrol(self, told: dict[int, ClientProfile], connected: set[int], sizes: Sizes) -> None:
-        """Profiles become members, in the order of names; nobody shares a name."""
+        """Profiles become members, in the order of names; nobody shares a name.
+
+        Twins keep what they told until one of them is alone.
+        """
+        told = {node: self._twins.pop(node) for node in connected & self._twins.keys()} | told
         times = Counter(profile.name for profile in told.values())
         fresh: list[tuple[int, ClientProfile]] = []
         for node, profile in sorted(told.items(), key=lambda item: natural_order(item[1].name)):
             holder = self._nodes.get(profile.name)
             if times[profile.name] > 1 or (holder in connected and holder != node):
-                self._set_plain(
-                    node, f"another node is named {profile.name!r}, too: give each its own"
-                )
+                self._set_twin(node, profile)
             elif holder is not None:
                 self._members[node] = self._members[holder]
                 self._nodes[profile.name] = node
+                if holder != node:  # should it come back
+                    self._set_twin(holder, profile)
             else:
                 fresh.append((node, profile))
         if not fresh:
             return
         clients = join(self._allocator, [profile for _, profile in fresh], sizes)
         for client, (node, profile) in zip(clients, fresh, strict=True):
+            if isinstance(client, str):
+                self._set_plain(node, f"it cannot be planned: {short(client)}")
+                continue
             self._members[node] = Member(profile.name, client, profile)
             self._nodes[profile.name] = node
+
+    def _set_twin(self, node: int, profile: ClientProfile) -> None:
+        self._twins[node] = profile
+        self._set_plain(node, f"another node is named {profile.name!r}, too: give each its own")
 
     def _set_plain(self, node: int, reason: str) -> None:
         number = self._plain.setdefault(node, PLAIN_CLIENTS + len(self._plain))

@@ -105,7 +105,7 @@ def test_all_keys_of_a_node_are_read():
         ({"num-examples": -1}, "num_examples"),
         ({"label-counts": "1;2"}, "`label-counts` must be numbers"),
         ({"strategies": "skip,best"}, "best"),
-        ({"uplink-bytes-per-second": 0}, "uplink_bytes_per_second > 0"),
+        ({"uplink-bytes-per-second": 0}, "0.001 <= uplink_bytes_per_second"),
         ({"device-profile": "missing.json"}, "must be a device profile"),
     ],
 )
