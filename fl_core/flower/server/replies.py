@@ -108,11 +108,15 @@ class Refused:
         status: Of `records.STATUSES`.
         reason: Why.
         cannot: Whether the client says that it cannot do what was decided.
+        is_sound: Whether nothing was wrong with the reply alone: the round does not use it.
+        train_seconds: As in `Taken`.
     """
 
     status: str
     reason: str
     cannot: bool = False
+    is_sound: bool = False
+    train_seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +144,10 @@ class Taken:
     metrics: MetricRecord
     weight: float
     train_seconds: float | None
+
+    def refused(self, reason: str) -> Refused:
+        """What it is if the round does not use it."""
+        return Refused("refused", reason, is_sound=True, train_seconds=self.train_seconds)
 
 
 def payload_bytes(message: Message) -> int:
@@ -189,14 +197,15 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         values = _plain_values(arrays, model)
         update, payload, seconds = None, b"", None
     else:
-        report = reply.content.config_records.get(RECORD)
-        if report is None:
+        told = reply.content.config_records.get(RECORD)
+        report = None if told is None else Report.from_record(told)
+        if report is None or not report.is_packed:
             return Refused(
                 "refused",
                 "wrong_bits: it sent its model as it is. Put `quant_mod` first into the mods of "
                 "its ClientApp, or let it tell no profile.",
             )
-        seconds = Report.from_record(report).seconds
+        seconds = report.seconds
         payload, as_it_is = unpack_update(arrays, model.arrays, decision)
         update = decode_update(payload, model.coded)
         if model.weight_key is not None:

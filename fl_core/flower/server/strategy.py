@@ -169,6 +169,7 @@ class AllocatorStrategy(Strategy):
         model = RoundModel.of(arrays, key, setting_of(self.inner, "weighted_by_key"))
         self._round = opened = OpenRound(server_round, model, self._sizes)
         asked = asked_members(messages, self.roster)
+        self._hear_late()  # also what came while newcomers were asked
         plan(opened, asked, self._arrivals.busy(fleet), self.allocator, self._wire)
         opened.plan_seconds = time.perf_counter() - start
         opened.started = time.monotonic()

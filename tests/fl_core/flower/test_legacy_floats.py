@@ -1,5 +1,6 @@
 """The legacy API where floats come as they are: secure aggregation, and clients without the mod."""
 
+import re
 import time
 
 import numpy as np
@@ -87,13 +88,26 @@ def test_who_has_no_mod_did_no_qat(outcomes):
     assert all((a == b).all() for a, b in zip(trained, MODEL, strict=True))
 
 
-@pytest.mark.parametrize("count", [-1, 0, 2**32, 2**40])
-def test_a_number_of_examples_that_cannot_be_is_refused(count):
+@pytest.mark.parametrize(
+    ("count", "status"), [(-1, "failed"), (0, "refused"), (2**32, "failed"), (2**40, "failed")]
+)
+def test_a_number_of_examples_that_cannot_be_does_not_count(count, status):
     def claim(parameters):
         return parameters, count, {}
 
     fleet = Fleet(2, mods=(), site_1={"spoil": claim})
     _, strategy = run(fleet, menu=["fp32"])
     found = records(strategy)
-    assert [found[client].status for client in (0, 1)] == ["refused", "ok"]
-    assert "num-examples" in found[0].reason or "examples =" in found[0].reason
+    assert [found[client].status for client in (0, 1)] == [status, "ok"]
+    assert re.search(f"num.examples.*but got {count}", found[0].reason)
+
+
+@pytest.mark.parametrize("menu", ["ptq-w2a2-u32", "ptq-w2a2"])
+@pytest.mark.parametrize("said", ["nonsense", '{"version": 1, "packed": "no"}', b"1", 3.0])
+def test_a_report_that_is_none_does_not_count(menu, said):
+    def claim(parameters):
+        return parameters, 10, {"fedhq": said}
+
+    found = records(run(Fleet(2, mods=(), site_1={"spoil": claim}), menu=[menu])[1])
+    assert found[0].status == "failed"
+    assert "a report" in found[0].reason
