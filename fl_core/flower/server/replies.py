@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ....allocator.errors import WireError
 from ....allocator.strategy import Strategy
 from ...server.inbox import GREATEST_FACTOR
-from ...wire.codec import Update, decode_update
+from ...wire.codec import Update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
@@ -66,11 +66,6 @@ class RoundModel:
         greatest = max(float(np.abs(values[name]).max(initial=0)) for name in names)
         limit = GREATEST_FACTOR * max(1.0, greatest)
         return cls(arrays, values, key, names, weight_key, limit)
-
-    @property
-    def coded(self) -> dict[str, NDArray[Any]]:
-        """The tensors that are coded, in their order."""
-        return {name: self.values[name] for name in self.names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,8 +249,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
                 "its ClientApp, or let it tell no profile.",
             )
         seconds = report.seconds
-        payload, as_it_is = unpack_update(arrays, model.arrays, decision)
-        update = decode_update(payload, model.coded)
+        payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
         if isinstance(metrics.get(model.weight_key or ""), int):
             require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
         _check_greatest(update.greatest, model)
