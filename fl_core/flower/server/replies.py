@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ....allocator.errors import WireError
 from ....allocator.strategy import Strategy
 from ...server.inbox import GREATEST_FACTOR
-from ...wire.codec import Update, decode_update
+from ...wire.codec import Update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
@@ -69,11 +69,6 @@ class RoundModel:
         others = [v for name, v in values.items() if name not in names and v.dtype.kind in "fc"]
         statistic_limit = GREATEST_FACTOR * max([limit**2, *map(_greatest, others)])
         return cls(arrays, values, key, names, weight_key, limit, statistic_limit)
-
-    @property
-    def coded(self) -> dict[str, NDArray[Any]]:
-        """The tensors that are coded, in their order."""
-        return {name: self.values[name] for name in self.names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +201,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
                 "its ClientApp, or let it tell no profile.",
             )
         seconds = report.seconds
-        payload, as_it_is = unpack_update(arrays, model.arrays, decision)
-        update = decode_update(payload, model.coded)
+        payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
         if model.weight_key is not None:
             check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)
