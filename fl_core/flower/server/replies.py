@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ....allocator.errors import WireError
 from ....allocator.strategy import Strategy
 from ...server.inbox import GREATEST_FACTOR
-from ...wire.codec import Update, decode_update
+from ...wire.codec import Update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
@@ -66,11 +66,6 @@ class RoundModel:
         greatest = max(float(np.abs(values[name]).max(initial=0)) for name in names)
         limit = GREATEST_FACTOR * max(1.0, greatest)
         return cls(arrays, values, key, names, weight_key, limit)
-
-    @property
-    def coded(self) -> dict[str, NDArray[Any]]:
-        """The tensors that are coded, in their order."""
-        return {name: self.values[name] for name in self.names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,10 +207,11 @@ def read_metrics(reply: Message, weight_key: str | None) -> tuple[str, MetricRec
 def common_metrics(replies: Sequence[MetricRecord]) -> frozenset[tuple[str, int]]:
     """Names, and lengths of lists, of the metrics that most replies have; see `has_metrics`.
 
-    Flower's strategies end the run where they differ; so one client must not decide alone.
+    Flower's strategies end the run where they differ; so one client must not decide alone. Of
+    equally many the fewer metrics, which more replies have.
     """
     forms = Counter(_form(metrics) for metrics in replies)
-    return max(forms, key=lambda form: (forms[form], len(form), sorted(form)))
+    return max(forms, key=lambda form: (forms[form], -len(form), sorted(form)))
 
 
 def has_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> bool:
@@ -253,8 +249,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
                 "its ClientApp, or let it tell no profile.",
             )
         seconds = report.seconds
-        payload, as_it_is = unpack_update(arrays, model.arrays, decision)
-        update = decode_update(payload, model.coded)
+        payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
         if isinstance(metrics.get(model.weight_key or ""), int):
             require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
         _check_greatest(update.greatest, model)

@@ -30,7 +30,7 @@ MODEL = arrays_of(network())
 
 def sent_change(out, model, decision):
     """The values of the update in a reply, as the server decodes them."""
-    payload, _ = unpack_update(out.content["arrays"], model, decision)
+    payload, *_ = unpack_update(out.content["arrays"], model, decision)
     template = {name: model[name].numpy() for name in decision.names}
     tensors = decode_update(payload, template).tensors
     return np.concatenate([values.ravel() for values in tensors.values()])
@@ -113,7 +113,7 @@ def test_the_reply_holds_the_packed_update_and_a_report(bits, strategy):
     assert all(got[name].data == expected[name].data for name in got)
     assert dict(out.content["metrics"]) == {"num-examples": 80, "train_loss": 0.5}
     assert 0 <= Report.from_record(out.content["fedhq"]).seconds < 60
-    payload, plain = unpack_update(got, MODEL, decision)
+    payload, _, plain = unpack_update(got, MODEL, decision)
     assert len(payload) > 0
     assert set(plain) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
 
@@ -132,7 +132,7 @@ def test_names_of_records_and_metrics_are_the_inner_strategys():
         return Message(RecordDict(content), reply_to=received)
 
     out, *_ = serve(message, reply)
-    payload, _ = unpack_update(out.content["trained"], MODEL, decision)
+    payload, *_ = unpack_update(out.content["trained"], MODEL, decision)
     assert int.from_bytes(payload[28:32], "little") == 33
 
 
@@ -162,7 +162,7 @@ def test_clipping_behind_the_mod_clips_the_float_update():
     message = order(MODEL, decision, clipping_norm=0.01)
     out, *_ = serve(message, give, mods=[quant_mod, fixedclipping_mod])
     change = sent_change(out, MODEL, decision)
-    _, plain = unpack_update(out.content["arrays"], MODEL, decision)
+    *_, plain = unpack_update(out.content["arrays"], MODEL, decision)
     statistics = [plain[n] - MODEL[n].numpy() for n in plain if "running" in n]
     norm = np.linalg.norm(np.concatenate([change, *statistics]))
     assert norm == pytest.approx(0.01, rel=1e-3)  # as Flower counts it: of all arrays

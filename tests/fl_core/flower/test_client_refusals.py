@@ -139,6 +139,6 @@ def test_a_weight_that_counts_no_examples_is_left_to_the_inner_strategy(weight):
         order(MODEL, decision),
         lambda message: answer(message, moved(message.content["arrays"]), weight),
     )
-    payload, _ = unpack_update(out.content["arrays"], MODEL, decision)
+    payload, *_ = unpack_update(out.content["arrays"], MODEL, decision)
     assert int.from_bytes(payload[28:32], "little") == 0
     assert repr(out.content["metrics"]["num-examples"]) == repr(weight)

@@ -114,7 +114,7 @@ def test_updates_are_those_of_the_in_process_trainer_over_rounds(strategies, fee
         assert (kept is None) == (residual is None)
         assert kept is None or kept.tobytes() == residual.tobytes()
 
-        payload, plain = unpack_update(packed, record(), decision)
+        payload, _, plain = unpack_update(packed, record(), decision)
         assert payload == oracle
         assert list(plain) == list(PLAIN)
         assert all((plain[name] == after[name]).all() for name in PLAIN)

@@ -200,6 +200,15 @@ def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors
     np.testing.assert_allclose(values_of(result.arrays)["b"], MODEL["b"] + 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_two_clients_one_with_a_metric_more_both_count(place: int) -> None:
+    nodes = fleet(2)
+    [*nodes.values()][place].spoil = metrics(more=1.0)
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    assert [c.status for c in strategy.ledger.clients] == ["ok", "ok"]
+
+
 def test_if_all_are_refused_the_model_stays() -> None:
     nodes = fleet(2, spoil=metrics(**{"num-examples": 0}))
     inner = Spy()
