@@ -65,7 +65,8 @@ def noisy_counts(counts: ArrayLike, epsilon: float, rng: np.random.Generator) ->
 
     This protects what is told here, once. A client that tells anew whenever it is asked gives the
     noise away (epsilons add up), and an exact `num_examples` tells the sum: withhold it, its counts
-    then speak for it.
+    then speak for it. In Flower every reply tells it: there only the replacement of an example by
+    another stays private.
 
     Args:
         counts: Whole numbers of any shape.

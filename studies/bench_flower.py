@@ -52,7 +52,8 @@ train the same steps in floats, on one thread, in turn.
 
 Own work is what fedhq adds where nobody trains, in seconds; it does not depend on how long clients
 train, so its share of a round with training says what fedhq costs there. The difference of two
-rounds with training says the same, and what the machine did to either meanwhile. A round without
+rounds with training says the same, and what the machine did to either meanwhile: with a load above
+the number of cores it is noise on Ray, where it came out of either sign. A round without
 training is Flower's own work alone, and no round that anybody runs. Bytes are `count_bytes` of
 Flower, of all records of a message, with Flower's own frame."""
 

@@ -25,11 +25,11 @@ def hybrid() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(EXAMPLE)))
 
 
-def result(seed: int, strategy: str = "qat-w4a8") -> Shareable:
+def result(seed: int, strategy: str = "qat-w4a8", num_examples: int = 80) -> Shareable:
     """What a client's script hands to the filters."""
     rng = np.random.default_rng(seed)
     update = {k: rng.normal(size=shape).astype(np.float32) for k, shape in SHAPES.items()}
-    about = {"strategy": strategy, "round": 1, "num_examples": 80}
+    about = {"strategy": strategy, "round": 1, "num_examples": num_examples}
     return DXO(DataKind.WEIGHT_DIFF, update, about).to_shareable()
 
 
@@ -41,7 +41,7 @@ def server_context(hybrid: SimpleNamespace) -> FLContext:
     return context
 
 
-@pytest.mark.parametrize("strategy", ["qat-w4a8", "ptq-w4a8-u2", "fp32"])
+@pytest.mark.parametrize("strategy", ["qat-w4a8", "ptq-w4a8-u3", "fp32"])
 def test_an_update_passes_both_filters_at_the_bits_that_were_ordered(hybrid, strategy) -> None:
     sender, reader, context = hybrid.QuantizeUpdate(), hybrid.ReadUpdate(), server_context(hybrid)
     sent, got = np.zeros((8, 2)), np.zeros((8, 2))
@@ -55,8 +55,32 @@ def test_an_update_passes_both_filters_at_the_bits_that_were_ordered(hybrid, str
         assert read.meta["num_examples"] == 80
         assert read.meta["filter_history"] == ["QuantizeUpdate", "ReadUpdate"]
         got = got + read.data["weights"]
-    owed = 0.0 if sender.residual is None else sender.residual["weights"]
+    owed = 0.0 if sender.residual is None else sender.residual[:16].reshape(8, 2)
     assert got + owed == pytest.approx(sent, abs=1e-5)  # what rounding took comes later
+
+
+def test_at_2_bits_nothing_is_owed_since_it_would_grow(hybrid) -> None:
+    sender = hybrid.QuantizeUpdate()
+    sender.process(result(0, "ptq-w4a8-u2"), FLContext())
+    assert sender.residual is None
+
+
+def test_two_clients_round_independently(hybrid) -> None:
+    coded = [
+        hybrid.QuantizeUpdate().process(result(0, "ptq-w4a8-u2"), FLContext()) for _ in range(2)
+    ]
+    assert from_shareable(coded[0]).data != from_shareable(coded[1]).data
+
+
+def test_examples_are_those_of_the_payload_that_was_checked(hybrid) -> None:
+    coded = hybrid.QuantizeUpdate().process(result(0), FLContext())
+    dxo = from_shareable(coded)
+    dxo.meta["num_examples"] = -1e9
+    read = hybrid.ReadUpdate().process(dxo.update_shareable(coded), server_context(hybrid))
+    assert from_shareable(read).meta["num_examples"] == 80
+    none = hybrid.QuantizeUpdate().process(result(0, num_examples=0), FLContext())
+    with pytest.raises(WireError, match="num_examples > 0"):
+        hybrid.ReadUpdate().process(none, server_context(hybrid))
 
 
 def test_whatever_is_no_update_of_the_model_is_refused(hybrid) -> None:

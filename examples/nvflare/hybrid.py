@@ -4,6 +4,7 @@ The controller tells each client in `FLModel.meta` what to do. What a client sen
 `QuantizeUpdate` on its way out and read by `ReadUpdate` before the controller sees it.
 """
 
+import secrets
 import time
 
 import numpy as np
@@ -12,8 +13,9 @@ from nvflare.apis.dxo_filter import DXOFilter
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from fedhq.allocator import Goal, HardwareTables, HybridAllocator, Outcome, Strategy
-from fedhq.fl_core.wire.codec import decode_update, encode_with_feedback
+from fedhq.allocator import Goal, HardwareTables, HybridAllocator, Outcome, Strategy, WireError
+from fedhq.fl_core.rounds.uplink import write_update
+from fedhq.fl_core.wire.codec import decode_update
 
 WEIGHTS = "fedhq_weights"  # where the server's filter finds names and shapes
 
@@ -130,20 +132,20 @@ class QuantizeUpdate(DXOFilter):
 
     def __init__(self) -> None:
         super().__init__([DataKind.WEIGHT_DIFF], None)
-        self.residual: Tensors | None = None  # what rounding still owes
-        self.rng = np.random.default_rng()
+        self.residual: np.ndarray | None = None  # what rounding still owes
+        self.seed = secrets.randbits(63)  # of this client alone: all round independently
 
     def process_dxo(self, dxo: DXO, shareable, fl_ctx) -> DXO:
         """Codes the tensors; they keep their order."""
         update = {k: np.asarray(v, np.float32) for k, v in dxo.data.items()}
-        payload, self.residual = encode_with_feedback(
+        payload, self.residual = write_update(
             update,
             self.residual,
             wire_bits=Strategy.parse(dxo.meta["strategy"]).wire_bits,
             round_number=dxo.meta["round"],
             client=0,  # FLARE knows who sent it
             num_examples=dxo.meta["num_examples"],
-            rng=self.rng,
+            seed=self.seed,
         )
         dxo.data, dxo.meta["bytes"] = {"payload": payload}, len(payload)
         return dxo
@@ -157,5 +159,8 @@ class ReadUpdate(DXOFilter):
 
     def process_dxo(self, dxo: DXO, shareable, fl_ctx) -> DXO:
         """Refuses, by a `WireError`, whatever is no whole update of this model."""
-        dxo.data = dict(decode_update(dxo.data["payload"], fl_ctx.get_prop(WEIGHTS)).tensors)
+        update = decode_update(dxo.data["payload"], fl_ctx.get_prop(WEIGHTS))
+        if not update.num_examples:
+            raise WireError("`num_examples > 0` must hold for an update, but it is of none.")
+        dxo.data, dxo.meta["num_examples"] = dict(update.tensors), update.num_examples
         return dxo

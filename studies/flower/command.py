@@ -127,7 +127,8 @@ def _add(options: argparse.Namespace) -> None:
     add_node(options.folder, options.node, _now(), options.days)
     print(
         f"added: copy {options.folder / 'nodes' / options.node} to its machine, and register it: "
-        f"operator/register.sh {options.node}"
+        f"operator/register.sh {options.node}\n"
+        "every other node's start.sh tells how many nodes there are: copy it, too, and restart"
     )
 
 

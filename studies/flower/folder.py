@@ -141,6 +141,7 @@ def _write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f".{path.name}.new")
     data = content.encode() if isinstance(content, str) else content
+    fresh.unlink(missing_ok=True)  # of a command that was killed; its mode may be another
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
     fresh.replace(path)

@@ -102,6 +102,7 @@ Node keys have no end. `fedhq flower check FOLDER` says what is expired or soon 
 ## Add and revoke
 
     fedhq flower add FOLDER --node NAME               # then copy nodes/NAME, and register it
+    # every other node's start.sh tells how many nodes there are: copy it, too, and restart
     FLWR_HOME="$PWD/operator" flwr supernode list {superlink}
     FLWR_HOME="$PWD/operator" flwr supernode unregister NODE_ID {superlink}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ from ..messages.letters import (
     trained_model,
     with_report,
 )
-from ..messages.npy import read_array
-from ..messages.orders import RECORD, Report, cannot
+from ..messages.npy import array_form, read_array
+from ..messages.orders import RECORD, Decision, Report, cannot
 from ..messages.packing import pack_update, unpack_model
 from .training import GIVEN, Given
 
@@ -46,6 +47,9 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
     uses nothing but their result, so what `LocalDpMod` promises holds. It may lengthen an update
     beyond the norm to which `fixedclipping_mod` clipped it, for which the server's noise is
     measured: where that promise counts offer strategies that end in -u32, or clip at the server.
+
+    Secure aggregation is the exception: `mods=[secaggplus_mod, quant_mod]`, so that only the stage
+    that trains comes here. The trained model is then left to `secaggplus_mod` as it is.
 
     Messages without a decision pass through: those of a server without fedhq, to evaluate, to
     query. What rounding leaves over is kept in `context.state["fedhq"]`, which Flower keeps while
@@ -130,14 +134,19 @@ def _pack(
     """Puts the update in the place of the trained model."""
     name, trained = trained_model(reply.content, letter, model)
     num_examples = examples_of(reply.content, letter)
-    update, owed = pack_update(model, trained, letter.decision, num_examples, _owed(context))
+    kept = _owed(context, model, letter.decision)
+    update, owed = pack_update(model, trained, letter.decision, num_examples, kept)
     if owed is not None:
         context.state[RECORD] = ArrayRecord({_RESIDUAL: Array(owed)})
     report = Report(time.perf_counter() - start)
     reply.content = seal_reply(reply.content, letter, name, update, report)
 
 
-def _owed(context: Context) -> NDArray[np.float32] | None:
-    """What error feedback owes of earlier rounds."""
+def _owed(context: Context, model: ArrayRecord, decision: Decision) -> NDArray[np.float32] | None:
+    """What error feedback owes of earlier rounds; nothing where those had another model."""
     kept = context.state.array_records.get(RECORD)
-    return None if kept is None else read_array(_RESIDUAL, kept[_RESIDUAL])
+    if kept is None:
+        return None
+    owed: NDArray[np.float32] = read_array(_RESIDUAL, kept[_RESIDUAL])
+    size = sum(math.prod(array_form(name, model[name])[1]) for name in decision.names)
+    return owed if owed.shape == (size,) else None

@@ -76,7 +76,7 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
     """A result as the content of a reply, whatever it holds; it is checked like any reply.
 
     Raises:
-        WireError: If its examples are no count.
+        WireError: If its examples are no count, or a planned client's report is none.
     """
     num_examples, rule = result.num_examples, "0 <= num_examples < 2**32"
     require(0 <= num_examples < 2**32, rule, num_examples)
@@ -94,10 +94,8 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
             _OWN_METRICS: ConfigRecord(metrics),  # type: ignore[arg-type]
         }
     )
-    try:
-        report = None if text is None else Report.from_record(read_text(text, "a report"))
-    except WireError:
-        report, content[RECORD] = None, ConfigRecord({"unreadable": True})  # refused for that
+    told = None if text is None or decision is None else read_text(text, "a report")
+    report = None if told is None else Report.from_record(told)
     try:
         named = _named(arrays, model, decision, report)
         if decision is not None and _is_whole(report, decision):

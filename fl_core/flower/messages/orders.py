@@ -180,7 +180,7 @@ class Report:
     is_packed: bool = True
 
     def to_record(self) -> Mapping[str, int | float]:
-        """The values of its `ConfigRecord`.
+        """The values of its `ConfigRecord`; what is not told is not there.
 
         Example:
             >>> Report.from_record(Report(1.5).to_record())

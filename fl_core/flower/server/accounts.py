@@ -179,12 +179,12 @@ def outcome(answer: Answer, sizes: Sizes, allocator: HybridAllocator) -> Outcome
     if task.decision is None or task.member.profile is None:
         return None
     seconds: float | None = answer.seconds
-    if isinstance(result, Refused) and result.is_sound:
-        seconds = None
     if isinstance(result, Taken) and result.train_seconds is not None:
         column = allocator.menu.index(task.strategy)
         sending = transfer_seconds(task.member.profile, sizes, column)
         seconds = min(result.train_seconds, answer.seconds) + sending
+    elif isinstance(result, Taken) or result.is_sound:
+        seconds = None  # a legacy round does not tell when who was done
     return Outcome(task.member.client, task.strategy, seconds, isinstance(result, Taken))
 
 

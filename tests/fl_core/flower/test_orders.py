@@ -50,7 +50,14 @@ def through_flower(record):
 
 @pytest.mark.parametrize(
     "value",
-    [DECISION, replace(DECISION, names=()), PROFILE, ClientProfile("a"), REPORT],
+    [
+        DECISION,
+        replace(DECISION, names=()),
+        PROFILE,
+        ClientProfile("a"),
+        REPORT,
+        Report(None, False),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_written_is_read(value):

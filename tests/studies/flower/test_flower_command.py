@@ -150,16 +150,30 @@ def test_a_folder_that_is_there_is_left_alone(folder: Path, capsys) -> None:
     assert contents(folder) == before
 
 
-def test_a_node_is_added_and_the_others_keep_their_keys(folder: Path) -> None:
+def test_a_node_is_added_and_the_others_keep_their_keys(folder: Path, capsys) -> None:
     before = contents(folder)
     assert main(["flower", "add", str(folder), "--node", "attic"]) == 0
     after = contents(folder)
     changed = {str(p.relative_to(folder)) for p in before if after[p] != before[p]}
     scripts = {f"nodes/{node}/start.sh" for node in LAYOUT.nodes}
     assert changed == {"deployment.json", "README.md", *scripts}
+    told = capsys.readouterr().out  # all that goes to another machine
+    assert "nodes/attic" in told
+    assert "every other node's start.sh" in told
     assert "partition-id=2 num-partitions=3" in (folder / "nodes/attic/start.sh").read_text("utf-8")
     assert main(["flower", "check", str(folder)]) == 0
     assert main(["flower", "add", str(folder), "--node", "attic"]) == 2
+
+
+@pytest.mark.parametrize("command", [["renew"], ["add", "--node", "attic"]], ids=lambda c: c[0])
+def test_what_a_killed_command_left_is_in_nobodys_way(folder: Path, command: list[str]) -> None:
+    for name in (".README.md.new", "superlink/.server.pem.new", "nodes/garage/.start.sh.new"):
+        (folder / name).write_text("half", encoding="utf-8")
+        (folder / name).chmod(0o644)
+    assert main(["flower", command[0], str(folder), *command[1:]]) == 0
+    assert b"half" not in (folder / "superlink/server.pem").read_bytes()
+    assert stat.S_IMODE((folder / "nodes/garage/start.sh").stat().st_mode) == 0o700
+    assert main(["flower", "check", str(folder)]) == 0
 
 
 def test_the_authority_says_how_long_it_lasts_and_what_it_signs_is_named(folder: Path) -> None:
