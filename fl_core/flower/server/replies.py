@@ -18,12 +18,15 @@ from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
 from ..messages.packing import VARIANCE, coded_names, unpack_update
+from ..messages.tensor_list import TENSORS
 from .metrics import MOST_EXAMPLES, check_count, read_metrics
 from .roster import AWAY_CODES, Member, short
 
 Values = Mapping[str, NDArray[Any]]
 PLAIN_STRATEGY = Strategy.parse("fp32")
 """What a plain client does."""
+
+_MEND = "Put `quant_mod` first into the mods of its ClientApp, or let it tell no profile."
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +177,8 @@ def read_error(reply: Message) -> Refused:
     """What an error reply says."""
     code, text = reply.error.code, reply.error.reason or ""
     reason = f"code {code}: {short(text)}"
+    if TENSORS in text:  # its app was handed a packed model
+        reason += f" {_MEND}"
     if code in AWAY_CODES:
         return Refused("dropped", reason)
     return Refused("failed", reason, CANNOT in text)
@@ -193,8 +198,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         if report is None:
             return Refused(
                 "refused",
-                "wrong_bits: it sent its model as it is. Put `quant_mod` first into the mods of "
-                "its ClientApp, or let it tell no profile.",
+                f"wrong_bits: it sent its model as it is. {_MEND}",
             )
         seconds = Report.from_record(report).seconds
         payload, as_it_is = unpack_update(arrays, model.arrays, decision)

@@ -26,6 +26,7 @@ from .evaluation import sound_evaluations
 from .grid import FleetGrid
 from .inner import OwnConfig, check_inner, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
+from .notices import Notices
 from .planning import Wire, asked_members, plan
 from .replies import Refused, RoundModel
 from .roster import Member, Roster
@@ -107,6 +108,7 @@ class AllocatorStrategy(Strategy):
         self._arrivals = Arrivals()
         self._late_lines: list[ClientRecord] = []
         self._evaluators: list[Message] = []
+        self._notices = Notices()
 
     def __getattr__(self, name: str) -> Any:
         """What only the inner strategy has."""
@@ -235,7 +237,9 @@ class AllocatorStrategy(Strategy):
         return self._grid
 
     def _meet(self, fleet: FleetGrid, nodes: Sequence[int]) -> list[int]:
-        return self.roster.meet(nodes, self._number, self._sizes, fleet.exchange)
+        met = self.roster.meet(nodes, self._number, self._sizes, fleet.exchange)
+        self._notices.of_members([self.roster.member(node) for node in met])
+        return met
 
     def _begin(self, number: int, arrays: ArrayRecord, grid: Grid) -> FleetGrid:
         """Notes the round, and hears what has come meanwhile."""
@@ -300,4 +304,4 @@ class AllocatorStrategy(Strategy):
         record = accounts.round_record(opened, lines, answers, seconds, total)
         wall = accounts.wall_record(opened, answers, seconds, server_seconds)
         self.ledger.append(record, lines, wall)
-        log(INFO, "fedhq: %d of %d replies count", record.used, len(opened.orders))
+        self._notices.of_round(record, lines, len(opened.orders))
