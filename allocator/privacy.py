@@ -1,13 +1,14 @@
 """Label counts that tell less: of groups of classes, or with noise (differential privacy).
 
 `HybridAllocator` takes either as it is, and NaN for what is withheld (`withheld`). What this costs:
-points of predicted accuracy lost against exact counts, means of 12 random fleets of 20 clients with
-100 to 400 examples of ten classes (Dirichlet 0.3), five of which may do QAT:
+points of predicted accuracy lost against exact counts, means of 50 random fleets of 20 clients with
+100 to 400 examples of ten classes, five of which may do QAT (`studies/bench_privacy.py` makes them,
+`studies/privacy.md` records them):
 
-    noise of epsilon 1 / 0.1 / 0.01     0.0 / 0.3 / 2.1
+    noise of epsilon 1 / 0.1 / 0.01     0.0 / 0.3 / 1.9
     classes grouped in pairs            0.5
-    half of the clients, all withhold   0.3, 0.5
-    five clients drawn by lot           2.6
+    half of the clients, all withhold   0.6, 0.7
+    five clients drawn by lot           2.4
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def noisy_counts(counts: ArrayLike, epsilon: float, rng: np.random.Generator) ->
 
     This protects what is told here, once. A client that tells anew whenever it is asked gives the
     noise away (epsilons add up), and an exact `num_examples` tells the sum: withhold it, its counts
-    then speak for it.
+    then speak for it. In Flower every reply tells it: there only the replacement of an example by
+    another stays private.
 
     Args:
         counts: Whole numbers of any shape.

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedhq.allocator.strategy import Strategy
+from fedhq.fl_core.flower.client.mod import quant_mod
+from fedhq.fl_core.flower.client.training import decision_of
 from fedhq.fl_core.flower.messages.orders import Decision
 from fedhq.fl_core.flower.messages.packing import coded_names, pack_model
 from fedhq.fl_core.settings import QuantizationSettings
@@ -78,3 +81,25 @@ def pattern(num=64, seed=0):
     labels = torch.arange(num) % 3
     images[torch.arange(num), 0, labels * 2, :] += 1
     return images, labels
+
+
+def serve(message, reply, ctxt=None, mods=(quant_mod,)):
+    """Runs an app of mods whose train function notes what it sees and gives a reply."""
+    app, seen = ClientApp(mods=[*mods]), []
+
+    def handle(received, _):
+        seen.append((received.content, decision_of(received)))
+        return reply(received)
+
+    for register in (app.train(), app.evaluate(), app.query()):
+        register(handle)
+    out = app(message, ctxt if ctxt is not None else context())
+    return out, *seen[0]
+
+
+def give(message):
+    return answer(message, moved(message.content["arrays"]))
+
+
+def flat(arrays):
+    return np.concatenate([array.numpy().ravel() for array in arrays.values()])

@@ -199,3 +199,24 @@ def play(
 ):
     """Runs a strategy, in the grid's own time."""
     return strategy.start(grid, arrays or arrays_of(), num_rounds=rounds, timeout=timeout)
+
+
+def clients_of(strategy, number: int) -> list[tuple[int, str]]:
+    return [(c.client, c.status) for c in strategy.ledger.clients if c.round == number]
+
+
+class Rounds:
+    """A run that is looked at, and meddled with, before each round."""
+
+    def __init__(self, strategy, grid: FakeGrid) -> None:
+        self.strategy, self.grid, self.arrays = strategy, grid, arrays_of()
+        self.fleet = strategy._fleet(grid)
+        self.number = 0
+
+    def next(self, timeout: float = 0.05) -> list[tuple[int, str]]:
+        self.number += 1
+        asked = self.strategy.configure_train(self.number, self.arrays, ConfigRecord(), self.fleet)
+        replies = self.fleet.send_and_receive(asked, timeout=timeout)
+        new, _ = self.strategy.aggregate_train(self.number, replies)
+        self.arrays = new or self.arrays
+        return clients_of(self.strategy, self.number)

@@ -16,12 +16,12 @@ from ....allocator.strategy import Method
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import (
     Letter,
-    add_report,
     examples_of,
     for_the_app,
     open_letter,
     seal_reply,
     trained_model,
+    with_report,
 )
 from ..messages.npy import array_form, read_array
 from ..messages.orders import RECORD, Decision, Report, cannot
@@ -95,7 +95,7 @@ def quant_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         return reply
     if is_secure:
         report = Report(time.perf_counter() - start, is_packed=False)
-        reply.content = add_report(reply.content, letter, report)
+        reply.content = with_report(reply.content, letter, report)
     else:
         _pack(reply, context, letter, model, start)
     return reply

@@ -10,6 +10,7 @@ from flwr.common import Code, FitIns, FitRes, Parameters, Scalar, Status
 
 from ....allocator.errors import WireError
 from ....allocator.strategy import Method
+from ...wire.header import require
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
 from ..messages.npy import array_form, read_array
@@ -72,7 +73,13 @@ def to_fit_ins(message: Message) -> FitIns:
 
 
 def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDict:
-    """A result as the content of a reply, whatever it holds; it is checked like any reply."""
+    """A result as the content of a reply, whatever it holds; it is checked like any reply.
+
+    Raises:
+        WireError: If its examples are no count, or a planned client's report is none.
+    """
+    num_examples, rule = result.num_examples, "0 <= num_examples < 2**32"
+    require(0 <= num_examples < 2**32, rule, num_examples)
     arrays = ArrayRecord(
         {
             str(place): Array("", (), result.parameters.tensor_type, data)
@@ -83,43 +90,42 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
     text, decision = metrics.pop(RECORD, None), _decision(message)
     content = RecordDict(
         {
-            _METRICS: MetricRecord({EXAMPLES: result.num_examples}),
+            _METRICS: MetricRecord({EXAMPLES: num_examples}),
             _OWN_METRICS: ConfigRecord(metrics),  # type: ignore[arg-type]
         }
     )
-    report = None if text is None else _read_report(text)
-    if report is not None:
-        content[RECORD] = report
-    is_packed = report is not None and report.get("packed") is not False
+    report = None if text is None or decision is None else Report.from_text(text)
     try:
-        content[MODEL] = named = _named(arrays, model, decision, is_packed)
-        if decision is not None and not is_packed and _may_be_floats(decision, report):
-            # Floats came as they are: secure aggregation added them up, counters too.
-            named, count = _in_types_of(model, named), _sound(result.num_examples)
-            content[MODEL] = pack_update(model, named, decision, count, None)[0]
-            if report is None:
-                content[RECORD] = ConfigRecord(dict(Report(None).to_record()))
+        named = _named(arrays, model, decision, report)
+        if decision is not None and _is_whole(report, decision):
+            named = _in_types_of(model, named)
+            named = pack_update(model, named, decision, num_examples, None)[0]
+            report = Report(report.seconds if report else None)
     except WireError:
-        content[MODEL] = arrays  # it is refused for its names
+        named = arrays  # it is refused for its names
+    content[MODEL] = named
+    if report is not None:
+        content[RECORD] = ConfigRecord(dict(report.to_record()))
     return content
 
 
-def _may_be_floats(decision: Decision, report: ConfigRecord | None) -> bool:
-    """Whether what was decided gives a float model; without the mod nobody does QAT."""
-    is_done = report is not None or decision.strategy.method is not Method.QAT
-    return is_done and decision.strategy.wire_bits == RAW_BITS
+def _is_whole(report: Report | None, decision: Decision) -> bool:
+    """Whether floats came as they are, since secure aggregation added them up, counters too.
 
-
-def _sound(num_examples: int) -> int:
-    """As the payload's header holds it; 0, for which a reply is refused, where it cannot."""
-    return num_examples if 0 <= num_examples < 2**32 else 0
+    Whoever has no mod sends them as well: it trained in float, and cannot have done QAT.
+    """
+    if decision.strategy.wire_bits != RAW_BITS:
+        return False
+    if report is None:
+        return decision.strategy.method is not Method.QAT
+    return not report.is_packed
 
 
 def _named(
-    arrays: ArrayRecord, model: ArrayRecord, decision: Decision | None, is_packed: bool
+    arrays: ArrayRecord, model: ArrayRecord, decision: Decision | None, report: Report | None
 ) -> ArrayRecord:
     """Arrays by the model's names; of a packed update the payload, and what is not coded."""
-    if decision is None or not is_packed:
+    if decision is None or report is None or not report.is_packed:
         return name_arrays(arrays, [*model])
     coded = set(decision.names)
     return name_arrays(arrays, [RECORD, *(name for name in model if name not in coded)])
@@ -135,13 +141,6 @@ def _in_types_of(model: ArrayRecord, arrays: ArrayRecord) -> ArrayRecord:
             array = Array(np.asarray(values.astype(dtype)))
         record[name] = array
     return record
-
-
-def _read_report(text: Scalar) -> ConfigRecord:
-    try:
-        return ConfigRecord(dict(Report.from_text(text).to_record()))
-    except WireError:
-        return ConfigRecord({"unreadable": True})  # it is refused for that
 
 
 def to_fit_res(content: RecordDict) -> FitRes:

@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.common import (
-    Code,
-    EvaluateIns,
-    EvaluateRes,
-    FitIns,
-    FitRes,
-    Parameters,
-    Scalar,
-)
+from flwr.common import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Scalar
 from flwr.common.constant import ErrorCode
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
@@ -28,6 +20,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from ....allocator.controller import HybridAllocator
+from ....allocator.errors import WireError
 from ...settings import QuantizationSettings
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
@@ -221,7 +214,11 @@ class LegacyAllocatorStrategy(LegacyStrategy):
         if result.status.code is not Code.OK:
             error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, result.status.message)
             return Message(error, reply_to=message)
-        return Message(to_content(result, message, self._model), reply_to=message)
+        try:
+            return Message(to_content(result, message, self._model), reply_to=message)
+        except WireError as wrong:
+            error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(wrong))
+            return Message(error, reply_to=message)
 
 
 def _reason(error: object) -> str:

@@ -121,22 +121,27 @@ def seal_reply(
         update: The update, packed.
         report: What the client says of its training.
     """
-    content = add_report(content, letter, report)
-    content[name] = number(update) if letter.is_legacy else update
-    return content
+    from flwr.app import RecordDict
+
+    packed = number(update) if letter.is_legacy else update
+    return with_report(RecordDict({**content, name: packed}), letter, report)
 
 
-def add_report(content: RecordDict, letter: Letter, report: Report) -> RecordDict:
-    """A reply with the report alone; `content` stays as it is."""
+def with_report(content: RecordDict, letter: Letter, report: Report) -> RecordDict:
+    """A reply with the report beside what it holds.
+
+    Args:
+        content: Of the reply; it stays as it is.
+        letter: What the message held.
+        report: What the client says of its training.
+    """
     from flwr.app import ConfigRecord, RecordDict
 
-    sealed = RecordDict({**content})
-    if letter.is_legacy:
-        metrics = dict(content.config_records.get(METRICS) or {})
-        sealed[METRICS] = ConfigRecord({**metrics, RECORD: report.to_text()})
-    else:
-        sealed[RECORD] = ConfigRecord(dict(report.to_record()))
-    return sealed
+    if not letter.is_legacy:
+        return RecordDict({**content, RECORD: ConfigRecord(dict(report.to_record()))})
+    metrics = dict(content.config_records.get(METRICS) or {})
+    told = ConfigRecord({**metrics, RECORD: report.to_text()})
+    return RecordDict({**content, METRICS: told})
 
 
 def question_text(record: ConfigRecord) -> str:

@@ -188,9 +188,9 @@ class Report:
     """What a client says of its training, beside the update and the app's own metrics.
 
     Args:
-        seconds: From receiving the message until the update was packed, by the client's clock;
-            None where it says nothing.
-        is_packed: Whether the update is packed; False under secure aggregation.
+        seconds: From receiving the message until the update was packed, by the client's clock; None
+            where nobody measured it.
+        is_packed: Whether the update was packed; under secure aggregation it is not.
     """
 
     seconds: float | None

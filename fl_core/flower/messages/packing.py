@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ....allocator.errors import DivergedError
 from ...rounds.uplink import write_update
 from ...weights import Weights
-from ...wire.codec import decode_update, encoded_bytes
+from ...wire.codec import Update, decode_update, encoded_bytes
 from ...wire.downlink import SERVER, encode_model
 from ...wire.header import require
 from ...wire.rounding import RAW_BITS
@@ -196,8 +196,10 @@ def pack_update(
 
 def unpack_update(
     reply: ArrayRecord, arrays: ArrayRecord, decision: Decision
-) -> tuple[bytes, Mapping[str, NDArray[np.generic]]]:
-    """The payload of a reply, and what travelled as it is; both checked against the model sent.
+) -> tuple[bytes, Update, Mapping[str, NDArray[np.generic]]]:
+    """The payload of a reply, the update that it is, and what travelled as it is.
+
+    All is checked against the model that was sent.
 
     Args:
         reply: What came.
@@ -220,7 +222,7 @@ def unpack_update(
     as_it_is = {
         name: _read_plain(name, reply[name], array_form(name, arrays[name])) for name in plain
     }
-    return payload, as_it_is
+    return payload, update, as_it_is
 
 
 def _check_names(arrays: ArrayRecord, names: tuple[str, ...]) -> None:

@@ -42,7 +42,8 @@ class ClientProfile:
         num_examples: Examples that it trains on; 0 where it does not tell: it then counts as an
             average client.
         label_counts: `(classes,)` its labels of each class; None where it withholds them. They may
-            be grouped (fewer classes) or noisy.
+            be grouped (fewer classes) or noisy; every reply tells their sum all the
+            same, as `num-examples`.
         device_class: Devices of one class learn their times from each other.
         strategies: What it can do; whatever is asked where None.
         round_seconds: Strategies and the seconds that a round's training takes, where measured;

@@ -180,14 +180,17 @@ def outcome(answer: Answer, sizes: Sizes, allocator: HybridAllocator) -> Outcome
     """What the allocator learns of an answer; nothing of a plain client.
 
     A client's own clock says how long it trained, since in a simulation clients wait for each
-    other; transfers are added at the rates that it told. Nobody can claim more than passed.
+    other; transfers are added at the rates that it told. Nobody can claim more than passed. Of a
+    reply that came but is not used no time is learned: it would read as one that was waited for.
     """
     order, result = answer.order, answer.result
     if order.decision is None or order.member.profile is None:
         return None
     seconds: float | None = answer.seconds
-    if isinstance(result, Taken) and result.train_seconds is None:
-        seconds = None  # then nobody knows: a legacy round does not tell when who was done
+    if isinstance(result, Refused) and result.is_sound:
+        seconds = None
+    elif isinstance(result, Taken) and result.train_seconds is None:
+        seconds = None  # a legacy round does not tell when who was done
     elif isinstance(result, Taken) and result.train_seconds is not None:
         column = allocator.menu.index(order.strategy)
         sending = transfer_seconds(order.member.profile, sizes, column)
@@ -248,9 +251,7 @@ def wall_record(
     opened: OpenRound, answers: Sequence[Answer], seconds: float, server_seconds: float
 ) -> WallRecord:
     """The line of `wall.jsonl`; clients' seconds are what their own clocks say."""
-    trained = {
-        a.order: a.result.train_seconds or 0.0 for a in answers if isinstance(a.result, Taken)
-    }
+    trained = {a.order: a.result.train_seconds or 0.0 for a in answers}
     return WallRecord(
         round=opened.number,
         plan_seconds=opened.plan_seconds,

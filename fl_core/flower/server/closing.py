@@ -18,7 +18,7 @@ from ..messages.orders import RECORD
 from .accounts import Answer
 from .metrics import common_metrics, has_metrics, only_metrics, unlike
 from .own import ClientUpdate, ServerStrategy
-from .replies import Refused, RoundModel, Taken
+from .replies import RoundModel, Taken
 
 Aggregate = tuple[ArrayRecord | None, MetricRecord | None]
 
@@ -73,7 +73,7 @@ def _agreed(model: RoundModel, answers: Sequence[Answer]) -> _Contents:
     contents: _Contents = []
     for answer, result in taken:
         if not has_metrics(result.metrics, form):
-            answer.result = Refused("refused", f"malformed: {unlike(result.metrics, form)}")
+            answer.result = result.refused(f"malformed: {unlike(result.metrics, form)}")
             continue
         content = RecordDict(
             {model.key: ArrayRecord({n: Array(v) for n, v in result.values.items()})}
@@ -114,20 +114,20 @@ def _combine(
     except DivergedError as error:
         _stay(contents, str(error))
         return None, None
-    for (answer, _, _), receipt in zip(contents, receipts, strict=True):
+    for (answer, taken, _), receipt in zip(contents, receipts, strict=True):
         answer.share = receipt.share
         if receipt.status is not ArrivalStatus.OK:
-            answer.result = Refused("refused", f"{receipt.status}: {receipt.detail}")
+            answer.result = taken.refused(f"{receipt.status}: {receipt.detail}")
     if arrays is None:
         _stay(contents, "no update weighs anything")
     return arrays, metrics
 
 
 def _stay(contents: _Contents, reason: str) -> None:
-    for answer, _, _ in contents:
+    for answer, taken, _ in contents:
         answer.share = 0.0
-        if isinstance(answer.result, Taken):
-            answer.result = Refused("refused", f"the weights stay: {reason}")
+        if answer.result is taken:
+            answer.result = taken.refused(f"the weights stay: {reason}")
 
 
 def _like(arrays: ArrayRecord, model: RoundModel) -> ArrayRecord | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from logging import WARNING
 
 from flwr.app import Message, MetricRecord, RecordDict
-from flwr.common.logger import log
+from flwr.supercore import log
 
 from ....allocator.errors import WireError
 from ...wire.header import require

@@ -87,8 +87,8 @@ class FleetGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """As Flower's; without a place for those that could not be sent."""
+        now = time.monotonic()  # the first may be at work before the last is sent
         sent = [name for name in self.inner.push_messages(list(messages)) if name]
-        now = time.monotonic()
         self._sent_at.update(dict.fromkeys(sent, now))
         return sent
 

@@ -58,10 +58,11 @@ def check_count(told: int, weight: float) -> None:
 def common_metrics(replies: Sequence[MetricRecord]) -> frozenset[tuple[str, int]]:
     """Names, and lengths of lists, of the metrics that most replies have; see `has_metrics`.
 
-    Flower's strategies end the run where they differ; so one client must not decide alone.
+    Flower's strategies end the run where they differ; so one client must not decide alone. Of
+    equally many the fewer metrics, which more replies have.
     """
     forms = Counter(_form(metrics) for metrics in replies)
-    return max(forms, key=lambda form: (forms[form], len(form), sorted(form)))
+    return max(forms, key=lambda form: (forms[form], -len(form), sorted(form)))
 
 
 def has_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> bool:

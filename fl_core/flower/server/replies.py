@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ....allocator.errors import WireError
 from ....allocator.strategy import Strategy
 from ...server.inbox import GREATEST_FACTOR
-from ...wire.codec import Update, decode_update
+from ...wire.codec import Update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
@@ -73,11 +73,6 @@ class RoundModel:
         statistic_limit = GREATEST_FACTOR * max([limit**2, *map(_greatest, others)])
         return cls(arrays, values, key, names, weight_key, limit, statistic_limit)
 
-    @property
-    def coded(self) -> dict[str, NDArray[Any]]:
-        """The tensors that are coded, in their order."""
-        return {name: self.values[name] for name in self.names}
-
 
 @dataclass(frozen=True, eq=False)
 class Order:
@@ -111,11 +106,15 @@ class Refused:
         status: Of `records.STATUSES`.
         reason: Why.
         cannot: Whether the client says that it cannot do what was decided.
+        is_sound: Whether nothing was wrong with the reply alone: the round does not use it.
+        train_seconds: As in `Taken`.
     """
 
     status: str
     reason: str
     cannot: bool = False
+    is_sound: bool = False
+    train_seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +142,10 @@ class Taken:
     metrics: MetricRecord
     weight: float
     train_seconds: float | None
+
+    def refused(self, reason: str) -> Refused:
+        """What it is if the round does not use it."""
+        return Refused("refused", reason, is_sound=True, train_seconds=self.train_seconds)
 
 
 def payload_bytes(message: Message) -> int:
@@ -194,15 +197,15 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         values = _plain_values(arrays, model)
         update, payload, seconds = None, b"", None
     else:
-        report = reply.content.config_records.get(RECORD)
-        if report is None:
+        told = reply.content.config_records.get(RECORD)
+        report = None if told is None else Report.from_record(told)
+        if report is None or not report.is_packed:
             return Refused(
                 "refused",
                 f"wrong_bits: it sent its model as it is. {_MEND}",
             )
-        seconds = Report.from_record(report).seconds
-        payload, as_it_is = unpack_update(arrays, model.arrays, decision)
-        update = decode_update(payload, model.coded)
+        seconds = report.seconds
+        payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
         if model.weight_key is not None:
             check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)

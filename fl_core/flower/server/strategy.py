@@ -48,10 +48,11 @@ class AllocatorStrategy(Strategy):
     Clients are asked once for a profile (`register_profile`). Those without are *plain*: they get
     the inner strategy's own message, are never planned, and their models are checked and count.
 
-    The same seed gives the same cohorts and bytes whatever the nodes' ids, if the nodes have
-    profiles and `min_available_nodes` is that of the fleet. Keep `skip` out of the menu where the
-    inner strategy needs a fixed number of replies (accounted differential privacy). Goes outermost:
-    other wrappers see packed updates else. Attributes that it lacks are the inner strategy's.
+    The same seed gives the same cohorts whatever the nodes' ids, and with an allocator that learns
+    no times (`learn=False`) the same bytes, if the nodes have profiles and `min_available_nodes` is
+    that of the fleet. Keep `skip` out of the menu where the inner strategy needs a fixed number of
+    replies (accounted differential privacy). Goes outermost: other wrappers see packed updates
+    else. Attributes that it lacks are the inner strategy's.
 
     Args:
         inner: A strategy of `flwr.serverapp`, or `ServerStrategy`.
@@ -171,6 +172,7 @@ class AllocatorStrategy(Strategy):
         model = RoundModel.of(arrays, key, setting_of(self.inner, "weighted_by_key"))
         self._round = opened = OpenRound(server_round, model, self._sizes)
         asked = asked_members(messages, self.roster)
+        self._hear_late()  # also what came while newcomers were asked
         plan(opened, asked, self._arrivals.busy(fleet), self.allocator, self._wire)
         opened.plan_seconds = time.perf_counter() - start
         opened.started = time.monotonic()

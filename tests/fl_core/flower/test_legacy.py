@@ -1,126 +1,17 @@
 """The legacy API: Flower's own server, proxies and clients, in one process."""
 
-import time
-
 import numpy as np
 import pytest
-from flower_clients import context
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
-from flwr.client import NumPyClient
-from flwr.client.mod import secaggplus_mod
-from flwr.clientapp import ClientApp
+from flower_legacy import CODED, MODEL, NAMES, Fleet, Spy, records, run
+from flwr.app import Error
 from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
-from flwr.server.client_manager import SimpleClientManager
-from flwr.server.compat.grid_client_proxy import GridClientProxy
-from flwr.server.compat.legacy_context import LegacyContext
 from flwr.server.server import Server
-from flwr.server.strategy import FedAvg
-from flwr.server.workflow import SecAggPlusWorkflow
-from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 
 from fedhq.allocator import HybridAllocator
-from fedhq.fl_core.flower.client.mod import quant_mod
-from fedhq.fl_core.flower.client.training import decision_of
 from fedhq.fl_core.flower.legacy.strategy import LegacyAllocatorStrategy
 from fedhq.fl_core.flower.messages.orders import cannot
-from fedhq.fl_core.flower.messages.profile import ClientProfile
 from fedhq.fl_core.flower.server.roster import PLAIN_CLIENTS
 from fedhq.fl_core.rounds.uplink import Uplink
-
-RNG = np.random.default_rng(0)
-MODEL = [
-    RNG.normal(size=(40, 50)).astype(np.float32),
-    np.ones(6, np.float32),  # a layer's running variance
-    np.array(3),
-    RNG.normal(size=5),
-]
-NAMES = ["fc.weight", "bn.running_var", "bn.num_batches_tracked", "fc.bias"]
-CODED = (0, 3)
-
-
-class Site(NumPyClient):
-    """Moves every weight by its own step, and notes what it was told."""
-
-    def __init__(self, number, told, profiled=True, spoil=None, ignorant=False):
-        self.number, self.told, self.profiled, self.spoil = number, told, profiled, spoil
-        self.ignorant = ignorant
-
-    def get_properties(self, config):
-        profile = ClientProfile(f"site-{self.number}", num_examples=10 * self.number)
-        return profile.to_properties() if self.profiled else {}
-
-    def fit(self, parameters, config):
-        decision = None if self.ignorant else decision_of(config)
-        self.told.append((self.number, decision, dict(config), parameters))
-        if self.spoil:
-            return self.spoil(parameters)
-        moved = [v + v.dtype.type(self.number) for v in parameters]
-        return moved, 10 * self.number, {"name": f"site-{self.number}", "good": True}
-
-
-def made_of(site):
-    def client_fn(context: Context):
-        return site.to_client()
-
-    return client_fn
-
-
-class Fleet:
-    """A grid and a manager of clients that answer in this process."""
-
-    def __init__(self, count=3, node_ids=None, mods=(quant_mod,), **odd):
-        self.told, self.apps, self.contexts = [], {}, {}
-        self.manager = SimpleClientManager()
-        node_ids = node_ids or [9000 - 7 * k for k in range(count)]
-        for number, node in enumerate(node_ids, start=1):
-            about = {"ignorant": not mods, **odd.get(f"site_{number}", {})}
-            site = Site(number, self.told, **about)
-            self.apps[node] = ClientApp(made_of(site), mods=[*mods])
-            self.contexts[node] = context()
-            self.manager.register(GridClientProxy(node, self, run_id=1))
-
-    def send_and_receive(self, messages, *, timeout=None):
-        replies = []
-        for message in messages:
-            node = message.metadata.dst_node_id
-            content = {  # workflows share records among messages, which mods change
-                name: ConfigRecord(dict(one)) if isinstance(one, ConfigRecord) else one
-                for name, one in message.content.items()
-            }
-            carried = Message(RecordDict(content), node, message.metadata.message_type)
-            try:
-                replies.append(self.apps[node](carried, self.contexts[node]))
-            except Exception as error:
-                reason = f"{type(error)}:<'{error}'>"
-                replies.append(Message(Error(2, reason), reply_to=carried))
-        return replies
-
-
-class Spy(FedAvg):
-    def __init__(self, **about):
-        defaults = {"fraction_evaluate": 0.0, "min_fit_clients": 1, "min_available_clients": 1}
-        start = ndarrays_to_parameters(MODEL)
-        super().__init__(**{**defaults, "initial_parameters": start, **about})
-        self.handed = []
-
-    def aggregate_fit(self, server_round, results, failures):
-        self.handed.append(results)
-        return super().aggregate_fit(server_round, results, failures)
-
-
-def run(fleet, menu=("ptq-w2a2",), rounds=1, inner=None, **about):
-    inner = inner or Spy()
-    allocator = HybridAllocator.open(menu, "qat-w2a2", learn=False)
-    strategy = LegacyAllocatorStrategy(
-        inner, allocator, profile_seconds=5.0, **{"tensor_names": NAMES, **about}
-    )
-    server = Server(client_manager=fleet.manager, strategy=strategy)
-    server.fit(rounds, timeout=None)
-    return parameters_to_ndarrays(server.parameters), strategy
-
-
-def records(strategy, number=1):
-    return {r.client: r for r in strategy.allocation.ledger.clients if r.round == number}
 
 
 def test_floats_give_the_model_of_the_strategy_alone():
@@ -267,87 +158,3 @@ def test_a_strategy_with_models_of_its_own_is_refused():
 
     with pytest.raises(ValueError, match="sends all clients the model"):
         run(Fleet(), inner=Own())
-
-
-# --- Secure aggregation ---
-
-
-@pytest.fixture
-def outcomes(monkeypatch):
-    """All that the allocator is told of."""
-    told = []
-    monkeypatch.setattr(HybridAllocator, "observe", lambda self, several: told.extend(several))
-    return told
-
-
-def secure_round(menu, mods=(secaggplus_mod, quant_mod), **odd):
-    fleet = Fleet(mods=mods, **odd)
-    allocator = HybridAllocator.open(menu, "qat-w2a2", learn=False)
-    strategy = LegacyAllocatorStrategy(Spy(), allocator, tensor_names=NAMES, profile_seconds=5.0)
-    ctxt = LegacyContext(
-        Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={}),
-        strategy=strategy,
-        client_manager=fleet.manager,
-    )
-    ctxt.state[MAIN_CONFIGS_RECORD] = ConfigRecord({"current_round": 1})
-    start = strategy.initialize_parameters(fleet.manager)
-    from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
-
-    ctxt.state[MAIN_PARAMS_RECORD] = parameters_to_arrayrecord(start, keep_input=True)
-    SecAggPlusWorkflow(num_shares=3, reconstruction_threshold=2, timeout=5.0)(fleet, ctxt)
-    after = [array.numpy() for array in ctxt.state[MAIN_PARAMS_RECORD].values()]
-    return after, fleet, strategy
-
-
-def test_secure_aggregation_with_rounded_updates_is_refused_by_every_client():
-    after, fleet, _ = secure_round(["ptq-w2a2"])
-    assert not fleet.told
-    assert all((a == b).all() for a, b in zip(after, MODEL, strict=True))
-
-
-def asleep(parameters):
-    time.sleep(0.05)
-    return [v + v.dtype.type(1) for v in parameters], 10, {}
-
-
-@pytest.mark.parametrize(
-    "mods", [(secaggplus_mod, quant_mod), (quant_mod, secaggplus_mod)], ids=["behind", "before"]
-)
-@pytest.mark.parametrize("menu", ["fp32", "qat-w2a2-u32"])
-def test_secure_aggregation_of_floats_works_and_tells_the_clients_seconds(menu, mods, outcomes):
-    after, fleet, strategy = secure_round([menu], mods, site_1={"spoil": asleep})
-    assert {d.strategy.wire_bits for _, d, *_ in fleet.told} == {32}
-    mean = (10 * 1 + 20 * 2 + 30 * 3) / 60
-    np.testing.assert_allclose(after[0], MODEL[0] + mean, atol=0.01)
-    assert {r.status for r in records(strategy).values()} == {"ok"}
-    assert all(o.succeeded and o.seconds < 2 for o in outcomes)
-    assert outcomes[0].seconds >= 0.05
-
-
-# --- Clients that were told what to do, but have no mod ---
-
-
-def test_who_has_no_mod_and_trained_in_float_counts_and_its_seconds_are_not_known(outcomes):
-    _, strategy = run(Fleet(2, mods=()), menu=["ptq-w2a2-u32"])
-    assert {r.status for r in records(strategy).values()} == {"ok"}
-    assert [(o.seconds, o.succeeded) for o in outcomes] == [(None, True)] * 2
-
-
-def test_who_has_no_mod_did_no_qat(outcomes):
-    trained, strategy = run(Fleet(2, mods=()), menu=["qat-w2a2-u32"])
-    assert {r.status for r in records(strategy).values()} == {"refused"}
-    assert "quant_mod" in records(strategy)[0].reason
-    assert not any(o.succeeded for o in outcomes)
-    assert all((a == b).all() for a, b in zip(trained, MODEL, strict=True))
-
-
-@pytest.mark.parametrize("count", [-1, 0, 2**32, 2**40])
-def test_a_number_of_examples_that_cannot_be_is_refused(count):
-    def claim(parameters):
-        return parameters, count, {}
-
-    fleet = Fleet(2, mods=(), site_1={"spoil": claim})
-    _, strategy = run(fleet, menu=["fp32"])
-    found = records(strategy)
-    assert [found[client].status for client in (0, 1)] == ["refused", "ok"]
-    assert "num-examples" in found[0].reason or "examples =" in found[0].reason

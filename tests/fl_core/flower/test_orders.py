@@ -114,6 +114,7 @@ def test_what_is_written_is_read(value):
         (Report, {"seconds": math.inf}, "seconds is finite"),
         (Report, {"seconds": -1.0}, "seconds >= 0"),
         (Report, {"seconds": "1"}, "seconds is finite"),
+        (Report, {"packed": 1}, "packed is true or false"),
     ],
 )
 def test_a_record_that_breaks_a_rule_is_refused(kind, changes, match):

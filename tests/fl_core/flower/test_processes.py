@@ -1,6 +1,7 @@
 """Runs of Flower by real processes: simulated, deployed with every fault, deployed securely."""
 
 import difflib
+import re
 import runpy
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from deployment import Deployment, free_port, wait_until
 ROOT = Path(__file__).parents[3]
 EXAMPLE, PLAIN = ROOT / "examples" / "flower", ROOT / "examples" / "flower_plain"
 APPS = Path(__file__).parent / "apps"
-DEADLINE_SECONDS = 25.0
-"""Of a round with faults: the machine may be busy with other tests."""
+DEADLINE_SECONDS = 90.0
+"""Of a round with faults: only who waits for its end misses it, however busy the machine is."""
 PATIENCE_SECONDS = 300
 OLD = PLAIN_CLIENTS
 """Any client that tells no profile."""
@@ -40,6 +41,12 @@ def folder(tmp_path: Path) -> Path:
 
 def rounds_done(folder: Path) -> int:
     return len(read_rounds(folder)) if (folder / "rounds.jsonl").exists() else 0
+
+
+def num_asked(folder: Path, name: str) -> int:
+    """How often a faulty client was asked to train."""
+    count = folder / f"messages-{name}"
+    return count.stat().st_size if count.exists() else 0
 
 
 def told(lines: Sequence[ClientRecord], client: int, status: str, *words: str) -> list[int]:
@@ -67,10 +74,13 @@ def test_fedhq_takes_five_lines_of_an_app_and_the_helpers_call() -> None:
     assert files == sorted(
         p.relative_to(EXAMPLE) for p in EXAMPLE.rglob("*") if p.suffix in (".py", ".toml")
     )
-    changed = [line for file in files for line in changed_lines(PLAIN / file, EXAMPLE / file)]
-    helper = [line for line in changed if line.startswith(HELPER)]
+    changed = [(f, line) for f in files for line in changed_lines(PLAIN / f, EXAMPLE / f)]
+    shipping = [line for file, line in changed if file.name == "task.py" or "ship" in line]
+    assert len(shipping) == 10  # the deployed model is evaluated, too
+    lines = [line for _, line in changed if line not in shipping]
+    helper = [line for line in lines if line.startswith(HELPER)]
     assert len(helper) == 2  # the call, and what it goes around
-    assert len(changed) - len(helper) <= 5, changed
+    assert len(lines) - len(helper) <= 5, lines
 
 
 @pytest.mark.slow
@@ -85,38 +95,42 @@ def test_the_example_runs_simulated_as_it_stands(tmp_path: Path) -> None:
         assert (tmp_path / "model.pt").exists(), said
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert all(bool(torch.isfinite(values).all()) for values in state.values())
-    assert float(said.rsplit("accuracy ", 1)[1].split()[0]) > 0.7
+    ((in_float, deployed),) = re.findall(
+        r"^accuracy (\d\.\d+), deployed (\d\.\d+)", said, re.MULTILINE
+    )
+    assert float(in_float) > 0.7
+    assert float(deployed) > 0.5
 
 
 @pytest.mark.slow
 def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder: Path) -> None:
     with Deployment(tmp_path) as deployed:
         deployed.start_superlink()
-        marks = {"marks": str(folder)}
-        faulty = {"name": "alpha", "raises": 2, "malformed": 4, "slow": 5}
-        deployed.start_node("alpha", {**faulty, **marks})
-        deployed.start_node("gamma", {"name": "gamma"})
-        deployed.start_node("old", {"name": "old", "old": 1, "nans": 3, **marks})
+        deployed.start_node("alpha", {"name": "alpha", "raises": 2, "malformed": 3, "slow": 5})
+        deployed.start_node("old", {"name": "old", "old": 1, "nans": 2, "hangs": 5})
         config = {"folder": str(folder), "deadline": DEADLINE_SECONDS}
         run = deployed.start_run(APPS / "faulty", config)
-        wait_until(lambda: rounds_done(folder) >= 3 or run.poll() is not None, PATIENCE_SECONDS)
+        wait_until(
+            lambda: num_asked(folder, "old") == 5 or run.poll() is not None, PATIENCE_SECONDS
+        )
+        deployed.kill("old")  # while it trains
         deployed.start_node("delta", {"name": "delta"})
-        wait_until(lambda: rounds_done(folder) >= 6 or run.poll() is not None, PATIENCE_SECONDS)
-        deployed.kill("gamma")
         assert run.wait(PATIENCE_SECONDS) == 0, deployed.logs()
         assert rounds_done(folder) == 10, deployed.logs()
     lines = read_clients(folder)
-    alpha, gamma, delta = 0, 1, 2  # in the order of names, who came later behind
-    assert told(lines, alpha, "failed", "RuntimeError", "the sensor is broken")
-    assert told(lines, alpha, "refused", "malformed", "65")
-    assert told(lines, alpha, "late", "no reply when the round closed")
-    assert told(lines, alpha, "refused", "late: it answers round")
-    assert told(lines, OLD, "refused", "'weights' is finite", "NaN")
-    assert told(lines, gamma, "dropped", "Node Unavailable") or told(lines, gamma, "late", "")
-    assert not [r for r in told(lines, gamma, "ok") if r > 7]  # it was killed in 7 at the latest
+    alpha, delta = 0, 1  # by when they came
+    assert len(told(lines, alpha, "failed", "RuntimeError", "the sensor is broken")) == 1
+    assert len(told(lines, alpha, "refused", "malformed", "65")) == 1
+    assert len(told(lines, alpha, "late", "no reply when the round closed")) == 1
+    assert len(told(lines, alpha, "refused", "late: it answers round")) == 1
+    assert len(told(lines, OLD, "refused", "'weights' is finite", "NaN")) == 1
+    killed = told(lines, OLD, "dropped", "Node Unavailable") or told(lines, OLD, "late")
+    assert len(told(lines, OLD, "ok")) == 3  # what it was asked before, but for the NaN
+    assert max(told(lines, OLD, "ok")) < killed[0]
+    assert told(lines, alpha, "ok")
     assert told(lines, delta, "ok")
-    assert min(r.round for r in lines if r.client == delta) > 3
-    for client in (alpha, gamma, delta):  # the app cannot do QAT: it says so, and is asked no more
+    assert min(r.round for r in lines if r.client == delta) > killed[0]
+    for client in (alpha, delta):  # the app cannot do QAT: it says so, and is asked no more
         asked = [r for r in lines if r.client == client and r.strategy == "qat-w4a4"]
         assert [(r.status, r.share) for r in asked] == [("failed", 0.0)]
         assert "the app trained in float" in (asked[0].reason or "")

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedhq.fl_core.flower.messages.orders import RECORD, Decision
 from fedhq.fl_core.flower.server.own import ServerStrategy
+from fedhq.fl_core.records.recorder import read_walls
 from fedhq.fl_core.wire.codec import encode_update
 
 
@@ -265,6 +267,15 @@ def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors
     np.testing.assert_allclose(values_of(result.arrays)["b"], MODEL["b"] + 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_two_clients_one_with_a_metric_more_both_count(place: int) -> None:
+    nodes = fleet(2)
+    [*nodes.values()][place].spoil = metrics(more=1.0)
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    assert [c.status for c in strategy.ledger.clients] == ["ok", "ok"]
+
+
 def test_if_all_are_refused_the_model_stays() -> None:
     nodes = fleet(2, spoil=metrics(**{"num-examples": 0}))
     inner, first = Spy(), arrays_of()
@@ -273,14 +284,18 @@ def test_if_all_are_refused_the_model_stays() -> None:
     assert inner.handed == []
 
 
-def test_a_model_that_the_inner_strategy_spoils_is_dropped() -> None:
+def test_a_model_that_the_inner_strategy_spoils_is_dropped(tmp_path: Path) -> None:
     class Spoils(Spy):
         def aggregate_train(self, server_round, replies):
             return arrays_of({**MODEL, "b": np.full(5, np.nan, np.float32)}), None
 
-    strategy = all_around(Spoils())
+    strategy = all_around(Spoils(), folder=tmp_path)
+    heard = []
+    strategy.allocator.observe = heard.extend
     result = play(strategy, FakeGrid(fleet(2)))
     np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"])
+    assert [(o.seconds, o.succeeded) for o in heard] == [(None, False)] * 2  # they were not slow
+    assert [w.client_seconds for w in read_walls(tmp_path)] == [(0.25, 0.25)]
     assert {c.status for c in strategy.ledger.clients} == {"refused"}
     assert "weights stay" in strategy.ledger.clients[0].reason
 

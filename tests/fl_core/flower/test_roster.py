@@ -1,19 +1,10 @@
-"""Who takes part: profiles, names, nodes that come and go, answers that come late."""
+"""Who takes part: profiles, names, nodes that come and go."""
 
 import time
 from dataclasses import replace
 
 import numpy as np
-from flower_fleet import (
-    FakeGrid,
-    Node,
-    Spy,
-    all_around,
-    arrays_of,
-    fleet,
-    play,
-    profiled,
-)
+from flower_fleet import FakeGrid, Node, Rounds, Spy, all_around, fleet, play, profiled
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedhq.allocator import Goal, HybridAllocator
@@ -21,32 +12,10 @@ from fedhq.allocator.strategy import Strategy
 from fedhq.fl_core.flower.messages.orders import QUERY, RECORD
 from fedhq.fl_core.flower.messages.profile import ClientProfile
 from fedhq.fl_core.flower.server.enrol import Sizes, hardware_of, join
-from fedhq.fl_core.flower.server.grid import FleetGrid
 from fedhq.fl_core.flower.server.strategy import AllocatorStrategy
 
 SIZES = Sizes((0, 500, 500), 4000)
 MENU = tuple(Strategy.parse(s) for s in ("skip", "ptq-w2a2", "qat-w2a2"))
-
-
-def clients_of(strategy, number: int) -> list[tuple[int, str]]:
-    return [(c.client, c.status) for c in strategy.ledger.clients if c.round == number]
-
-
-class Rounds:
-    """A run that is looked at, and meddled with, before each round."""
-
-    def __init__(self, strategy, grid: FakeGrid) -> None:
-        self.strategy, self.grid, self.arrays = strategy, grid, arrays_of()
-        self.fleet = strategy._fleet(grid)
-        self.number = 0
-
-    def next(self, timeout: float = 0.05) -> list[tuple[int, str]]:
-        self.number += 1
-        asked = self.strategy.configure_train(self.number, self.arrays, ConfigRecord(), self.fleet)
-        replies = self.fleet.send_and_receive(asked, timeout=timeout)
-        new, _ = self.strategy.aggregate_train(self.number, replies)
-        self.arrays = new or self.arrays
-        return clients_of(self.strategy, self.number)
 
 
 def test_times_are_those_told_and_transfers_those_of_the_rates() -> None:
@@ -250,56 +219,6 @@ def test_numbers_do_not_depend_on_who_connects_first() -> None:
     assert [strategy.roster.member(n).client for n in (9_000, 8_963, 8_926)] == [0, 1, 2]
 
 
-def test_a_deadline_closes_a_round_and_a_late_reply_is_noticed_without_waiting() -> None:
-    nodes = fleet(3)
-    strategy = all_around(Spy(), deadline_seconds=0.05)
-    run = Rounds(strategy, FakeGrid(nodes))
-    nodes[9_000].silent = True
-    run.strategy.roster._seconds = 0.01
-    start = time.monotonic()
-    first = run.next(timeout=60)  # its profile is late, too
-    assert first[:2] == [(0, "ok"), (1, "ok")]
-    assert first[2] == (1_000_000, "late")
-    assert time.monotonic() - start < 5
-    assert 0.05 <= strategy.ledger.rounds[0].round_seconds < 5
-    assert strategy.ledger.rounds[0].bottleneck is None
-    nodes[9_000].silent = False
-    run.grid.release()
-    second = run.next()
-    assert second[:3] == [(2, "ok"), (0, "ok"), (1, "ok")]  # its profile counts now, by its name
-    late = strategy.ledger.clients[-1]
-    assert (late.client, late.status, late.round, late.staleness) == (1_000_000, "refused", 2, 1)
-    assert late.reason.startswith("late: it answers round 1")
-    assert late.uplink_bytes > 0
-
-
-def test_who_is_still_at_work_is_left_alone_unless_nobody_else_is_there() -> None:
-    nodes = fleet(3)
-    run = Rounds(all_around(Spy()), FakeGrid(nodes))
-    run.next()
-    nodes[9_000].silent = True
-    assert run.next() == [(0, "late"), (1, "ok"), (2, "ok")]
-    assert run.next() == [(1, "ok"), (2, "ok"), (0, "skipped")]
-    assert "round 2" in run.strategy.ledger.clients[-1].reason
-    run.grid.nodes = {9_000: nodes[9_000]}
-    run.strategy.inner.min_train_nodes = 1
-    assert run.next() == [(0, "late")]
-    nodes[9_000].silent = False
-    run.grid.release()
-    assert run.next() == [(0, "ok"), (0, "refused"), (0, "refused")]
-
-
-def test_a_node_that_goes_during_a_round_is_dropped() -> None:
-    def leaves(message: Message, node: Node) -> None:
-        del nodes[9_000]
-
-    nodes = fleet(3)
-    nodes[9_000].spoil = leaves
-    run = Rounds(all_around(Spy()), FakeGrid(nodes))
-    assert run.next() == [(0, "dropped"), (1, "ok"), (2, "ok")]
-    assert "gone" in run.strategy.ledger.clients[0].reason
-
-
 def test_a_node_that_could_not_be_reached_is_asked_again_in_the_next_round() -> None:
     grid = FakeGrid(fleet(2))
     run = Rounds(all_around(Spy(min_train_nodes=1)), grid)
@@ -309,26 +228,3 @@ def test_a_node_that_could_not_be_reached_is_asked_again_in_the_next_round() -> 
     grid.nodes[4] = Node(*profiled("x"))
     grid.get_node_ids = real
     assert run.next() == [(0, "ok"), (1, "ok"), (2, "ok")]
-
-
-def test_what_flower_cannot_send_does_not_count_as_awaited() -> None:
-    class Full(FakeGrid):
-        def push_messages(self, messages):
-            super().push_messages(messages)
-            return [None for _ in messages]  # as a message that is too large
-
-    fleet_grid = FleetGrid(Full({1: Node()}), lambda grid, nodes: [*nodes])
-    message = Message(RecordDict({"arrays": arrays_of()}), 1, "train")
-    assert fleet_grid.exchange([message], None) == []
-    assert not fleet_grid.is_awaited(message.metadata.message_id)
-
-
-def test_the_allocator_learns_what_clients_say_and_never_more_than_passed() -> None:
-    strategy = all_around(Spy())
-    heard = []
-    strategy.allocator.observe = heard.append
-    run = Rounds(strategy, FakeGrid(fleet(2)))
-    run.next()
-    (outcomes,) = heard
-    assert [(o.client, o.succeeded) for o in outcomes] == [(0, True), (1, True)]
-    assert all(0 < o.seconds < 0.25 for o in outcomes)  # it says 0.25, at once

@@ -17,11 +17,11 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config["folder"]))
     strategy = AllocatorStrategy(
-        FedAvg(fraction_evaluate=0.0, min_train_nodes=2, min_available_nodes=3),
+        FedAvg(fraction_evaluate=0.0, min_train_nodes=2, min_available_nodes=2),
         HybridAllocator.open(["ptq-w4a4", "qat-w4a4"], "qat-w4a4"),
         folder=folder,
         deadline_seconds=float(context.run_config["deadline"]),
-        profile_seconds=60.0,
+        profile_seconds=float(context.run_config["deadline"]),
     )
     first = ArrayRecord({"weights": Array(np.zeros(16, np.float32))})
     result = strategy.start(grid, first, num_rounds=10)
