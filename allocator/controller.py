@@ -232,7 +232,10 @@ class HybridAllocator:
     ) -> range:
         """Clients that come to the fleet, now or at any time; all that was learned stays.
 
-        Later plans are those of an allocator that had these clients from the start.
+        Later plans are those of an allocator that had these clients from the start, unless
+        newcomers bring times that others did not know. Earlier rounds were then judged by a guess:
+        predictions differ a little, and by how much the guess was off stays in the spread of times,
+        which `explore` and `holds_with` look at, until newer rounds of the same clients replace it.
 
         Args:
             hardware: Tables of the new clients; seconds NaN where they are to be learned

@@ -1,13 +1,14 @@
 """Label counts that tell less: of groups of classes, or with noise (differential privacy).
 
 `HybridAllocator` takes either as it is, and NaN for what is withheld (`withheld`). What this costs:
-points of predicted accuracy lost against exact counts, means of 12 random fleets of 20 clients with
-100 to 400 examples of ten classes (Dirichlet 0.3), five of which may do QAT:
+points of predicted accuracy lost against exact counts, means of 50 random fleets of 20 clients with
+100 to 400 examples of ten classes, five of which may do QAT (`studies/bench_privacy.py` makes them,
+`studies/privacy.md` records them):
 
-    noise of epsilon 1 / 0.1 / 0.01     0.0 / 0.3 / 2.1
+    noise of epsilon 1 / 0.1 / 0.01     0.0 / 0.3 / 1.9
     classes grouped in pairs            0.5
-    half of the clients, all withhold   0.3, 0.5
-    five clients drawn by lot           2.6
+    half of the clients, all withhold   0.6, 0.7
+    five clients drawn by lot           2.4
 """
 
 from __future__ import annotations

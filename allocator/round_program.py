@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .adjust.model import TimeModel, quantile_seconds
+from .adjust.model import TimeModel
+from .adjust.predicted import quantile_seconds
 from .arrays import FloatArray, IntArray, freeze
 from .check_fleet import check_deployed
 from .coverage import Coverage

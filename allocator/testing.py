@@ -54,7 +54,7 @@ __all__ = ["BoundPromises", "Case", "ExactPromises", "SolverPromises"]
 
 _OFTEN = 0.5
 _BANDS = (1.0, 1 + 5e-7, 1 + 9e-7, 1 + 1.1e-6, 1 + 2e-6)  # around the tolerance of a limit
-_ANSWERS: dict[tuple[type, Case], Solution] = {}  # of a suite: many promises look at the same
+_ANSWERS: dict[tuple[type, Case], tuple[Solver, Solution]] = {}  # many promises look at the same
 
 
 class SolverPromises:
@@ -84,10 +84,10 @@ class SolverPromises:
 
     def answer(self, case: Case) -> Solution:
         """What `solve` says of a small problem; asked once for all promises that only read it."""
-        key = (type(self), case)
-        if key not in _ANSWERS:
-            _ANSWERS[key] = solve(case.problem(), self.solver)
-        return _ANSWERS[key]
+        solver, key = self.solver, (type(self), case)
+        if key not in _ANSWERS or _ANSWERS[key][0] is not solver:  # a solver need not hash
+            _ANSWERS[key] = (solver, solve(case.problem(), solver))
+        return _ANSWERS[key][1]
 
     def solved(self, problem: AllocationProblem) -> Solution:
         """What `solve` says, asked anew; it need not explain what is infeasible a second time."""

@@ -63,6 +63,7 @@ def join(allocator: HybridAllocator, newcomers: list[Client]) -> None:
 def main(state: Path) -> None:
     """Trains ten clients; four of them come later."""
     clients, images, labels = make_clients(10)
+    state.parent.mkdir(parents=True, exist_ok=True)
     allocator = HybridAllocator.open(["ptq-w3a8", "qat-w3a8"], deployed="qat-w3a8")
     join(allocator, clients[:6])
     weights, total_seconds = np.zeros((64, 10)), 0.0
@@ -109,4 +110,4 @@ def make_clients(number: int) -> tuple[list[Client], np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(Path("allocator.json"))
+    main(Path("runs/plain_loop/allocator.json"))

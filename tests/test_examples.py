@@ -126,8 +126,9 @@ def test_a_plain_loop_learns_who_is_slow_and_who_cannot(tmp_path: Path) -> None:
     assert did["round 24"][-1] == "ptq"  # the slowest
     assert did["round 24"].count("qat") >= 5
     assert accuracy_in(said[-1]) > 0.88
-    state = json.loads((tmp_path / "allocator.json").read_text("utf-8"))
+    state = json.loads((tmp_path / "runs/plain_loop/allocator.json").read_text("utf-8"))
     assert (state["num_clients"], state["forbidden"]) == (10, [[2, 1]])
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # which git ignores
 
 
 @pytest.mark.slow
@@ -140,10 +141,17 @@ def test_nvidia_flares_simulator_trains_as_each_client_was_told(tmp_path: Path) 
     assert accuracy_in(said) > 0.6
 
 
+def test_the_readme_names_every_extra_that_there_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    table = README.partition("| extra | brings |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*`[^|]*)\|", table, re.MULTILINE)))
+    assert sorted(named) == sorted(project["optional-dependencies"])
+
+
 def test_the_code_in_the_readme_that_is_no_session_is_an_examples() -> None:
     blocks = re.findall(r"^```python\n(?!>>>)(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert blocks
-    texts = [path.read_text(encoding="utf-8") for path in EXAMPLES]
+    texts = [path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")]
     lines = [{line.strip() for line in text.splitlines()} for text in texts]
     for block in blocks:
         wanted = {line.strip() for line in block.splitlines()}

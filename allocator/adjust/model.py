@@ -7,19 +7,20 @@ observed to predicted seconds. Only these are kept: an estimate cannot drift awa
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import scipy  # loads `scipy.special`, which takes 150 ms, when it is first used
 from numpy.typing import ArrayLike
 
-from ..arrays import BoolArray, FloatArray, IntArray, freeze
+from ..arrays import BoolArray, FloatArray, IntArray
 from ..goal import Outcome
 from ..strategy import Strategy
 from .effects import OwnValues, Values, fit_effects
 from .fit import Fit
 from .observations import ObservationLog
+from .predicted import LONGEST, PredictedTimes
 from .spread import fit_variances
 
 FADING = 0.7
@@ -31,58 +32,6 @@ OWN_FADING = 0.8
 _HINDSIGHT = 3  # later observations until a client's level of that time is known
 _UNTRIED_SPREAD = 0.2  # log-seconds by which a client's strategy may differ from what it is like
 _LEAST_SPREAD = 0.01  # of a late client's time: the fleet may have had no scatter so far
-_LONGEST = 20.0  # log-seconds that a prediction may be off the table: numbers stay finite
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedTimes:
-    """What a time model expects of some clients.
-
-    Args:
-        seconds: `(clients, strategies)` typical time: half of the rounds take longer.
-        log_spread: `(clients, strategies)` standard deviation of log-seconds of one round.
-        log_error: `(clients, strategies)` the part of it that trying the strategy would remove.
-    """
-
-    seconds: FloatArray
-    log_spread: FloatArray
-    log_error: FloatArray
-
-
-def quantile_seconds(
-    seconds: ArrayLike, log_spread: ArrayLike, holds_with: float, num_clients: int
-) -> FloatArray:
-    """Seconds that a whole round keeps with a probability, as a table for `AllocationProblem`.
-
-    Each client's time is lognormal and taken at the quantile `1 - (1 - holds_with) / num_clients`:
-    the chances to be late add up to at most `1 - holds_with`, however the times hang together
-    (the union bound).
-
-    Args:
-        seconds: `(clients, strategies)` typical (median) times.
-        log_spread: `(clients, strategies)` standard deviation of log-seconds.
-        holds_with: Probability in (0, 1).
-        num_clients: Clients that take part in the round.
-
-    Returns:
-        `(clients, strategies)`; exactly `seconds` where the spread is 0.
-
-    Raises:
-        ValueError: If a value is out of its range, or the shapes differ.
-
-    Example:
-        >>> quantile_seconds([[10.0, 10.0]], [[0.0, 0.1]], holds_with=0.9, num_clients=10).round(2)
-        array([[10.  , 12.62]])
-    """
-    if not 0 < holds_with < 1 or num_clients < 1:
-        raise ValueError(
-            "`0 < holds_with < 1` and `num_clients >= 1` must hold, but got "
-            f"{holds_with} and {num_clients}."
-        )
-    typical = freeze("seconds", seconds, np.shape(seconds))
-    spread = freeze("log_spread", log_spread, typical.shape)
-    deviations = -scipy.special.ndtri((1 - holds_with) / num_clients)
-    return np.asarray(typical * np.exp(np.minimum(deviations * spread, _LONGEST)))
 
 
 class TimeModel:
@@ -176,7 +125,7 @@ class TimeModel:
         table = self._table[rows]
         total, variance, error = (np.zeros(table.shape) for _ in range(3))
         effects, variance[:, busy], weight = fit.of(rows, self._classes[rows])
-        total[:, busy] = np.clip(effects, -_LONGEST, _LONGEST)
+        total[:, busy] = np.clip(effects, -LONGEST, LONGEST)
         prior = _UNTRIED_SPREAD**2
         scatter = variance[:, busy]
         error[:, busy] = np.sqrt(prior * scatter / (scatter + weight * prior))
@@ -248,7 +197,7 @@ class TimeModel:
         ratio = np.where(late, _beyond(ratio, expected, spread), ratio)
         use = np.flatnonzero((table > 0) & ~(late & ~(ratio > expected)))
         client, column = client[use], column[use]
-        ratio, expected = np.clip(ratio[use], -_LONGEST, _LONGEST), expected[use]
+        ratio, expected = np.clip(ratio[use], -LONGEST, LONGEST), expected[use]
         first = np.searchsorted(client, client)  # of a client that answered more than once
         stamp = self._seen[client] + 1 + np.arange(len(client)) - first
         unknown = np.full(len(client), np.nan)

@@ -110,8 +110,15 @@ def is_signed_by(certificate: bytes, authority: bytes) -> bool:
 
 
 def belongs_to(key: bytes, certificate: bytes) -> bool:
-    """Whether a private key is a certificate's."""
-    public = load_pem_private_key(key, None).public_key()
+    """Whether a private key is a certificate's.
+
+    Raises:
+        ValueError: If it is none, or encrypted.
+    """
+    try:
+        public = load_pem_private_key(key, None).public_key()
+    except TypeError as error:  # it needs a password
+        raise ValueError(str(error)) from error
     held = x509.load_pem_x509_certificate(certificate).public_key()
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return public.public_bytes(*form) == held.public_bytes(*form)

@@ -44,6 +44,8 @@ def check_folder(folder: Path, now: datetime, soon_days: int) -> list[Finding]:
     layout = Layout.read(folder)
     authority = folder / "ca" / "ca.pem"
     findings = list(_check_validity(folder, authority, now, soon_days, _NEW_FOLDER))
+    if not findings[0].mend:
+        findings += _check_key(folder, authority.with_suffix(""))
     pairs = [folder / "superlink" / "server"]
     pairs += [folder / "nodes" / node / "runtime" for node in layout.nodes]
     for pair in pairs:
@@ -83,15 +85,20 @@ def _check_validity(
 
 
 def _check_pair(folder: Path, pair: Path, authority: Path) -> Iterator[Finding]:
-    certificate, key = pair.with_suffix(".pem"), pair.with_suffix(".key")
-    place = str(certificate.relative_to(folder))
+    certificate = pair.with_suffix(".pem")
     if not is_signed_by(certificate.read_bytes(), authority.read_bytes()):
-        yield Finding(place, "is not signed by ca/ca.pem", _RENEW)
+        yield Finding(str(certificate.relative_to(folder)), "is not signed by ca/ca.pem", _RENEW)
+    yield from _check_key(folder, pair)
+
+
+def _check_key(folder: Path, pair: Path) -> Iterator[Finding]:
+    certificate, key = pair.with_suffix(".pem"), pair.with_suffix(".key")
     try:
         fits = not key.is_file() or belongs_to(key.read_bytes(), certificate.read_bytes())
     except ValueError:
         fits = False
     if not fits:
+        place = str(certificate.relative_to(folder))
         yield Finding(place, f"is not the certificate of {key.name}", "restore both")
 
 

@@ -104,7 +104,7 @@ def _prepare(options: argparse.Namespace) -> None:
     prepare(folder, layout, _now(), options.days, options.ca_days)
     print(
         f"prepared: {folder}\n"
-        f"{len(layout.nodes)} nodes, SuperLink {layout.address}, listening on {layout.listen}\n"
+        f"{layout.counted}, SuperLink {layout.address}, listening on {layout.listen}\n"
         f"certificates are valid for {options.days} days, node keys have no end\n"
         f"next: {folder / 'README.md'}"
     )

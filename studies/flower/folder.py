@@ -11,6 +11,7 @@ from pathlib import Path
 from . import texts
 from .certificates import (
     Pair,
+    belongs_to,
     expiry,
     make_authority,
     make_node_keys,
@@ -72,7 +73,8 @@ def add_node(folder: Path, node: str, now: datetime, days: int) -> None:
     """Adds a node to a prepared folder.
 
     Raises:
-        ValueError: If it is there already, or its name cannot be.
+        ValueError: If it is there already, its name cannot be, or the authority is not whole or
+            ends before its certificate.
     """
     layout = Layout.read(folder).with_node(node)
     authority = read_authority(folder, now, days)
@@ -87,29 +89,63 @@ def renew(folder: Path, now: datetime, days: int) -> None:
     """Signs the certificates of the SuperLink and of all runtimes anew.
 
     Raises:
-        ValueError: If the authority ends before them: then only a new folder helps.
+        ValueError: If the authority is not whole, or ends before them: then only a new folder
+            helps.
     """
     layout = Layout.read(folder)
     authority = read_authority(folder, now, days)
     places = [folder / "superlink" / "server.pem"]
     places += [folder / "nodes" / node / "runtime.pem" for node in layout.nodes]
-    renewed = [renew_server(authority, place.read_bytes(), now, days) for place in places]
+    renewed = [renew_server(authority, _read_certificate(place), now, days) for place in places]
     for place, certificate in zip(places, renewed, strict=True):
         _write(place, certificate)
     _write_readme(folder, layout)
 
 
 def read_authority(folder: Path, now: datetime, days: int) -> Pair:
-    """The authority of a prepared folder, if it outlasts what it is to sign."""
-    place = folder / "ca"
-    authority = Pair((place / "ca.pem").read_bytes(), (place / "ca.key").read_bytes())
-    left = (expiry(authority.certificate) - now).days
+    """The authority of a prepared folder, if it is whole and outlasts what it is to sign."""
+    place = folder / "ca" / "ca.key"
+    certificate = _read_certificate(place.with_suffix(".pem"))
+    key = _read_file(place)
+    try:
+        fits = belongs_to(key, certificate)
+    except ValueError as error:
+        raise ValueError(
+            f"{place} must be a private key as PEM without password, but: {error}. Restore it."
+        ) from error
+    if not fits:
+        raise ValueError(
+            f"`{place}` must be the key of ca.pem, but is another's: nobody would trust what it "
+            "signs. Restore the key that was made with this folder."
+        )
+    authority = Pair(certificate, key)
+    left = (expiry(certificate) - now).days
     if not 1 <= days <= left:
         raise ValueError(
             f"`1 <= --days <= {left}` must hold, the days that the authority is still valid, but "
             f"got {days}. Take fewer, or prepare a new folder and replace all copies of ca.pem."
         )
     return authority
+
+
+def _read_certificate(path: Path) -> bytes:
+    certificate = _read_file(path)
+    try:
+        expiry(certificate)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must be a certificate as PEM, but: {error}. Restore it."
+        ) from error
+    return certificate
+
+
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(
+            f"`{path}` must be there to sign certificates, but is not. Bring it back from where it "
+            "is kept."
+        )
+    return path.read_bytes()
 
 
 def _write_node(

@@ -95,6 +95,11 @@ class Layout:
         itself = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.listen, self.listen)
         return tuple(dict.fromkeys((*self.hosts, itself)))
 
+    @property
+    def counted(self) -> str:
+        """How many nodes there are, in words."""
+        return "1 node" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes"
+
     def with_node(self, node: str) -> Self:
         """The layout with one node more."""
         return replace(self, nodes=(*self.nodes, node))

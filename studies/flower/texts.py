@@ -48,7 +48,7 @@ for node in "$@"; do
 done
 """
 
-_README = """# A Flower deployment of {count} SuperNodes
+_README = """# A Flower deployment of {counted}
 
 Made by `fedhq flower prepare`. SuperLink: {address}, listening on {listen}.
 
@@ -153,7 +153,7 @@ def flower_config(layout: Layout, operator: Path) -> str:
 def readme(layout: Layout, ends: datetime, ca_ends: datetime) -> str:
     """What to open, what to protect, what ends when."""
     return _README.format(
-        count=len(layout.nodes),
+        counted=layout.counted,
         address=layout.address,
         host=layout.hosts[0],
         listen=layout.listen,

@@ -137,20 +137,6 @@ def test_times_that_some_tell_late_serve_those_who_do_not(seed) -> None:
     assert apart.time_model.predict().seconds.tolist() == unseen.tolist()
 
 
-def test_what_was_learned_against_a_guess_holds_when_newcomers_improve_the_guess() -> None:
-    allocator = HybridAllocator.open(MENU, "qat-w2a2")
-    allocator.join(HardwareTables.unknown(MENU, 2), num_examples=[5, 5])
-    for strategy, seconds in [(MENU[2], 160.0)] * 5 + [(MENU[1], 100.0)] * 2:
-        allocator.observe([Outcome(0, strategy, seconds, True)])
-    before = allocator.time_model.predict()
-    told = np.outer([80.0, 90.0, 120.0], [0.0, 1.0, 1.6])
-    newcomers = replace(HardwareTables.unknown(MENU, 3), seconds=told)
-    allocator.join(newcomers, num_examples=[5] * 3)
-    times = allocator.time_model.predict()
-    assert times.seconds[0] == pytest.approx([0, 100, 160], rel=0.01)
-    assert times.log_spread[0] == pytest.approx(before.log_spread[0])
-
-
 def test_an_open_fleet_finds_out_what_its_slowest_should_do() -> None:
     """Nobody knows a time at first; then the slowest does what is fast, and QAT covers the rest."""
     truth = np.outer(1.3 ** np.arange(10), [1.0, 1.5])
@@ -284,37 +270,3 @@ def test_a_client_that_joins_changes_the_next_plan_of_the_same_cohort() -> None:
     assert alone.class_weights.tolist() == [1.0, 0.0]
     assert allocator.problem([0]).coverage.class_weights.tolist() == [0.5, 0.5]
     assert allocator.plan(2, [0]).loss == pytest.approx(0.5 * 0.4)  # and half of what is now
-
-
-def test_what_is_forbidden_is_never_planned_again() -> None:
-    allocator = HybridAllocator.open(MENU, "qat-w2a2")
-    allocator.join(HardwareTables.unknown(MENU, 3), num_examples=[50] * 3)
-    assert allocator.plan(1).choice.tolist() == [2, 2, 2]
-    allocator.forbid(1, "qat-w2a2")
-    assert allocator.plan(2).choice[1] != 2
-    allocator.join(HardwareTables.unknown(MENU, 1), num_examples=[50])
-    assert allocator.plan(3, [1, 3]).choice[0] != 2
-    allocator.forbid(1, "ptq-w2a2")
-    assert allocator.plan(4).choice[1] == 0
-    before = allocator.state_dict()
-    assert before["forbidden"] == [[1, 1], [1, 2]]
-    with pytest.raises(ValueError, match=r"without 'skip' nothing is left to client 1"):
-        allocator.forbid(1, "skip")
-    for client, strategy, words in [
-        (4, "skip", r"`client` must be in 0 \.\.\. 3"),
-        (-1, "skip", r"`client` must be in 0 \.\.\. 3"),
-        (0, "fp32", "`strategy` must be in the menu"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            allocator.forbid(client, strategy)
-    assert allocator.state_dict() == before
-
-
-def test_a_group_keeps_a_strategy_that_all_of_it_can_do() -> None:
-    allocator = HybridAllocator.open(MENU[1:], "qat-w2a2")
-    allocator.join(HardwareTables.unknown(MENU[1:], 2), num_examples=[5, 5], groups=["g", "g"])
-    allocator.forbid(0, "qat-w2a2")
-    assert allocator.plan(1).choice.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="client 1 and its group 'g'"):
-        allocator.forbid(1, "ptq-w2a2")
-    assert allocator.plan(2).choice.tolist() == [0, 0]

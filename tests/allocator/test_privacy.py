@@ -68,7 +68,7 @@ class Lost:
 
 
 def test_the_allocation_loses_little_by_what_clients_keep_to_themselves() -> None:
-    """Bounds are about twice the means over 12 fleets, in `privacy`; random choices lose 0.026."""
+    """Bounds are about twice the means in `studies/privacy.md`; random choices lose 0.024."""
     fleets = [Lost(seed) for seed in range(5)]
     untold = np.full(20, NAN)
     lost: dict[str, list[float]] = {}

@@ -26,6 +26,7 @@ from fedhq.allocator import (
     Uniform,
     solve,
 )
+from fedhq.allocator.instances.references import small_cases
 from fedhq.allocator.solvers.steps import Steps
 from fedhq.allocator.solvers.sweep import is_separable
 from fedhq.allocator.testing import BoundPromises, ExactPromises, SolverPromises
@@ -130,30 +131,48 @@ class TestDataOnly(SolverPromises):
         return problem.coverage is not None
 
 
+class More:
+    """Asks what the class `fewer`, which is to be subclassed with it, asks of more problems."""
+
+    fewer: type[SolverPromises]
+    medium_clients = ()
+
+    def cases(self, family=None):
+        """Those that `fewer` has not; skips if none."""
+        asked = set(small_cases(self.fewer.seeds))
+        more = [case for case in super().cases(family) if case not in asked]
+        return more or pytest.skip("`fewer` has all of this kind")
+
+
 @pytest.mark.slow
-class TestManySweep(TestSweep):
+class TestManySweep(More, TestSweep):
+    fewer = TestSweep
     seeds = 15
 
 
 @pytest.mark.slow
-class TestManyExact(TestExact):
+class TestManyExact(More, TestExact):
+    fewer = TestExact
     seeds = 6
 
 
 @pytest.mark.slow
-class TestManyDual(TestDual):
+class TestManyDual(More, TestDual):
+    fewer = TestDual
     seeds = 6
 
 
 @pytest.mark.slow
-class TestManyMilp(TestMilp):
+class TestManyMilp(More, TestMilp):
+    fewer = TestMilp
     seeds = 5
     limited = Milp(node_limit=100)
     medium_clients = (50, 100)
 
 
 @pytest.mark.slow
-class TestManyCvx(TestCvx):
+class TestManyCvx(More, TestCvx):
+    fewer = TestCvx
     seeds = 4
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse  # noqa: F401  (pytester drops what a run loads, and numpy.fft loads only once)
 
 from fedhq.allocator import Exhaustive, violations
 from fedhq.allocator.instances import FAMILIES, SEPARABLE_FAMILIES
@@ -32,11 +33,12 @@ def promises(pytester):
     def run(solver, suite, name, body="", seeds=2):
         pytester.makepyfile(
             f"""
+            import pytest
             from fedhq.allocator.testing import {suite}
             from wrong_solvers import {solver}
 
             class TestIt({suite}):
-                solver = {solver}()
+                solver = {solver.split(",")[0]}()
                 seeds = {seeds}
                 medium_clients = (6,)
                 {body}
@@ -82,6 +84,17 @@ def promises(pytester):
 )
 def test_the_promise_that_a_wrong_solver_breaks_fails(promises, solver, suite, name):
     assert promises(solver, suite, name).get("failed", 0) > 0
+
+
+def test_another_solver_of_the_same_class_is_asked_itself(promises):
+    body = """
+                @pytest.fixture(autouse=True, params=[Right(), ForgetsABudget()], ids=["a", "b"])
+                def the_solver(self, request):
+                    type(self).solver = request.param
+    """
+    outcomes = promises("Right, ForgetsABudget", "ExactPromises", ENUMERATION, body)
+    assert outcomes["passed"] >= len(FAMILIES)
+    assert outcomes["failed"] > 0
 
 
 def test_a_refusal_that_names_no_term_fails_and_one_that_does_passes(promises):

@@ -17,6 +17,9 @@ def register_profile(
 ) -> ClientApp:
     """Lets an app tell the server of its client; without it the client is never planned.
 
+    The app's mods do not see the question: it carries no model, and Flower's mods for differential
+    privacy refuse what has none.
+
     Args:
         app: A `ClientApp`.
         describe: From the client's context to its profile; `node_config.profile_of_node` where
@@ -26,8 +29,8 @@ def register_profile(
         The same app.
 
     Raises:
-        ValueError: If the app answers such questions already, or is a legacy one (its clients
-            answer `get_properties`).
+        ValueError: If the app is registered already, or is a legacy one (its clients answer
+            `get_properties`).
 
     Example:
         >>> from flwr.clientapp import ClientApp
@@ -46,5 +49,12 @@ def register_profile(
         record = ConfigRecord(dict(profile.to_record()))
         return Message(RecordDict({RECORD: record}), reply_to=message)
 
-    app.query(QUERY.partition(".")[2])(answer)
+    try:
+        app.query(QUERY.partition(".")[2])(answer)
+    except ValueError as error:
+        raise ValueError(
+            "`register_profile` must be called once for an app, and not for one with `client_fn`, "
+            f"whose clients answer `get_properties`. Flower says: {error}"
+        ) from error
+    getattr(app, "_registered_funcs", {})[QUERY] = answer  # Flower has put the app's mods around it
     return app

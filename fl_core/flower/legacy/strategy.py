@@ -25,7 +25,7 @@ from ...settings import QuantizationSettings
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
 from ..messages.orders import CANNOT
-from ..server.inner import seeded
+from ..server.inner import check_inner, seeded
 from ..server.strategy import AllocatorStrategy
 from .clients import NotingProxy, OrderedManager, ProxyGrid, set_message_id
 from .letters import (
@@ -92,6 +92,7 @@ class LegacyAllocatorStrategy(LegacyStrategy):
         seed: int = 0,
         profile_seconds: float = 60.0,
     ) -> None:
+        check_inner(inner, LegacyStrategy, LegacyAllocatorStrategy, "AllocatorStrategy")
         self.inner = inner
         self._within = _AsStrategy(inner)
         self.allocation = AllocatorStrategy(

@@ -35,7 +35,8 @@ from .tensor_list import (
 if TYPE_CHECKING:
     from flwr.app import Array, ArrayRecord
 
-STATISTICS = ("running_mean", "running_var")
+VARIANCE = "running_var"
+STATISTICS = ("running_mean", VARIANCE)
 """Last parts of the names of running statistics, as torch has them."""
 
 

@@ -110,7 +110,9 @@ def match(
 ) -> tuple[dict[Task, Message], list[tuple[Message, Task | None]]]:
     """Which reply answers which task, and those that answer none or one that has an answer.
 
-    Of several the one made first counts, so that the order of arrival does not matter.
+    Of several the one made first counts, so that the order of arrival does not matter. An error
+    that answers no task is its sender's, if that has no other answer: a mod of Flower that refuses
+    what leaves a client answers the reply, not what was asked.
     """
     asked = {task.message.metadata.message_id: task for task in tasks}
     answers: dict[Task, Message] = {}
@@ -121,6 +123,12 @@ def match(
             strays.append((reply, task))
         else:
             answers[task] = reply
+    by_node = {t.message.metadata.dst_node_id: t for t in tasks if t not in answers}
+    for reply, task in [*strays]:
+        sender = by_node.get(reply.metadata.src_node_id)
+        if task is None and reply.has_error() and sender is not None and sender not in answers:
+            answers[sender] = reply
+            strays.remove((reply, None))
     return answers, strays
 
 

@@ -16,8 +16,9 @@ from ....allocator.errors import DivergedError
 from ...server.inbox import ArrivalStatus
 from ..messages.orders import RECORD
 from .accounts import Answer
+from .metrics import common_metrics, has_metrics, only_metrics, unlike
 from .own import ClientUpdate, ServerStrategy
-from .replies import RoundModel, Taken, common_metrics, has_metrics, only_metrics
+from .replies import RoundModel, Taken
 
 Aggregate = tuple[ArrayRecord | None, MetricRecord | None]
 
@@ -72,11 +73,7 @@ def _agreed(model: RoundModel, answers: Sequence[Answer]) -> _Contents:
     contents: _Contents = []
     for answer, result in taken:
         if not has_metrics(result.metrics, form):
-            lacking = sorted({key for key, _ in form} - {*result.metrics})
-            answer.result = result.refused(
-                f"malformed: its metrics lack {lacking[:5]} or differ in length from those of most "
-                "clients. Run the same app everywhere."
-            )
+            answer.result = result.refused(f"malformed: {unlike(result.metrics, form)}")
             continue
         content = RecordDict(
             {model.key: ArrayRecord({n: Array(v) for n, v in result.values.items()})}

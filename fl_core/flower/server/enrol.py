@@ -140,12 +140,15 @@ def _training_seconds(profile: ClientProfile, menu: Sequence[Strategy]) -> list[
 
 
 def _num_classes(allocator: HybridAllocator, profiles: Sequence[ClientProfile]) -> int:
-    """Classes of the fleet, or what most of its first clients tell; 0 where nobody tells any."""
+    """Classes of the fleet, or what most of its first clients tell; 0 where nobody tells any.
+
+    Of equally many the fewer: who claims more classes must not have all others count as silent.
+    """
     known = allocator.label_counts.shape[1] if allocator.num_clients else 0
     if known > 1:
         return known
     told = Counter(len(p.label_counts) for p in profiles if p.label_counts is not None)
-    return max(told, key=lambda n: (told[n], n), default=0)
+    return max(told, key=lambda n: (told[n], -n), default=0)
 
 
 def _label_counts(profiles: Sequence[ClientProfile], num_classes: int) -> FloatArray | None:

@@ -11,7 +11,7 @@ from flwr.supercore import log
 
 from ....allocator.errors import WireError
 from ...wire.header import require
-from .replies import common_metrics, has_metrics, only_metrics, read_metrics
+from .metrics import common_metrics, has_metrics, only_metrics, read_metrics, unlike
 from .roster import short
 
 
@@ -45,7 +45,8 @@ def sound_evaluations(
     sound = {}
     for node, (reply, _, metrics) in read.items():
         if not has_metrics(metrics, form):
-            log(WARNING, "the evaluation of node %s does not count: other metrics", node)
+            why = unlike(metrics, form)
+            log(WARNING, "the evaluation of node %s does not count: %s", node, why)
             continue
         sound[node] = copy.copy(reply)
         content = RecordDict()

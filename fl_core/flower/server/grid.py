@@ -53,6 +53,7 @@ class FleetGrid(Grid):
         self._sent_at: dict[str, float] = {}
         self._overdue: set[str] = set()
         self._late: list[LateReply] = []
+        self._asked: dict[int, str] = {}
         self.seconds: dict[str, float] = {}
         """From sending a message, by its id, until its reply was here; of the last exchange."""
 
@@ -118,6 +119,7 @@ class FleetGrid(Grid):
         start = time.monotonic()
         self.seconds = {}
         waiting = set(self.push_messages(messages)) if messages else set()
+        self._asked = {m.metadata.dst_node_id: m.metadata.message_id for m in messages}
         replies: list[Message] = []
         while waiting:
             replies += self._collect(waiting)
@@ -146,6 +148,9 @@ class FleetGrid(Grid):
         replies = []
         for reply in self.pull_messages(waiting | self._overdue):
             name = reply.metadata.reply_to_message_id
+            if reply.has_error() and name not in waiting | self._overdue:
+                # a mod's error, which answers its client's reply: nothing else will come
+                name = self._asked.get(reply.metadata.src_node_id, name)
             seconds = time.monotonic() - self._sent_at.pop(name, time.monotonic())
             if name in self._overdue:
                 self._overdue.discard(name)

@@ -17,6 +17,32 @@ _MOST_WRAPPERS = 10
 _Value = TypeVar("_Value")
 
 
+def check_inner(inner: object, kind: type, outer: type, other: str) -> None:
+    """Whether a strategy can stand inside ours.
+
+    Args:
+        inner: What was given for it.
+        kind: Flower's class of those that can.
+        outer: Ours, which cannot.
+        other: Name of ours for the strategies of Flower's other API.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if isinstance(inner, kind) and not isinstance(inner, outer):
+        return
+    name = type(inner).__name__
+    api = kind.__module__.rpartition(".")[0]
+    mend = f"Give a strategy of `{api}` first, and the allocator second."
+    if isinstance(inner, type):
+        name, mend = f"the class {inner.__name__}", f"Give `{inner.__name__}(...)`."
+    elif isinstance(inner, outer):
+        mend = "It cannot be nested: give the strategy inside it."
+    elif any(base.__module__.startswith("flwr.server") for base in type(inner).__mro__):
+        mend = f"Use `{other}` for this one, which is of Flower's other API."
+    raise ValueError(f"`inner` must be a strategy of `{api}`, but got {name}. {mend}")
+
+
 def setting_of(strategy: Strategy, name: str) -> str | None:
     """A text attribute of a strategy, or of the one that it wraps; None where neither has it.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +17,16 @@ from ...wire.codec import Update
 from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
-from ..messages.packing import coded_names, unpack_update
+from ..messages.packing import VARIANCE, coded_names, unpack_update
+from ..messages.tensor_list import TENSORS
+from .metrics import MOST_EXAMPLES, check_count, read_metrics
 from .roster import AWAY_CODES, Member, short
 
 Values = Mapping[str, NDArray[Any]]
 PLAIN_STRATEGY = Strategy.parse("fp32")
 """What a plain client does."""
+
+_MEND = "Put `quant_mod` first into the mods of its ClientApp, or let it tell no profile."
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,8 @@ class RoundModel:
         names: `(tensors,)` those that are coded.
         weight_key: Name of the metric that weighs a reply; None if the strategy names none.
         limit: No training changes a value by more; beyond it a reply is refused.
+        statistic_limit: No statistic that is not coded is greater. Variances are of squared units,
+            and inputs may be bytes, so that it is a thousand squares of the other.
     """
 
     arrays: ArrayRecord
@@ -46,6 +50,7 @@ class RoundModel:
     names: tuple[str, ...]
     weight_key: str | None
     limit: float
+    statistic_limit: float
 
     @classmethod
     def of(cls, arrays: ArrayRecord, key: str, weight_key: str | None) -> RoundModel:
@@ -63,9 +68,10 @@ class RoundModel:
                 "fedhq."
             )
         values = {name: read_array(name, arrays[name]) for name in arrays}
-        greatest = max(float(np.abs(values[name]).max(initial=0)) for name in names)
-        limit = GREATEST_FACTOR * max(1.0, greatest)
-        return cls(arrays, values, key, names, weight_key, limit)
+        limit = GREATEST_FACTOR * max(1.0, *(_greatest(values[name]) for name in names))
+        others = [v for name, v in values.items() if name not in names and v.dtype.kind in "fc"]
+        statistic_limit = GREATEST_FACTOR * max([limit**2, *map(_greatest, others)])
+        return cls(arrays, values, key, names, weight_key, limit, statistic_limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,60 +180,11 @@ def read_error(reply: Message) -> Refused:
     """What an error reply says."""
     code, text = reply.error.code, reply.error.reason or ""
     reason = f"code {code}: {short(text)}"
+    if TENSORS in text:  # its app was handed a packed model
+        reason += f" {_MEND}"
     if code in AWAY_CODES:
         return Refused("dropped", reason)
     return Refused("failed", reason, CANNOT in text)
-
-
-def read_metrics(reply: Message, weight_key: str | None) -> tuple[str, MetricRecord, float]:
-    """Name of the one record of metrics, the record, and the weight.
-
-    Raises:
-        WireError: If there are more or none, a value is not finite, or the weight is no number
-            above 0.
-    """
-    records = reply.content.metric_records
-    if weight_key is None and not records:
-        return "", MetricRecord(), 1.0
-    require(len(records) == 1, "a reply has one MetricRecord", sorted(records)[:5])
-    ((key, metrics),) = records.items()
-    for name, value in metrics.items():
-        numbers = value if isinstance(value, list) else [value]
-        require(all(map(math.isfinite, numbers)), f"metric {name!r} is finite", short(str(value)))
-    if weight_key is None:
-        return key, metrics, 1.0
-    weight = metrics.get(weight_key)
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    require(is_number, f"metric {weight_key!r} is a number", short(str(weight)))
-    assert isinstance(weight, int | float)
-    require(weight > 0, f"metric {weight_key!r} > 0", weight)
-    return key, metrics, float(weight)
-
-
-def common_metrics(replies: Sequence[MetricRecord]) -> frozenset[tuple[str, int]]:
-    """Names, and lengths of lists, of the metrics that most replies have; see `has_metrics`.
-
-    Flower's strategies end the run where they differ; so one client must not decide alone. Of
-    equally many the fewer metrics, which more replies have.
-    """
-    forms = Counter(_form(metrics) for metrics in replies)
-    return max(forms, key=lambda form: (forms[form], -len(form), sorted(form)))
-
-
-def has_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> bool:
-    """Whether it has all metrics of a form."""
-    return form <= _form(metrics)
-
-
-def only_metrics(metrics: MetricRecord, form: frozenset[tuple[str, int]]) -> MetricRecord:
-    """The metrics of a form, sorted by name."""
-    return MetricRecord({name: metrics[name] for name in sorted(name for name, _ in form)})
-
-
-def _form(metrics: MetricRecord) -> frozenset[tuple[str, int]]:
-    return frozenset(
-        (name, len(value) if isinstance(value, list) else -1) for name, value in metrics.items()
-    )
 
 
 def _read(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
@@ -245,13 +202,12 @@ def _read(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
         if report is None or not report.is_packed:
             return Refused(
                 "refused",
-                "wrong_bits: it sent its model as it is. Put `quant_mod` first into the mods of "
-                "its ClientApp, or let it tell no profile.",
+                f"wrong_bits: it sent its model as it is. {_MEND}",
             )
         seconds = report.seconds
         payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
-        if isinstance(metrics.get(model.weight_key or ""), int):
-            require(update.num_examples == weight, f"examples = {weight:g}", update.num_examples)
+        if model.weight_key is not None:
+            check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)
         values = _moved(update, as_it_is, model)
     return Taken(task, reply, values, update, payload, metrics_key, metrics, weight, seconds)
@@ -261,11 +217,28 @@ def _check_greatest(greatest: float, model: RoundModel) -> None:
     require(greatest <= model.limit, f"values <= {model.limit:.4g}", f"{greatest:.4g}")
 
 
+def _greatest(values: NDArray[Any]) -> float:
+    return float(np.abs(values).max(initial=0))
+
+
+def _check_as_it_is(name: str, new: NDArray[Any], model: RoundModel) -> None:
+    """Statistics and counters stay where training can take them: one client must not spoil all."""
+    if new.dtype.kind in "fc":
+        greatest, limit = _greatest(new), model.statistic_limit
+        require(greatest <= limit, f"values of {name!r} <= {limit:.4g}", f"{greatest:.4g}")
+        if name.rpartition(".")[2] == VARIANCE:
+            require(bool((new >= 0).all()), f"{name!r} >= 0", f"{new.min():.4g}")
+    elif new.dtype.kind in "iu":
+        step = _greatest(new.astype(np.float64) - model.values[name])
+        require(step <= MOST_EXAMPLES, f"{name!r} moves by less than 2**32", f"{step:.4g}")
+
+
 def _moved(update: Update, as_it_is: Values, model: RoundModel) -> Values:
     """The server's own weights, moved by an update."""
     moved: dict[str, NDArray[Any]] = {}
     for name, old in model.values.items():
         if name in as_it_is:
+            _check_as_it_is(name, as_it_is[name], model)
             moved[name] = as_it_is[name]
             continue
         with np.errstate(over="ignore"):
@@ -289,6 +262,8 @@ def _plain_values(arrays: ArrayRecord, model: RoundModel) -> Values:
         if old.dtype.kind == "f":
             require(bool(np.isfinite(new).all()), f"{name!r} is finite", "NaN or infinity")
         if name in model.names:
-            _check_greatest(float(np.abs(new - old).max(initial=0)), model)
+            _check_greatest(_greatest(new - old), model)
+        else:
+            _check_as_it_is(name, new, model)
         values[name] = new
     return values

@@ -73,10 +73,15 @@ class Roster:
         profile_seconds: How long they have to answer. One that answers later joins then.
 
     Raises:
-        ValueError: If the allocator has clients already, or the time is not above 0.
+        ValueError: If the allocator is none or has clients already, or the time is not above 0.
     """
 
     def __init__(self, allocator: HybridAllocator, profile_seconds: float) -> None:
+        if not isinstance(allocator, HybridAllocator):
+            raise ValueError(
+                f"`allocator` must be a HybridAllocator, but got {type(allocator).__name__}. Make "
+                "it with `HybridAllocator.open`."
+            )
         if allocator.num_clients:
             raise ValueError(
                 "`allocator` must be of a fleet that nobody knows yet, but has "
@@ -95,10 +100,10 @@ class Roster:
         self._twins: dict[int, ClientProfile] = {}
 
     def member(self, node: int) -> Member:
-        """Who a node is; one that was never met is plain."""
-        if node not in self._members:
-            self._set_plain(node, "it was never asked for a profile")
-        return self._members[node]
+        """Who a node is; one that was never met is plain, and is asked when it is met."""
+        return self._members.get(node) or self._plain_member(
+            node, "it was never asked for a profile"
+        )
 
     @property
     def has_met(self) -> bool:
@@ -228,8 +233,11 @@ class Roster:
         self._set_plain(node, f"another node is named {profile.name!r}, too: give each its own")
 
     def _set_plain(self, node: int, reason: str) -> None:
+        self._members[node] = self._plain_member(node, reason)
+
+    def _plain_member(self, node: int, reason: str) -> Member:
         number = self._plain.setdefault(node, PLAIN_CLIENTS + len(self._plain))
-        self._members[node] = Member(f"node {node}", number, None, reason)
+        return Member(f"node {node}", number, None, reason)
 
 
 def short(text: str | None) -> str:

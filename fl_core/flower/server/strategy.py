@@ -24,8 +24,9 @@ from .closing import hand_on
 from .enrol import Sizes, sizes_of
 from .evaluation import sound_evaluations
 from .grid import FleetGrid
-from .inner import OwnConfig, model_key, number_of, seeded, setting_of
+from .inner import OwnConfig, check_inner, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
+from .notices import Notices
 from .planning import Wire, asked_members, plan
 from .replies import Refused, RoundModel
 from .roster import Member, Roster
@@ -65,7 +66,8 @@ class AllocatorStrategy(Strategy):
         profile_seconds: How long a new node has to tell its profile.
 
     Raises:
-        ValueError: If a number is out of its range, or the allocator has clients already.
+        ValueError: If `inner` is no strategy of `flwr.serverapp`, a number is out of its range, or
+            the allocator has clients already.
         CheckpointError: If the folder holds a run.
 
     Example:
@@ -90,6 +92,7 @@ class AllocatorStrategy(Strategy):
     ) -> None:
         if deadline_seconds is not None and not deadline_seconds > 0:
             raise ValueError(f"`deadline_seconds > 0` must hold, but got {deadline_seconds}.")
+        check_inner(inner, Strategy, AllocatorStrategy, "LegacyAllocatorStrategy")
         self.inner = inner
         self.allocator = allocator
         self.roster = Roster(allocator, profile_seconds)
@@ -106,6 +109,7 @@ class AllocatorStrategy(Strategy):
         self._arrivals = Arrivals()
         self._late_lines: list[ClientRecord] = []
         self._evaluators: list[Message] = []
+        self._notices = Notices()
 
     def __getattr__(self, name: str) -> Any:
         """What only the inner strategy has."""
@@ -136,7 +140,10 @@ class AllocatorStrategy(Strategy):
         asked.apply_defaults()
         with self.ledger.lock():
             self.ledger.announce(int(asked.arguments["num_rounds"]))
-            return super().start(self._fleet(grid), *args, **kwargs)
+            result = super().start(self._fleet(grid), *args, **kwargs)
+        if not result.arrays:  # no round changed the model
+            result.arrays = asked.arguments["initial_arrays"]
+        return result
 
     def summary(self) -> None:
         """Logs the settings."""
@@ -232,7 +239,9 @@ class AllocatorStrategy(Strategy):
         return self._grid
 
     def _meet(self, fleet: FleetGrid, nodes: Sequence[int]) -> list[int]:
-        return self.roster.meet(nodes, self._number, self._sizes, fleet.exchange)
+        met = self.roster.meet(nodes, self._number, self._sizes, fleet.exchange)
+        self._notices.of_members([self.roster.member(node) for node in met])
+        return met
 
     def _begin(self, number: int, arrays: ArrayRecord, grid: Grid) -> FleetGrid:
         """Notes the round, and hears what has come meanwhile."""
@@ -297,4 +306,4 @@ class AllocatorStrategy(Strategy):
         record = accounts.round_record(opened, lines, answers, seconds, total)
         wall = accounts.wall_record(opened, answers, seconds, server_seconds)
         self.ledger.append(record, lines, wall)
-        log(INFO, "fedhq: %d of %d replies count", record.used, len(opened.tasks))
+        self._notices.of_round(record, lines, len(opened.tasks))

@@ -12,8 +12,7 @@ import torch
 from flower_fleet import FakeGrid
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-
-from fedhq.models import Recipe, deploy
+from torch import nn
 
 ROOT = Path(__file__).parents[3]
 CLIENTS = 4
@@ -50,8 +49,8 @@ def modules_of(name: str) -> Iterator[tuple[ModuleType, ModuleType, ModuleType]]
             del sys.modules[loaded]
 
 
-def outcome(name: str, folder: Path) -> tuple[float, float, int]:
-    """Accuracy of the float model and of the one that is shipped at two bits; bytes sent."""
+def outcome(name: str, folder: Path) -> tuple[nn.Module, ModuleType, int]:
+    """The trained model, the app's task, and the bytes that clients sent."""
     with modules_of(name) as (server, client, task):
         config = {
             "num-server-rounds": 10,
@@ -64,19 +63,30 @@ def outcome(name: str, folder: Path) -> tuple[float, float, int]:
         server.app(FakeGrid(nodes), Context(1, 0, {}, RecordDict(), config))
         model = task.build_model()
         model.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
-        images, _ = next(iter(task.load_client(0, CLIENTS)))
-        shipped = deploy(model, Recipe(2, 2), [images])
-        sent = sum(node.sent_bytes for node in nodes.values())
-        return task.accuracy(model), task.accuracy(shipped), sent
+        return model, task, sum(node.sent_bytes for node in nodes.values())
 
 
 @pytest.mark.slow
 def test_the_example_is_the_plain_app_with_an_eighth_of_the_bytes_and_a_model_to_ship(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain_float, _, plain_bytes = outcome("flower_plain", tmp_path)
-    own_float, shipped, own_bytes = outcome("flower", tmp_path)
-    assert plain_float > 0.9
-    assert own_float > 0.9
-    assert shipped > 0.85
+    plain, task, plain_bytes = outcome("flower_plain", tmp_path)
+    assert task.accuracy(plain) > 0.9
+    model, task, own_bytes = outcome("flower", tmp_path)
+    shipped = task.ship(model)
+    assert all(len(row.unique()) <= 4 for row in shipped[0].weight)  # two bits
+    in_float, deployed = task.accuracy(model), task.accuracy(shipped)
+    assert capsys.readouterr().out.endswith(f"accuracy {in_float:.3f}, deployed {deployed:.3f}\n")
+    assert in_float > 0.9
+    assert deployed > 0.85
     assert plain_bytes > 7 * own_bytes
+
+
+def test_the_server_deploys_with_digits_that_neither_clients_nor_the_test_have() -> None:
+    with modules_of("flower") as (_, _, task):
+        images = [task.load_test()[0]]
+        images += [task.load_client(k, CLIENTS).dataset.tensors[0] for k in range(CLIENTS)]
+        held, everything = torch.cat(images), task._digits()[0]
+        assert len(held) == len(everything) - task.NUM_SPARE
+        spare = {image.numpy().tobytes() for image in everything[-task.NUM_SPARE :]}
+        assert not spare & {image.numpy().tobytes() for image in held}

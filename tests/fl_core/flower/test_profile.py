@@ -66,8 +66,10 @@ def test_a_question_of_another_version_or_a_description_that_is_none_is_an_error
 def test_an_app_can_be_registered_once():
     app = ClientApp()
     register_profile(app)
-    with pytest.raises(ValueError, match="fedhq"):
+    with pytest.raises(ValueError, match=r"called once for an app.*already registered"):
         register_profile(app)
+    with pytest.raises(ValueError, match=r"not for one with `client_fn`.*get_properties"):
+        register_profile(ClientApp(lambda context: None))
 
 
 # --- By node configuration and files ---

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from flower_fleet import (
     values_of,
 )
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
 
 from fedhq.fl_core.flower.messages.orders import RECORD, Decision
+from fedhq.fl_core.flower.server.own import ServerStrategy
 from fedhq.fl_core.records.recorder import read_walls
 from fedhq.fl_core.wire.codec import encode_update
 
@@ -114,6 +117,8 @@ BAD = {
     "weight zero": (metrics(**{"num-examples": 0}), "> 0"),
     "weight negative": (metrics(**{"num-examples": -5.0}), "> 0"),
     "weight of another count": (metrics(**{"num-examples": 11}), "examples = 11"),
+    "weight beyond its field": (metrics(**{"num-examples": 1.7e308}), "< 2**32"),
+    "weight another float": (metrics(**{"num-examples": 4e9}), "examples = 4000000000"),
     "weight a list": (metrics(**{"num-examples": [1, 2]}), "is a number"),
     "loss infinite": (metrics(train_loss=math.inf), "finite"),
     "no metrics": (without("metrics"), "one MetricRecord"),
@@ -122,6 +127,7 @@ BAD = {
     "two of arrays": (spoiled(extra), "one ArrayRecord"),
     "no weight": (spoiled(lambda r, m: r["metrics"].pop("num-examples")), "is a number"),
     "other metrics": (spoiled(lambda r, m: r["metrics"].pop("train_loss")), "metrics lack"),
+    "metrics of another length": (metrics(train_loss=[0.5]), "differ in length at ['train_loss']"),
     "float model": (raw(np.float32), "quant_mod"),
     "int8 model": (raw(np.int8), "quant_mod"),
     "no bytes": (arrays(**{RECORD: np.zeros(3, np.uint8)}), "bytes"),
@@ -150,6 +156,7 @@ def test_a_bad_reply_is_refused_with_its_reason_and_never_reaches_the_inner_stra
     line, *others = strategy.ledger.clients
     assert (line.client, line.status) == (0, "refused")
     assert reason in line.reason
+    assert "metric" not in line.reason or "payload" not in line.reason
     assert [c.status for c in others] == ["ok", "ok"]
     assert len(inner.handed[0]) == 2
     np.testing.assert_allclose(values_of(result.arrays)["b"], 2.5)
@@ -183,6 +190,66 @@ def test_a_plain_clients_model_is_checked_as_well(case: str) -> None:
     np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"] + 3)
 
 
+@pytest.mark.parametrize("inner", [Spy(), ServerStrategy(fraction_evaluate=0.0)])
+@pytest.mark.parametrize("weight", [2**32, 4294967295.75])
+def test_a_plain_client_that_claims_more_examples_than_a_field_holds_ends_no_run(
+    inner: FedAvg, weight: float
+) -> None:
+    nodes = {1: Node(step=3.0), 2: Node(spoil=metrics(**{"num-examples": weight}))}
+    strategy = all_around(copy.deepcopy(inner))
+    result = play(strategy, FakeGrid(nodes))
+    assert [c.status for c in strategy.ledger.clients] == ["ok", "refused"]
+    assert "< 2**32" in strategy.ledger.clients[1].reason
+    np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"] + 3)
+
+
+def test_weights_that_are_no_counts_weigh_as_they_are() -> None:
+    nodes = fleet(2)
+    for node, weight in zip(nodes.values(), (0.25, 0.75), strict=True):
+        node.num_examples = 0
+        node.spoil = metrics(**{"num-examples": weight})
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes))
+    assert [(c.status, c.share) for c in strategy.ledger.clients] == [("ok", 0.25), ("ok", 0.75)]
+
+
+NORMED = {
+    "a": MODEL["a"],
+    "n.running_mean": np.zeros(2, np.float32),
+    "n.running_var": np.ones(2, np.float32),
+    "n.num_batches_tracked": np.array(3),
+}
+SPOILED = {
+    "variance negative": ({"n.running_var": np.full(2, -0.5, np.float32)}, ">= 0"),
+    "mean too great": ({"n.running_mean": np.full(2, -1e37, np.float32)}, "<= 1e+09"),
+    "variance too great": ({"n.running_var": np.full(2, 1e37, np.float32)}, "<= 1e+09"),
+    "counter too great": ({"n.num_batches_tracked": np.array(2**62)}, "less than 2**32"),
+    "counter negative": ({"n.num_batches_tracked": np.array(-(2**62))}, "less than 2**32"),
+    "as of pictures in bytes": ({"n.running_var": np.full(2, 5e6, np.float32)}, None),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_statistics_and_counters_that_no_training_gives_are_refused(
+    case: str, is_plain: bool
+) -> None:
+    values, reason = SPOILED[case]
+
+    def change(records: RecordDict, message: Message) -> None:
+        records["arrays"].update({name: Array(value) for name, value in values.items()})
+
+    nodes = fleet(2)
+    nodes[9_000].spoil = spoiled(change)
+    for node in nodes.values():
+        node.profile = None if is_plain else node.profile
+    strategy = all_around(Spy())
+    play(strategy, FakeGrid(nodes), arrays=arrays_of(NORMED))
+    bad = [c.reason for c in strategy.ledger.clients if c.status != "ok"]
+    assert len(bad) == (reason is not None)
+    assert all(reason in text for text in bad)
+
+
 def test_plain_clients_count_beside_others_in_any_float_and_any_order_of_tensors() -> None:
     def odd(records: RecordDict, message: Message) -> None:
         records["arrays"] = arrays_of(
@@ -211,9 +278,9 @@ def test_of_two_clients_one_with_a_metric_more_both_count(place: int) -> None:
 
 def test_if_all_are_refused_the_model_stays() -> None:
     nodes = fleet(2, spoil=metrics(**{"num-examples": 0}))
-    inner = Spy()
-    result = play(all_around(inner), FakeGrid(nodes), rounds=2)
-    assert not result.arrays
+    inner, first = Spy(), arrays_of()
+    result = play(all_around(inner), FakeGrid(nodes), rounds=2, arrays=first)
+    assert result.arrays is first
     assert inner.handed == []
 
 
@@ -226,7 +293,7 @@ def test_a_model_that_the_inner_strategy_spoils_is_dropped(tmp_path: Path) -> No
     heard = []
     strategy.allocator.observe = heard.extend
     result = play(strategy, FakeGrid(fleet(2)))
-    assert not result.arrays
+    np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"])
     assert [(o.seconds, o.succeeded) for o in heard] == [(None, False)] * 2  # they were not slow
     assert [w.client_seconds for w in read_walls(tmp_path)] == [(0.25, 0.25)]
     assert {c.status for c in strategy.ledger.clients} == {"refused"}
@@ -297,6 +364,24 @@ def test_a_second_reply_and_one_to_no_message_do_not_count() -> None:
         np.testing.assert_allclose(values_of(result.arrays)["b"], 1.5)
         reasons = sorted(c.reason.split(":")[0] for c in strategy.ledger.clients if c.reason)
         assert reasons == ["duplicate", "foreign"]
+
+
+def test_an_error_that_answers_the_clients_own_reply_is_the_clients_and_ends_the_wait() -> None:
+    """As of `LocalDpMod`, put before `quant_mod`."""
+
+    def refuse(message: Message, node: Node) -> Message:
+        error = Message(Error(7, "LocalDpMod expects one ArrayRecord"), reply_to=message)
+        error.metadata.__dict__["_reply_to_message_id"] = "the reply's"
+        return error
+
+    nodes = fleet(2)
+    nodes[9_000].spoil = refuse
+    strategy = all_around(Spy())
+    start = time.monotonic()
+    play(strategy, FakeGrid(nodes), timeout=20.0)
+    assert time.monotonic() - start < 10
+    lines = [(c.client, c.status, c.reason) for c in strategy.ledger.clients]
+    assert lines == [(0, "failed", "code 7: LocalDpMod expects one ArrayRecord"), (1, "ok", None)]
 
 
 def test_a_reply_is_not_changed_by_being_read() -> None:

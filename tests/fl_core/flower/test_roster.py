@@ -45,6 +45,31 @@ def test_labels_of_other_classes_than_most_tell_count_as_withheld() -> None:
     np.testing.assert_allclose(allocator.label_counts[4], [6.5, 3.5])
 
 
+def test_of_equally_many_the_fewer_classes_are_the_fleets() -> None:
+    for counts in [((5.0, 5.0), (1.0,) * 60), ((1.0,) * 60, (5.0, 5.0))]:
+        allocator = HybridAllocator.open(MENU, MENU[2])
+        join(allocator, [ClientProfile(str(k), 10, c) for k, c in enumerate(counts)], SIZES)
+        np.testing.assert_array_equal(allocator.label_counts, [[5.0, 5.0]] * 2)
+
+
+def test_a_stray_reply_makes_no_member_of_its_sender() -> None:
+    """It is asked for its profile when it is really there."""
+
+    def with_stray(message: Message, node: Node) -> list[Message]:
+        stray = node.train(message)
+        stray.metadata.__dict__["_reply_to_message_id"] = "never sent"
+        stray.metadata.__dict__["_src_node_id"] = 7
+        return [node.train(message), stray]
+
+    nodes = fleet(2)
+    nodes[9_000].spoil = with_stray
+    grid = FakeGrid(nodes)
+    run = Rounds(all_around(Spy()), grid)
+    assert run.next() == [(0, "ok"), (1, "ok"), (1_000_000, "refused")]
+    nodes[7] = Node(*profiled(["late"]))
+    assert run.next() == [(0, "ok"), (1, "ok"), (2, "ok"), (2, "refused")]
+
+
 def test_numbers_go_by_names_in_the_order_of_people() -> None:
     names = ["site-10", "site-9", "a", "10", "9"]
     nodes = {k: Node(p) for k, p in enumerate(profiled(names))}

@@ -21,6 +21,7 @@ from flower_fleet import (
     values_of,
 )
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.server import strategy as legacy
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
     FedAdam,
@@ -28,12 +29,14 @@ from flwr.serverapp.strategy import (
     FedMedian,
     Krum,
     QFedAvg,
+    Result,
     Strategy,
 )
 
 from fedhq.allocator import HybridAllocator
 from fedhq.allocator.errors import CheckpointError
 from fedhq.fl_core import read_clients, read_rounds
+from fedhq.fl_core.flower.legacy.strategy import LegacyAllocatorStrategy
 from fedhq.fl_core.flower.messages.orders import QUERY, RECORD, Decision
 from fedhq.fl_core.flower.server import planning as module
 from fedhq.fl_core.flower.server.strategy import AllocatorStrategy
@@ -236,6 +239,7 @@ def test_start_takes_what_flowers_takes(monkeypatch: pytest.MonkeyPatch) -> None
 
     def start(self, grid, initial_arrays, num_rounds=3, *, should_stop=None):
         given.update(rounds=num_rounds, should_stop=should_stop)
+        return Result()
 
     monkeypatch.setattr(Strategy, "start", start)
     all_around(FedAvg()).start(FakeGrid({}), arrays_of(), 7, should_stop=print)
@@ -255,6 +259,30 @@ def test_numbers_out_of_range_are_refused(about: dict[str, float], rule: str) ->
     allocator = HybridAllocator.open(["qat-w2a2"], "qat-w2a2")
     with pytest.raises(ValueError, match=rule):
         AllocatorStrategy(FedAvg(), allocator, **about)
+
+
+ALLOCATOR = HybridAllocator.open(["qat-w2a2"], "qat-w2a2")
+LEGACY = legacy.FedAvg()
+
+
+@pytest.mark.parametrize(
+    ("ours", "inner", "allocator", "text"),
+    [
+        (AllocatorStrategy, ALLOCATOR, FedAvg(), "got HybridAllocator.*allocator second"),
+        (AllocatorStrategy, FedAvg(), FedAvg(), r"got FedAvg.*HybridAllocator\.open"),
+        (AllocatorStrategy, FedAvg, ALLOCATOR, r"class FedAvg.*FedAvg\(\.\.\.\)"),
+        (AllocatorStrategy, all_around(FedAvg()), ALLOCATOR, "nested"),
+        (AllocatorStrategy, LEGACY, ALLOCATOR, "Use `LegacyAllocatorStrategy`"),
+        (LegacyAllocatorStrategy, FedAvg(), ALLOCATOR, "Use `AllocatorStrategy`"),
+        (LegacyAllocatorStrategy, legacy.FedAvg, ALLOCATOR, "class FedAvg"),
+        (LegacyAllocatorStrategy, LEGACY, LEGACY, r"HybridAllocator\.open"),
+    ],
+)
+def test_what_is_no_strategy_inside_or_no_allocator_is_refused_with_what_to_give(
+    ours: type, inner: object, allocator: object, text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        ours(inner, allocator)
 
 
 def test_an_allocator_of_known_clients_a_model_without_floats_and_a_taken_name_are_refused() -> (

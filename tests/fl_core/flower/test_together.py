@@ -6,7 +6,8 @@ from flower_clients import answer, arrays_of, context, network, pattern
 from flower_fleet import FakeGrid, all_around, play
 from flwr.app import ArrayRecord, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp.strategy import FedAvg
+from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
+from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, FedAvg
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedhq.fl_core.flower import ClientProfile, register_profile
@@ -21,14 +22,14 @@ class AppNode:
 
     silent = False
 
-    def __init__(self, number, work):
+    def __init__(self, number, work, mods=(), build=network):
         self.context = context(**{"partition-id": number})
-        self.app = ClientApp(mods=[quant_mod])
+        self.app = ClientApp(mods=[quant_mod, *mods])
         register_profile(self.app, lambda _: ClientProfile(str(number), num_examples=64))
 
         @self.app.train()
         def train(message, _):
-            model = network()
+            model = build()
             model.load_state_dict(message.content["arrays"].to_torch_state_dict())
             loader = DataLoader(TensorDataset(*pattern(64, seed=number)), batch_size=16)
             work(model, loader, message)
@@ -112,3 +113,28 @@ def test_layers_that_do_not_fit_are_said_and_the_run_goes_on():
     assert "failed" in {r.status for r in first}
     second = {(r.client, r.strategy, r.status) for r in records if r.round == 2}
     assert second == {(0, "ptq-w2a2", "ok"), (1, "ptq-w2a2", "ok")}
+
+
+def without_counter():
+    """A network to whose arrays Flower's mods can add noise."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+
+
+def private_run(mod, inner, build=network):
+    grid = FakeGrid({70 + k: AppNode(k, by_itself, [mod], build) for k in range(2)})
+    strategy = all_around(inner, ["ptq-w2a2"])
+    play(strategy, grid, 1, arrays_of(build()), timeout=5.0)
+    return [(r.strategy, r.status) for r in strategy.ledger.clients]
+
+
+def test_noise_of_the_clients_stands_behind_our_mod_in_the_app():
+    """Mods of an app also go around queries, and these want a model in every message."""
+    private = LocalDpMod(clipping_norm=1.0, sensitivity=0.01, epsilon=1.0, delta=1e-5)
+    inner = FedAvg(min_available_nodes=2, fraction_evaluate=0.0)
+    assert private_run(private, inner, without_counter) == [("ptq-w2a2", "ok")] * 2
+
+
+def test_flowers_wrapper_whose_clients_clip_works_inside():
+    inner = FedAvg(min_available_nodes=2, fraction_evaluate=0.0)
+    inner = DifferentialPrivacyClientSideFixedClipping(inner, 1e-3, 1.0, num_sampled_clients=2)
+    assert private_run(fixedclipping_mod, inner) == [("ptq-w2a2", "ok")] * 2
