@@ -18,12 +18,15 @@ from ...wire.header import require
 from ..messages.npy import array_form, read_array
 from ..messages.orders import CANNOT, RECORD, Decision, Report
 from ..messages.packing import VARIANCE, coded_names, unpack_update
+from ..messages.tensor_list import TENSORS
 from .metrics import MOST_EXAMPLES, check_count, read_metrics
 from .roster import AWAY_CODES, Member, short
 
 Values = Mapping[str, NDArray[Any]]
 PLAIN_STRATEGY = Strategy.parse("fp32")
 """What a plain client does."""
+
+_MEND = "Put `quant_mod` first into the mods of its ClientApp, or let it tell no profile."
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,7 @@ class RoundModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class Task:
     """What a client was asked in a round.
 
     Args:
@@ -119,7 +122,7 @@ class Taken:
     """A reply that counts.
 
     Args:
-        order: What it answers.
+        task: What it answers.
         reply: As it came.
         values: The client's model, of the names, order, shapes and types of the server's.
         update: What it sent; None of a plain client.
@@ -130,7 +133,7 @@ class Taken:
         train_seconds: What its own clock says; None where it says nothing.
     """
 
-    order: Order
+    task: Task
     reply: Message
     values: Values
     update: Update | None
@@ -157,18 +160,18 @@ def payload_bytes(message: Message) -> int:
     return total
 
 
-def read_reply(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
-    """Reads a reply to an order; whatever it holds, nothing is raised.
+def read_reply(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
+    """Reads a reply to a task; whatever it holds, nothing is raised.
 
     Args:
         reply: What came.
-        order: What it answers.
+        task: What it answers.
         model: That was sent.
     """
     if reply.has_error():
         return read_error(reply)
     try:
-        return _read(reply, order, model)
+        return _read(reply, task, model)
     except WireError as error:
         return Refused("refused", f"malformed: {error}")
 
@@ -177,13 +180,15 @@ def read_error(reply: Message) -> Refused:
     """What an error reply says."""
     code, text = reply.error.code, reply.error.reason or ""
     reason = f"code {code}: {short(text)}"
+    if TENSORS in text:  # its app was handed a packed model
+        reason += f" {_MEND}"
     if code in AWAY_CODES:
         return Refused("dropped", reason)
     return Refused("failed", reason, CANNOT in text)
 
 
-def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
-    decision = order.decision
+def _read(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
+    decision = task.decision
     records = reply.content.array_records
     require(len(records) == 1, "a reply has one ArrayRecord", sorted(records)[:5])
     (arrays,) = records.values()
@@ -197,8 +202,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
         if report is None or not report.is_packed:
             return Refused(
                 "refused",
-                "wrong_bits: it sent its model as it is. Put `quant_mod` first into the mods of "
-                "its ClientApp, or let it tell no profile.",
+                f"wrong_bits: it sent its model as it is. {_MEND}",
             )
         seconds = report.seconds
         payload, update, as_it_is = unpack_update(arrays, model.arrays, decision)
@@ -206,7 +210,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
             check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)
         values = _moved(update, as_it_is, model)
-    return Taken(order, reply, values, update, payload, metrics_key, metrics, weight, seconds)
+    return Taken(task, reply, values, update, payload, metrics_key, metrics, weight, seconds)
 
 
 def _check_greatest(greatest: float, model: RoundModel) -> None:
