@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import socket
 import ssl
 import stat
@@ -15,16 +14,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_ssh_private_key,
-    load_ssh_public_key,
-)
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from fedhq.studies.entry import main
-from fedhq.studies.flower.certificates import expiry, hosts_of, make_authority
+from fedhq.studies.flower.certificates import expiry, hosts_of
 from fedhq.studies.flower.check import check_folder
 from fedhq.studies.flower.folder import prepare
 from fedhq.studies.flower.layout import Layout
@@ -105,45 +98,6 @@ def test_what_the_authority_cannot_outlast_is_not_renewed(folder: Path, capsys) 
     assert main(["flower", "renew", str(folder), "--days", "4000"]) == 2
     assert "days that the authority is still valid" in capsys.readouterr().err
     assert contents(folder) == before
-
-
-@pytest.mark.parametrize("command", [["renew"], ["add", "--node", "attic"]])
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda ca: (ca / "ca.key").unlink(), r"ca\.key` must be there.*Bring it"),
-        (lambda ca: (ca / "ca.pem").unlink(), r"ca\.pem` must be there"),
-        (lambda ca: (ca / "ca.key").write_text("none"), r"ca\.key must be a private key.*Restore"),
-        (lambda ca: (ca / "ca.pem").write_text("none"), r"ca\.pem must be a certificate.*Restore"),
-        (lambda ca: (ca / "ca.key").write_bytes(encrypted()), r"ca\.key must be.*without password"),
-        (lambda ca: (ca / "ca.key").write_bytes(another()), r"ca\.key` must be the key of ca\.pem"),
-    ],
-)
-def test_nothing_is_signed_by_what_is_not_the_authority(
-    folder: Path, capsys, command: list[str], spoil, reason: str
-) -> None:
-    spoil(folder / "ca")
-    before = contents(folder)
-    assert main(["flower", *command, str(folder)]) == 2
-    assert re.search(reason, capsys.readouterr().err)
-    assert contents(folder) == before
-
-
-def another() -> bytes:
-    return make_authority("other", NOW, 10).key
-
-
-def encrypted() -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    form = Encoding.PEM, PrivateFormat.PKCS8
-    return key.private_bytes(*form, BestAvailableEncryption(b"word"))
-
-
-@pytest.mark.parametrize("make", [another, encrypted])
-def test_check_finds_a_key_that_is_not_the_authoritys(folder: Path, make) -> None:
-    (folder / "ca/ca.key").write_bytes(make())
-    wrong = {f.place: f.says for f in check_folder(folder, NOW, 30) if f.mend}
-    assert wrong == {"ca/ca.pem": "is not the certificate of ca.key"}
 
 
 def test_keys_are_for_their_owner_only_and_every_node_has_its_own(folder: Path) -> None:
