@@ -31,8 +31,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from ....allocator.errors import WireError
-from ..messages.letters import question_text
-from ..messages.orders import RECORD, read_text
+from ..messages.orders import RECORD, as_text, read_text
 from ..messages.profile import ClientProfile
 
 _MOST_QUESTIONS_AT_ONCE = 64
@@ -127,9 +126,8 @@ class ProxyGrid(Grid):
         """The answer to a question, or the error that became of it."""
         try:
             proxy = self.proxies[message.metadata.dst_node_id]
-            config: dict[str, Scalar] = {
-                RECORD: question_text(message.content.config_records[RECORD])
-            }
+            question = as_text(message.content.config_records[RECORD])
+            config: dict[str, Scalar] = {RECORD: question}
             told = proxy.get_properties(GetPropertiesIns(config), self._patience, None)
             answer = read_text(told.properties.get(RECORD), "a client's profile")
             profile = ClientProfile.from_record(answer)

@@ -14,7 +14,7 @@ from ...wire.header import require
 from ...wire.rounding import RAW_BITS
 from ..messages.letters import name_arrays
 from ..messages.npy import array_form, read_array
-from ..messages.orders import RECORD, Decision, Report
+from ..messages.orders import RECORD, Decision, Report, as_text, read_text
 from ..messages.packing import STATISTICS, pack_update
 
 MODEL, CONFIG = "arrays", "config"
@@ -68,7 +68,7 @@ def to_fit_ins(message: Message) -> FitIns:
     config: dict[str, Scalar] = dict(message.content.config_records[CONFIG])  # type: ignore[arg-type]
     decision = _decision(message)
     if decision is not None:
-        config[RECORD] = decision.to_text()
+        config[RECORD] = as_text(decision.to_record())
     return FitIns(to_parameters(message.content.array_records[MODEL]), config)
 
 
@@ -94,7 +94,9 @@ def to_content(result: FitRes, message: Message, model: ArrayRecord) -> RecordDi
             _OWN_METRICS: ConfigRecord(metrics),  # type: ignore[arg-type]
         }
     )
-    report = None if text is None or decision is None else Report.from_text(text)
+    report = None
+    if text is not None and decision is not None:
+        report = Report.from_record(read_text(text, "a report"))
     try:
         named = _named(arrays, model, decision, report)
         if decision is not None and _is_whole(report, decision):

@@ -6,17 +6,16 @@ have numbers for names, and what goes beside them must be a text in its `config`
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ....allocator.errors import WireError
 from ...wire.header import require
-from .orders import RECORD, Decision, Report
+from .orders import RECORD, Decision, Report, as_text, read_text
 from .tensor_list import TENSORS, list_of_tensors
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+    from flwr.app import ArrayRecord, RecordDict
 
 CONFIG, PARAMETERS = "fitins.config", "fitins.parameters"
 METRICS, TRAINED = "fitres.metrics", "fitres.parameters"
@@ -51,7 +50,7 @@ def open_letter(content: RecordDict) -> Letter | None:
     config = content.config_records.get(CONFIG)
     if config is None or RECORD not in config:
         return None
-    decision = Decision.from_text(config[RECORD])
+    decision = Decision.from_record(read_text(config[RECORD], "a decision"))
     arrays = _find(content, PARAMETERS)
     if decision.downlink_bits < 32:
         arrays = name_model(arrays)
@@ -140,13 +139,8 @@ def with_report(content: RecordDict, letter: Letter, report: Report) -> RecordDi
     if not letter.is_legacy:
         return RecordDict({**content, RECORD: ConfigRecord(dict(report.to_record()))})
     metrics = dict(content.config_records.get(METRICS) or {})
-    told = ConfigRecord({**metrics, RECORD: report.to_text()})
+    told = ConfigRecord({**metrics, RECORD: as_text(report.to_record())})
     return RecordDict({**content, METRICS: told})
-
-
-def question_text(record: ConfigRecord) -> str:
-    """A question for a profile, as the legacy API's `get_properties` has it in its config."""
-    return json.dumps(dict(record))
 
 
 def number(arrays: ArrayRecord) -> ArrayRecord:

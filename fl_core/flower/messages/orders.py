@@ -69,7 +69,6 @@ class Decision:
             others travel as they are.
         quantization: How QAT quantizes.
         examples_key: Name of the reply's metric that says how many examples were trained on.
-        error_feedback: Whether an update makes up for the rounding of the client's last.
 
     Raises:
         ValueError: If the strategy is skip, or a number or bits are out of range.
@@ -85,7 +84,6 @@ class Decision:
     names: tuple[str, ...]
     quantization: QuantizationSettings
     examples_key: str = "num-examples"
-    error_feedback: bool = True
 
     def __post_init__(self) -> None:
         if self.strategy.is_skip:
@@ -125,15 +123,10 @@ class Decision:
             "arrays-key": self.arrays_key,
             "examples-key": self.examples_key,
             "downlink-bits": self.downlink_bits,
-            "error-feedback": self.error_feedback,
             "quantization": _SETTINGS.dump_json(self.quantization).decode(),
         }
         # Flower cannot count the bytes of an empty list.
         return {**record, "names": list(self.names)} if self.names else record
-
-    def to_text(self) -> str:
-        """The record as JSON, for the legacy API, whose messages have no records of their own."""
-        return json.dumps(dict(self.to_record()))
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Decision:
@@ -159,20 +152,10 @@ class Decision:
                 arrays_key=fields.text("arrays-key", MOST_NAME_CHARS),
                 examples_key=fields.text("examples-key", MOST_NAME_CHARS),
                 names=fields.texts("names", MOST_TENSORS, MOST_NAME_CHARS),
-                error_feedback=fields.flag("error-feedback"),
                 quantization=quantization,
                 **numbers,
             )
         )
-
-    @classmethod
-    def from_text(cls, text: object) -> Decision:
-        """Reads what `to_text` gave.
-
-        Raises:
-            WireError: If it is none, or of another version.
-        """
-        return cls.from_record(read_text(text, "a decision"))
 
 
 def _read_settings(text: str) -> QuantizationSettings:
@@ -206,10 +189,6 @@ class Report:
         record: dict[str, int | float] = {"version": VERSION, "packed": self.is_packed}
         return record if self.seconds is None else {**record, "seconds": self.seconds}
 
-    def to_text(self) -> str:
-        """The record as JSON, for the legacy API."""
-        return json.dumps(dict(self.to_record()))
-
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Report:
         """Reads a record.
@@ -224,18 +203,14 @@ class Report:
             raise refuse("a report", "seconds >= 0", seconds)
         return cls(seconds, fields.flag("packed"))
 
-    @classmethod
-    def from_text(cls, text: object) -> Report:
-        """Reads what `to_text` gave.
 
-        Raises:
-            WireError: If it is none, or of another version.
-        """
-        return cls.from_record(read_text(text, "a report"))
+def as_text(record: Mapping[str, object]) -> str:
+    """A record as JSON, for the legacy API, whose messages have no records of their own."""
+    return json.dumps(dict(record))
 
 
 def read_text(text: object, what: str) -> Mapping[str, object]:
-    """A record of the legacy API.
+    """The record that `as_text` gave.
 
     Args:
         text: Whatever came.

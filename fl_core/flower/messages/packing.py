@@ -183,7 +183,6 @@ def pack_update(
         client=decision.client,
         num_examples=num_examples,
         seed=decision.seed,
-        error_feedback=decision.error_feedback,
     )
     packed = ArrayRecord()
     packed[RECORD] = _as_bytes(payload)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ import numpy as np
 
 from ....allocator.device import DeviceProfile
 from ....allocator.hardware import StepProfile, analyse_hardware
-from ....allocator.strategy import Strategy, parse_menu
+from ....allocator.strategy import Strategy, parse_menu, parse_strategy
 from .fields import Fields, refuse
-from .orders import RECORD, VERSION
+from .orders import RECORD, VERSION, as_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +66,10 @@ class ClientProfile:
     active_watts: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.strategies is not None:
+            object.__setattr__(self, "strategies", tuple(map(parse_strategy, self.strategies)))
+        timed = tuple((parse_strategy(s), seconds) for s, seconds in self.round_seconds)
+        object.__setattr__(self, "round_seconds", timed)
         for name in ("name", "device_class"):
             text = getattr(self, name)
             if not 0 < len(text) <= _MOST_NAME_CHARS or not text.isprintable():
@@ -157,7 +160,7 @@ class ClientProfile:
             >>> list(ClientProfile("3").to_properties())
             ['fedhq']
         """
-        return {RECORD: json.dumps(dict(self.to_record()))}
+        return {RECORD: as_text(self.to_record())}
 
     @classmethod
     def of_device(

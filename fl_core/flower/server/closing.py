@@ -104,8 +104,8 @@ def _combine(
             num_examples=taken.update.num_examples if taken.update else round(taken.weight),
             content=content,
             payload=taken.payload,
-            client=answer.order.member.client,
-            wire_bits=answer.order.strategy.wire_bits,
+            client=answer.task.member.client,
+            wire_bits=answer.task.strategy.wire_bits,
         )
         for answer, taken, content in contents
     ]

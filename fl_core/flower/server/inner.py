@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp.strategy import Strategy
@@ -13,6 +14,7 @@ from ...seeds import Purpose, generator
 from ..messages.orders import RECORD
 
 _MOST_WRAPPERS = 10
+_Value = TypeVar("_Value")
 
 
 def check_inner(inner: object, kind: type, outer: type, other: str) -> None:
@@ -49,24 +51,23 @@ def setting_of(strategy: Strategy, name: str) -> str | None:
         >>> setting_of(FedAvg(weighted_by_key="n"), "weighted_by_key")
         'n'
     """
-    inner: object = strategy
-    for _ in range(_MOST_WRAPPERS):
-        value = getattr(inner, name, None)
-        if isinstance(value, str):
-            return value
-        inner = getattr(inner, "strategy", None)
-    return None
+    return _attribute(strategy, name, str)
 
 
 def number_of(strategy: Strategy, name: str, default: int) -> int:
     """The same for a whole number."""
+    found = _attribute(strategy, name, int)
+    return default if found is None else found
+
+
+def _attribute(strategy: Strategy, name: str, kind: type[_Value]) -> _Value | None:
     inner: object = strategy
     for _ in range(_MOST_WRAPPERS):
         value = getattr(inner, name, None)
-        if isinstance(value, int):
+        if isinstance(value, kind):
             return value
         inner = getattr(inner, "strategy", None)
-    return default
+    return None
 
 
 def model_key(messages: Sequence[Message], arrays: ArrayRecord) -> str:

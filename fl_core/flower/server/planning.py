@@ -17,7 +17,7 @@ from ..messages.orders import RECORD, Decision
 from ..messages.packing import pack_model
 from .accounts import OpenRound
 from .inner import copied
-from .replies import Order, payload_bytes
+from .replies import Task, payload_bytes
 from .roster import Member, Roster
 
 Asked = tuple[Message, Member]
@@ -72,7 +72,7 @@ def plan(
     allocator: HybridAllocator,
     wire: Wire,
 ) -> None:
-    """Fills a round with orders, and with clients that are idle.
+    """Fills a round with tasks, and with clients that are idle.
 
     Args:
         opened: The round.
@@ -91,12 +91,12 @@ def plan(
             opened.idle.append((member, f"it is still at work on round {busy[node]}"))
         elif member.profile is None:
             sent = payload_bytes(message)
-            opened.orders.append(Order(member, opened.number, message, None, sent))
+            opened.tasks.append(Task(member, opened.number, message, None, sent))
         else:
             cohort[member.client] = (message, member)
     if cohort:
         _decide(opened, cohort, allocator, wire)
-    opened.orders.sort(key=lambda order: order.member.order)
+    opened.tasks.sort(key=lambda task: task.member.order)
 
 
 def _decide(
@@ -132,7 +132,7 @@ def _decide(
         )
         own = _own_message(message, model.key, packed, decision)
         sent = payload_bytes(own)
-        opened.orders.append(Order(member, opened.number, own, decision, sent))
+        opened.tasks.append(Task(member, opened.number, own, decision, sent))
 
 
 def _own_message(message: Message, key: str, packed: ArrayRecord, decision: Decision) -> Message:

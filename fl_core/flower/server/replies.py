@@ -75,7 +75,7 @@ class RoundModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class Task:
     """What a client was asked in a round.
 
     Args:
@@ -122,7 +122,7 @@ class Taken:
     """A reply that counts.
 
     Args:
-        order: What it answers.
+        task: What it answers.
         reply: As it came.
         values: The client's model, of the names, order, shapes and types of the server's.
         update: What it sent; None of a plain client.
@@ -133,7 +133,7 @@ class Taken:
         train_seconds: What its own clock says; None where it says nothing.
     """
 
-    order: Order
+    task: Task
     reply: Message
     values: Values
     update: Update | None
@@ -160,18 +160,18 @@ def payload_bytes(message: Message) -> int:
     return total
 
 
-def read_reply(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
-    """Reads a reply to an order; whatever it holds, nothing is raised.
+def read_reply(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
+    """Reads a reply to a task; whatever it holds, nothing is raised.
 
     Args:
         reply: What came.
-        order: What it answers.
+        task: What it answers.
         model: That was sent.
     """
     if reply.has_error():
         return read_error(reply)
     try:
-        return _read(reply, order, model)
+        return _read(reply, task, model)
     except WireError as error:
         return Refused("refused", f"malformed: {error}")
 
@@ -187,8 +187,8 @@ def read_error(reply: Message) -> Refused:
     return Refused("failed", reason, CANNOT in text)
 
 
-def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
-    decision = order.decision
+def _read(reply: Message, task: Task, model: RoundModel) -> Taken | Refused:
+    decision = task.decision
     records = reply.content.array_records
     require(len(records) == 1, "a reply has one ArrayRecord", sorted(records)[:5])
     (arrays,) = records.values()
@@ -210,7 +210,7 @@ def _read(reply: Message, order: Order, model: RoundModel) -> Taken | Refused:
             check_count(update.num_examples, weight)
         _check_greatest(update.greatest, model)
         values = _moved(update, as_it_is, model)
-    return Taken(order, reply, values, update, payload, metrics_key, metrics, weight, seconds)
+    return Taken(task, reply, values, update, payload, metrics_key, metrics, weight, seconds)
 
 
 def _check_greatest(greatest: float, model: RoundModel) -> None:

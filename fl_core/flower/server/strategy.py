@@ -176,7 +176,7 @@ class AllocatorStrategy(Strategy):
         plan(opened, asked, self._arrivals.busy(fleet), self.allocator, self._wire)
         opened.plan_seconds = time.perf_counter() - start
         opened.started = time.monotonic()
-        return [order.message for order in opened.orders]
+        return [task.message for task in opened.tasks]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -193,16 +193,16 @@ class AllocatorStrategy(Strategy):
                 "but did not. Call them in turn."
             )
         seconds, start = time.monotonic() - opened.started, time.perf_counter()
-        by_order, strays = accounts.match(opened.orders, replies)
-        answers = self._arrivals.answers(opened, by_order, seconds, self._grid)
+        by_task, strays = accounts.match(opened.tasks, replies)
+        answers = self._arrivals.answers(opened, by_task, seconds, self._grid)
         arrays, metrics = hand_on(self.inner, server_round, opened.model, answers)
         self._learn(opened, answers)
         self._hear_late()
         lines = [
             accounts.stray_record(
-                server_round, reply, order, self.roster.member(reply.metadata.src_node_id)
+                server_round, reply, task, self.roster.member(reply.metadata.src_node_id)
             )
-            for reply, order in strays
+            for reply, task in strays
         ]
         self._record(opened, answers, lines, seconds, time.perf_counter() - start)
         return arrays, metrics
@@ -268,15 +268,15 @@ class AllocatorStrategy(Strategy):
         outcomes = [accounts.outcome(a, opened.sizes, self.allocator) for a in answers]
         self.allocator.observe([o for o in outcomes if o is not None])
         for answer in answers:
-            result, member = answer.result, answer.order.member
+            result, member = answer.result, answer.task.member
             if isinstance(result, Refused) and result.cannot and member.profile is not None:
                 self._forbid(answer, member)
 
     def _forbid(self, answer: Answer, member: Member) -> None:
         try:
-            self.allocator.forbid(member.client, answer.order.strategy)
+            self.allocator.forbid(member.client, answer.task.strategy)
         except ValueError as error:  # nothing is left that it could do
-            self.roster.retire(answer.order.message.metadata.dst_node_id, str(error))
+            self.roster.retire(answer.task.message.metadata.dst_node_id, str(error))
 
     def _hear_late(self) -> None:
         """Replies to earlier rounds: profiles count, models are recorded and dropped."""
@@ -306,4 +306,4 @@ class AllocatorStrategy(Strategy):
         record = accounts.round_record(opened, lines, answers, seconds, total)
         wall = accounts.wall_record(opened, answers, seconds, server_seconds)
         self.ledger.append(record, lines, wall)
-        self._notices.of_round(record, lines, len(opened.orders))
+        self._notices.of_round(record, lines, len(opened.tasks))

@@ -23,17 +23,14 @@ from fedhq.fl_core.flower.client.training import decision_of
 from fedhq.fl_core.flower.messages.orders import Report
 from fedhq.fl_core.flower.messages.packing import pack_update, unpack_model, unpack_update
 from fedhq.fl_core.rounds.uplink import Uplink
-from fedhq.fl_core.wire.codec import decode_update
 
 MODEL = arrays_of(network())
 
 
 def sent_change(out, model, decision):
     """The values of the update in a reply, as the server decodes them."""
-    payload, *_ = unpack_update(out.content["arrays"], model, decision)
-    template = {name: model[name].numpy() for name in decision.names}
-    tensors = decode_update(payload, template).tensors
-    return np.concatenate([values.ravel() for values in tensors.values()])
+    _, update, _ = unpack_update(out.content["arrays"], model, decision)
+    return np.concatenate([values.ravel() for values in update.tensors.values()])
 
 
 # --- What passes through ---

@@ -27,7 +27,6 @@ DECISION = Decision(
         group_size=32, exclude=("head",), keep_first=True, layers=(LayerSettings("*.q", 4, 8),)
     ),
     examples_key="weight",
-    error_feedback=False,
 )
 PROFILE = ClientProfile(
     name="03",
@@ -85,7 +84,6 @@ def test_what_is_written_is_read(value):
         (Decision, {"names": ["a"] * 100_001}, "at most 100000"),
         (Decision, {"names": [b"a"]}, "names is a text"),
         (Decision, {"names": ["a\n"]}, "can be printed"),
-        (Decision, {"error-feedback": 1}, "true or false"),
         (Decision, {"quantization": "{"}, "quantization is settings"),
         (Decision, {"quantization": "[" * 60_000}, "quantization is settings"),
         (Decision, {"quantization": '{"weight_fit": "best"}'}, "quantization is settings"),

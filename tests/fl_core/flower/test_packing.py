@@ -95,12 +95,11 @@ def test_the_greatest_half_survives_rounding():
     "strategies",
     [["qat-w2a2"] * 3, ["fp32"] * 2, ["ptq-w2a2-u2"] * 2, ["qat-w2a2", "fp32", "ptq-w2a2-u2"] * 2],
 )
-@pytest.mark.parametrize("feedback", [True, False])
-def test_updates_are_those_of_the_in_process_trainer_over_rounds(strategies, feedback):
+def test_updates_are_those_of_the_in_process_trainer_over_rounds(strategies):
     """Also where widths change: what is owed waits for the next width with feedback."""
-    uplink, residual = Uplink(seed=11, error_feedback=feedback), None
+    uplink, residual = Uplink(seed=11), None
     for number, strategy in enumerate(strategies, start=1):
-        decision = decide(strategy, round_number=number, error_feedback=feedback)
+        decision = decide(strategy, round_number=number)
         after = train(seed=number)
         update = {}
         for name in CODED:  # halves are subtracted as float32, doubles as doubles

@@ -227,3 +227,14 @@ def test_labels_that_no_class_has_are_refused(labels, num_classes, match):
 def test_rates_that_are_not_told_are_unlimited():
     profile = ClientProfile.from_record(ClientProfile("a").to_record())
     assert profile.uplink_bytes_per_second == math.inf
+
+
+def test_strategies_may_be_texts_and_are_read_at_once():
+    profile = ClientProfile(
+        "a", strategies=("fp32", "ptq-w2a2"), round_seconds=(("ptq-w2a2", 2.0),)
+    )
+    assert profile.strategies == parse_menu(["fp32", "ptq-w2a2"])
+    assert ClientProfile.from_record(profile.to_record()) == profile
+    for odd in ({"strategies": ("nonsense",)}, {"round_seconds": (("nonsense", 2.0),)}):
+        with pytest.raises(ValueError, match="nonsense"):
+            ClientProfile("a", **odd)
