@@ -25,8 +25,8 @@ demo: .venv/.run  ## the main job: six arms, two scenarios, real data; a table a
 test: .venv/.run  ## the fast tests
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
-test-all: .venv/.dev  ## all tests, the slow ones too; some only wait, so three at a time
-	$(BIN)/pytest -q -m 'slow or not slow' -n 3 --dist worksteal
+test-all: .venv/.dev  ## all tests, the slow ones too; many only wait, so four at a time
+	$(BIN)/pytest -q -m 'slow or not slow' -n 4 --dist worksteal
 
 lint: .venv/.dev  ## style and types
 	$(BIN)/ruff check .

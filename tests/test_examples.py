@@ -132,6 +132,7 @@ def test_a_plain_loop_learns_who_is_slow_and_who_cannot(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_nvidia_flares_simulator_trains_as_each_client_was_told(tmp_path: Path) -> None:
     said = run_example("nvflare/job.py", tmp_path)
     rounds = re.findall(r"fedhq round (\d): (site-\d) (\S+) took [\d.]+ s and (\d+) bytes", said)

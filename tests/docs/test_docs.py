@@ -180,6 +180,7 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_site_builds_is_complete_needs_no_network_and_fits_a_phone(tmp_path: Path) -> None:
     pytest.importorskip("furo", reason="needs fedhq[docs]")
     build(tmp_path)  # one test, so that it is built once, however many processes test

@@ -253,6 +253,7 @@ def start_and_kill(folder: Path, workers: int, rng: random.Random, way: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.long
 def test_killed_at_random_times_again_and_again_a_run_ends_with_the_same_bytes(
     tmp_path, workers
 ) -> None:

@@ -44,6 +44,7 @@ def of_session(leader: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_workers_that_is_stopped_leaves_no_process_and_resumes(config, tmp_path) -> None:
     """Ctrl-C reaches the workers, too; a kill the parent alone."""
 
@@ -123,6 +124,7 @@ def test_an_interrupted_comparison_ends_its_workers_at_once(comparison_config, t
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_records(
     comparison_config, tmp_path
 ) -> None:

@@ -67,6 +67,7 @@ def outcome(name: str, folder: Path) -> tuple[nn.Module, ModuleType, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_example_is_the_plain_app_with_an_eighth_of_the_bytes_and_a_model_to_ship(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def test_fedhq_takes_five_lines_of_an_app_and_the_helpers_call() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_example_runs_simulated_as_it_stands(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployed:
         deployed.start_superlink("--simulation")
@@ -103,6 +104,7 @@ def test_the_example_runs_simulated_as_it_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder: Path) -> None:
     with Deployment(tmp_path) as deployed:
         deployed.start_superlink()
@@ -145,6 +147,7 @@ def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_secure_deployment_repeats_the_trainers_bytes(tmp_path: Path, folder: Path) -> None:
     hq, registered, also = tmp_path / "hq", ("a", "b", "c"), "127.0.0.1"
     with Deployment(tmp_path, hq / "operator" / "ca.pem") as deployed:

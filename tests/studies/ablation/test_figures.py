@@ -62,7 +62,7 @@ def test_the_lines_of_a_profile_are_the_profiles(summary, relative):
         if len(profile.at):
             line = drawn.pop(solver)
             for x, y in zip(line.x, line.y, strict=True):
-                assert y == pytest.approx(profile(x * (1 + 1e-3)), abs=0.1)
+                assert profile(x * (1 - 1e-3)) - 1e-3 <= y <= profile(x * (1 + 1e-3)) + 1e-3
             assert line.y[-1] == pytest.approx(profile.share[-1], rel=1e-3)
             assert line.line.shape == "hv"
     assert not drawn  # who solved nothing has no line

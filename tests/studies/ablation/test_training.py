@@ -41,6 +41,7 @@ def stamps(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_solvers_decide_in_federations_that_are_resumed(settings, tmp_path):
     told = []
     federations = Federations.of(settings)

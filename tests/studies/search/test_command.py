@@ -290,6 +290,7 @@ def start(config: Path, folder: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_search_that_trains_is_killed_and_goes_on(tmp_path) -> None:
     config, folder = tmp_path / "search.toml", tmp_path / "found"
     config.write_text(TRAINING, "utf-8")
