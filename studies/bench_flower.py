@@ -259,9 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m fedhq.studies.bench_flower", description=__doc__
     )
     add = parser.add_argument
-    add("--steps", type=int, default=500, help="of a client's training (500)")
+    add("--steps", type=int, default=100, help="of a client's training (100)")
     add("--rounds", type=int, default=3, help="of a run that count (3)")
-    add("--repetitions", type=int, default=2, help="runs of each side (2)")
+    add("--repetitions", type=int, default=1, help="runs of each side (1)")
     add(
         "--only", nargs="+", choices=(DIRECT, RAY), default=(DIRECT, RAY), help="measure only these"
     )

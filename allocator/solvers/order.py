@@ -8,7 +8,6 @@ What is sorted are integers that order like the times and carry the strategy in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
@@ -40,6 +39,8 @@ def each_block(shape: tuple[int, ...], work: Callable[[slice], _T]) -> list[_T]:
     parts = [slice(start, min(start + step, clients)) for start in range(0, clients, step)]
     if len(parts) == 1:
         return [work(parts[0])]
+    from concurrent.futures import ThreadPoolExecutor  # brings logging; few problems are so large
+
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, parts))
 
