@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -104,7 +105,7 @@ def is_signed_by(certificate: bytes, authority: bytes) -> bool:
     signer = x509.load_pem_x509_certificate(authority)
     try:
         x509.load_pem_x509_certificate(certificate).verify_directly_issued_by(signer)
-    except Exception:  # InvalidSignature, ValueError or TypeError: none is a signature of its
+    except (InvalidSignature, ValueError, TypeError):  # none is a signature of its
         return False
     return True
 
