@@ -1,6 +1,7 @@
 """Workers: counting, failing, dying, stopping."""
 
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_a_value_that_is_none_fails_its_trial(place) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_same_failure_again_and_again_ends_the_search(place, workers) -> None:
+def test_the_same_failure_again_and_again_ends_the_search(place, workers, tmp_path) -> None:
     with pytest.raises(WorkerError, match="5 trials in a row failed in the same way") as caught:
         run_order(order(place, make_broken, 100), workers)
     assert "RuntimeError: no data for 0." in str(caught.value)
@@ -91,7 +92,12 @@ def test_the_same_failure_again_and_again_ends_the_search(place, workers) -> Non
     assert len(failed) >= 5
     assert all(t.user_attrs["reason"] for t in failed)
     # What the other worker was at, which was stopped, is left to the next.
-    assert {t.state.name for t in trials} <= {"FAIL", "WAITING", "RUNNING"}
+    assert len(trials) - len(failed) < workers
+    make = partial(make_square, str(evaluations(tmp_path)), 0.0)
+    run_order(replace(order(place, make, 3), lease_seconds=2.0), 1)
+    states = [t.state.name for t in reopened(place).get_trials()]
+    assert states.count("COMPLETE") == 3
+    assert set(states) == {"FAIL", "COMPLETE"}
 
 
 def test_ctrl_c_leaves_the_trial_to_the_next(place) -> None:
