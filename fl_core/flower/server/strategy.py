@@ -98,7 +98,6 @@ class AllocatorStrategy(Strategy):
         self.roster = Roster(allocator, profile_seconds)
         self.ledger = Ledger(None if folder is None else Path(folder))
         self._wire = Wire(downlink_bits, quantization or QuantizationSettings(), seed)
-        self._seed = seed
         self._deadline = deadline_seconds
         self._patience = profile_seconds
         self._configs = {_TRAIN: OwnConfig(), _EVALUATE: OwnConfig()}
@@ -166,7 +165,7 @@ class AllocatorStrategy(Strategy):
         fleet = self._begin(server_round, arrays, grid)
         self._await_nodes(fleet)
         own = self._configs[_TRAIN].of(config)
-        with seeded(self._seed, server_round, _TRAIN):
+        with seeded(self._wire.seed, server_round, _TRAIN):
             messages = list(self.inner.configure_train(server_round, arrays, own, fleet))
         key = model_key(messages, arrays) if messages else ""
         model = RoundModel.of(arrays, key, setting_of(self.inner, "weighted_by_key"))
@@ -213,7 +212,7 @@ class AllocatorStrategy(Strategy):
         """The inner strategy's, sampled from nodes in order; the model is sent as it is."""
         fleet = self._begin(server_round, arrays, grid)
         own = self._configs[_EVALUATE].of(config)
-        with seeded(self._seed, server_round, _EVALUATE):
+        with seeded(self._wire.seed, server_round, _EVALUATE):
             messages = list(self.inner.configure_evaluate(server_round, arrays, own, fleet))
         self._evaluators = messages
         return messages
