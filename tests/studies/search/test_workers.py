@@ -15,6 +15,7 @@ from fedhq.studies.search.storage.errors import WorkerError
 from fedhq.studies.search.storage.places import open_storage
 from fedhq.studies.search.workers.pool import Order, check_workers, run_order
 from fedhq.studies.search.workers.progress import Progress
+from fedhq.studies.search.workers.signature import Worker
 from fedhq.studies.search.workers.worker import TrialLoop
 
 
@@ -182,7 +183,10 @@ def test_workers_that_are_killed_are_replaced_and_their_trials_run_again(place, 
 def test_a_trial_that_kills_every_worker_ends_the_search(place) -> None:
     with pytest.raises(WorkerError, match=r"5 workers died \(exit code -9\)"):
         run_order(order(place, make_suicidal, 10), 2)
-    assert "RUNNING" not in {t.state.name for t in reopened(place).get_trials()}
+    running = [t for t in reopened(place).get_trials() if t.state.name == "RUNNING"]
+    # The other may have been stopped between asking and signing: a trial that is nobody's yet.
+    assert len(running) <= 1
+    assert all(Worker.of(t.user_attrs) is None for t in running)
 
 
 @pytest.mark.slow
