@@ -163,8 +163,12 @@ class Federation:
         )
 
     @classmethod
-    def build(cls, settings: FederationSettings) -> Federation:
+    def build(cls, settings: FederationSettings, profile: StepProfile | None = None) -> Federation:
         """A federation of registered parts; the same settings give the same federation.
+
+        Args:
+            settings: All that shapes it.
+            profile: Step times of the menu, in place of those that the settings name.
 
         Raises:
             ValueError: If data, partition, menu, profile or trace do not fit together.
@@ -185,7 +189,7 @@ class Federation:
             clients,
             split.test,
             split.calibration,
-            find_profile(settings, data.input_shape),
+            profile or find_profile(settings, data.input_shape),
             fleet=settings.fleet,
             menu=settings.menu,
             weight_bits=settings.weight_bits,
