@@ -106,7 +106,7 @@ class Situation:
         """
         table = self.real if round_number < self.turns_at else self.later
         seconds = (self.low_bit if low_bit else table).seconds
-        return seconds * self._scatter[round_number - 1][:, None]
+        return np.asarray(seconds * self._scatter[round_number - 1][:, None])
 
     @cached_property
     def _scatter(self) -> FloatArray:

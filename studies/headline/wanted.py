@@ -75,7 +75,9 @@ def target_grounds(grid: Grid, task: str) -> list[Ground]:
 def target_spec(ground: Ground) -> RunSpec:
     """All-QAT on a ground."""
     settings = ground_settings(ground)
-    return RunSpec(settings, ((QAT,) * settings.partition.num_clients,))
+    clients = settings.partition.num_clients
+    assert isinstance(clients, int), "no task of a grid has natural clients"
+    return RunSpec(settings, ((QAT,) * clients,))
 
 
 def ground_specs(grid: Grid, decisions: Decisions, grounds: Sequence[Ground]) -> list[RunSpec]:
