@@ -12,6 +12,7 @@ HELP = "ablations of solvers, searches of policies, their dashboard and reports"
 
 _COMMANDS = {
     "ablation": (".ablation.command", "solvers against each other over families of problems"),
+    "headline": (".headline.command", "fedhq against what else one could do, in simulated time"),
     "search": (".search.command", "Optuna over the policy; resumes what stands in --out"),
     "dashboard": (".dashboard.command", "opens a search in Optuna's dashboard, on 127.0.0.1"),
     "report": (".search.report_command", "one static page of one search or several"),
@@ -21,6 +22,7 @@ _COMMANDS = {
 _EXAMPLES = """examples:
   fedhq study ablation --out runs/ablation          the default grid; run it again to resume it
   fedhq study ablation my.toml --set 'grid.sizes=[10,100]'
+  fedhq study headline --dry-run                    what it trains, and for how long
   fedhq study search demo --out runs/search         policies for the demo's federation
   fedhq study search my.toml --storage postgresql+psycopg://me@host/studies --workers 4
   fedhq study dashboard runs/search                 http://127.0.0.1:8080
