@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
@@ -130,7 +131,9 @@ class RunStore:
                 told = json.loads(line)
             except ValueError:
                 continue  # torn by a process that ended as it wrote: trained again
-            curves = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+            curves: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
+            }
             run = TrainedRun(**curves)
             self._runs.setdefault(run.key, run)
 
