@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _READ_RANKS = """<b>How to read.</b> Each bar is a model: its mean rank correlation with measured
 losses over settings that it was not fitted to; whiskers hold 95 of 100 resamples. The dashed line
-is what one who knew the true accuracies would reach."""
+is what one who knew the true accuracies would reach. Green: no model does better beyond chance."""
 _READ_LOSSES = """<b>How to read.</b> One point an allocation: what coverage, fitted to all other
 settings and scaled by this one's gap, predicted, and what was measured. On the diagonal both are
 the same; the whisker is the noise of a repeat."""
@@ -56,7 +56,7 @@ def write_page(path: Path, analysis: Analysis) -> None:
     main = (
         f"<section><h2>What it says</h2><ul class=found>{says}</ul></section>"
         f"<section><h2>Models</h2>{_figures_of(document, analysis)}"
-        f"{table('Models of the loss', MODEL_HEADINGS, models, html.escape(READING))}</section>"
+        f"{table('Models of the loss', MODEL_HEADINGS, models, _marked(READING))}</section>"
         "<section><h2>Settings</h2>"
         f"{document.figure('Predicted and measured', _READ_LOSSES, scatters, choice, shown)}"
         f"{table('Settings', SETTING_HEADINGS, settings)}</section>"

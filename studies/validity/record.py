@@ -31,7 +31,9 @@ the best in rank correlation and the best in R2 (gap known) are not better by mo
 setting has a trade-off if the true spread of its allocations exceeds the noise of a repeat. Three
 seeds are few: intervals are narrower than they should be. Models were named before anything was
 trained but for the two with unevenness, which were added when the first three cells (digits with an
-MLP, W2A2, one seed) had shown mixed allocations that lose more than all-PTQ."""
+MLP, W2A2, one seed) had shown mixed allocations that lose more than all-PTQ; they took the places
+of exp(-coverage / 0.1), which the fitted exponential holds, and of share with skew, whose sign is
+tested by itself."""
 
 MODEL_HEADINGS = (
     "model",

@@ -19,6 +19,7 @@ from .terms import KNOTS, curve_of
 RULE_LOSSES = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
 ACCEPTED_LOSS = 0.01
 _DIGITS = 4
+_LEAST_MEASURED = 10
 
 
 def refit(analysis: Analysis) -> FittedLoss:
@@ -63,22 +64,23 @@ def choose_rule(analysis: Analysis, height: float) -> float:
     """The largest predicted loss up to which measured losses are a point on average.
 
     Rules are tried from the smallest on. Of each count the mixed allocations, in settings with a
-    trade-off, whose loss is predicted above the last rule and up to it; predicted with the setting
-    left out and without its own gap, as one who has trained nothing would. 0 where the first fails.
+    trade-off, whose loss is predicted above the last rule and up to it, if they are ten at least;
+    predicted with the setting left out and without its own gap, as one who has trained nothing
+    would. 0 where the first fails.
 
     Args:
         analysis: Of all that is trained.
         height: The curve's, in place of the gap.
     """
     predicted, measured = _without_gap(analysis, height)
-    chosen = last = 0.0
+    chosen, last = 0.0, -np.inf
     for rule in RULE_LOSSES:
         within = measured[(predicted > last) & (predicted <= rule)]
-        if within.size and within.mean() > ACCEPTED_LOSS:
+        if within.size < _LEAST_MEASURED:
+            continue
+        if within.mean() > ACCEPTED_LOSS:
             break
-        if within.size:
-            chosen = rule
-        last = rule
+        chosen = last = rule
     return chosen
 
 
