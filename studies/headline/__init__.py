@@ -1,0 +1,1 @@
+"""The headline study: fedhq against what else one could do, in simulated time, cell by cell."""

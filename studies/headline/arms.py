@@ -1,0 +1,233 @@
+"""What is compared: every arm is a function from a cell to what its clients do in every round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...allocator import (
+    DataOnly,
+    FastestWithin,
+    FrontierPick,
+    HardwareOnly,
+    HybridAllocator,
+    Outcome,
+    Random,
+    Solver,
+    Strategy,
+    Uniform,
+    fitted_loss,
+)
+from ...allocator.arrays import IntArray
+from ...allocator.hardware import HardwareTables
+from .grid import EXACT, Cell
+from .situation import MENU, Situation
+
+PTQ, QAT = "ptq-w2a2", "qat-w2a2"
+
+Plan = tuple[tuple[str, ...], ...]
+"""Strategies of the clients: one row for all rounds, or a row a round."""
+
+_BITS_BY_SPEED = {"fast": "qat-w8a8", "medium": "qat-w4a4", "slow": QAT}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to decide.
+
+    Args:
+        name: For tables.
+        says: What it does, in a sentence.
+        decide: Its plan in a cell.
+        kind: `main` in all cells of the exact clock, `effect` in some of them, `unsure` where the
+            server is told wrong times.
+        low_bit: Whether its devices compute faster at fewer bits.
+    """
+
+    name: str
+    says: str
+    decide: Callable[[Situation], Plan]
+    kind: str = "main"
+    low_bit: bool = False
+
+
+def constant(strategy: str) -> Callable[[Situation], Plan]:
+    """Everybody does the same in all rounds."""
+    return lambda situation: _solved(situation, Uniform(strategy), (strategy,))
+
+
+def coarse(situation: Situation) -> Plan:
+    """The program on the told tables: no round of training is needed."""
+    return _solved(situation, _program(), (PTQ, QAT))
+
+
+def with_menu(*menu: str) -> Callable[[Situation], Plan]:
+    """The program with more on offer."""
+    return lambda situation: _solved(situation, _program(), menu)
+
+
+def random_hybrid(situation: Situation) -> Plan:
+    """As many QAT clients as `coarse` has, drawn by the seed alone."""
+    seed = situation.cell.ground.seed
+    return _solved(situation, Random(QAT, PTQ, _share(situation), seed), (PTQ, QAT))
+
+
+def hardware_only(situation: Situation) -> Plan:
+    """QAT where it does not delay the round."""
+    return _solved(situation, HardwareOnly(QAT, PTQ), (PTQ, QAT))
+
+
+def data_only(*, prefer_skewed: bool) -> Callable[[Situation], Plan]:
+    """As many QAT clients as `coarse` has: those with the most common labels, or the least."""
+
+    def decide(situation: Situation) -> Plan:
+        rule = DataOnly(QAT, PTQ, _share(situation), prefer_skewed)
+        return _solved(situation, rule, (PTQ, QAT))
+
+    return decide
+
+
+def bits_by_speed(situation: Situation) -> Plan:
+    """QAT everywhere, at bits that go with the speed of the device."""
+    return (tuple(_BITS_BY_SPEED[name] for name in situation.device_classes),)
+
+
+def late_qat(situation: Situation) -> Plan:
+    """All-PTQ in the first half of the rounds, all-QAT in the second."""
+    clients, rounds = len(situation.told.seconds), situation.rounds
+    first = rounds // 2
+    return ((PTQ,) * clients,) * first + ((QAT,) * clients,) * (rounds - first)
+
+
+def learned(situation: Situation) -> Plan:
+    """The same program, re-solved each round with the times that earlier rounds showed."""
+    allocator = _allocator(situation, _program(), (PTQ, QAT), learn=True)
+    columns = _columns((PTQ, QAT))
+    rows = []
+    for number in range(1, situation.rounds + 1):
+        allocation = allocator.plan(number)
+        seconds = situation.seconds(number)[:, columns]
+        outcomes = [
+            Outcome(i, allocation.strategy(i), float(seconds[i, s]), succeeded=True)
+            for i, s in enumerate(allocation.choice)
+        ]
+        allocator.observe(outcomes)
+        rows.append(tuple(str(o.strategy) for o in outcomes))
+    return tuple(rows)
+
+
+ARMS = (
+    Arm("fp32", "float training, float uploads", constant("fp32")),
+    Arm("all-PTQ", "float training, updates at 4 bits", constant(PTQ)),
+    Arm("all-QAT", "what fedhq is measured against", constant(QAT)),
+    Arm("late QAT", "all-PTQ, from half of the rounds on all-QAT", late_qat),
+    Arm("random hybrid", "as many QAT clients as coarse, at random", random_hybrid),
+    Arm("hardware-only", "QAT where it delays nobody", hardware_only),
+    Arm(
+        "data-only, common",
+        "as many QAT clients as coarse, those of common labels",
+        data_only(prefer_skewed=False),
+    ),
+    Arm(
+        "data-only, rare",
+        "as many QAT clients as coarse, those of rare labels",
+        data_only(prefer_skewed=True),
+    ),
+    Arm("coarse", "fedhq: the program on predicted times and losses", coarse),
+    Arm(
+        "bits by speed",
+        "QAT at 8, 4, 2 bits from fast to slow; fake quantization costs what it costs",
+        bits_by_speed,
+    ),
+    Arm(
+        "bits by speed, low-bit units",
+        "the same on devices whose steps take time in proportion to the bits",
+        bits_by_speed,
+        low_bit=True,
+    ),
+    Arm("coarse + skip", "may leave clients out", with_menu("skip", PTQ, QAT), "effect"),
+    Arm(
+        "coarse + wire bits",
+        "may send updates at 2 bits",
+        with_menu("ptq-w2a2-u2", PTQ, "qat-w2a2-u2", QAT),
+        "effect",
+    ),
+    Arm("coarse + learned", "re-solved with observed times", learned, "unsure"),
+)
+"""All arms; one more is one more line."""
+
+UNSURE_ARMS = ("all-PTQ", "all-QAT", "coarse", "coarse + learned")
+"""What is compared where the clock is not exact."""
+
+
+def arms_of(cell: Cell, *, is_apart: bool) -> list[Arm]:
+    """The arms that are compared in a cell.
+
+    Args:
+        cell: The cell.
+        is_apart: Whether effects are kept apart there.
+    """
+    if cell.clock != EXACT:
+        return [arm for arm in ARMS if arm.name in UNSURE_ARMS]
+    kinds = ("main", "effect") if is_apart else ("main",)
+    return [arm for arm in ARMS if arm.kind in kinds]
+
+
+def round_seconds(situation: Situation, plan: Plan, *, low_bit: bool = False) -> list[float]:
+    """`(rounds,)` how long every round of a plan really takes: as long as its slowest client."""
+    place = {str(s): k for k, s in enumerate(MENU)}
+    longest = []
+    for number in range(1, situation.rounds + 1):
+        row = plan[0 if len(plan) == 1 else number - 1]
+        seconds = situation.seconds(number, low_bit=low_bit)
+        longest.append(max(float(seconds[i, place[text]]) for i, text in enumerate(row)))
+    return longest
+
+
+def _program() -> Solver:
+    """What decides in fedhq unless one says otherwise."""
+    return FrontierPick(FastestWithin(fitted_loss().rule_loss))
+
+
+def _share(situation: Situation) -> float:
+    row = coarse(situation)[0]
+    return row.count(QAT) / len(row)
+
+
+def _solved(situation: Situation, solver: Solver, menu: Sequence[str]) -> Plan:
+    allocation = _allocator(situation, solver, menu, learn=False).plan(1)
+    return (tuple(str(allocation.strategy(i)) for i in range(len(allocation.choice))),)
+
+
+def _allocator(
+    situation: Situation, solver: Solver, menu: Sequence[str], *, learn: bool
+) -> HybridAllocator:
+    federation, columns = situation.federation, _columns(menu)
+    return HybridAllocator(
+        menu,
+        _part(situation.told, columns),
+        QAT,
+        solver,
+        num_examples=federation.num_examples,
+        label_counts=federation.label_counts,
+        device_classes=situation.device_classes,
+        learn=learn,
+        strict=True,
+    )
+
+
+def _columns(menu: Sequence[str]) -> IntArray:
+    return np.array([MENU.index(Strategy.parse(text)) for text in menu])
+
+
+def _part(tables: HardwareTables, columns: IntArray) -> HardwareTables:
+    """The tables of a part of the menu."""
+    return HardwareTables(
+        tables.seconds[:, columns],
+        tables.uplink_bytes[:, columns],
+        tables.memory_bytes[:, columns],
+        tables.allowed[:, columns],
+        tuple(tables.strategies[k] for k in columns),
+    )

@@ -1,0 +1,168 @@
+"""What every arm decides in every cell, kept line by line: known before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...fl_core.records.lock import RunLock
+from ...fl_core.runtime import set_up_worker
+from ..runs import RunSpec
+from .arms import Plan, arms_of, round_seconds
+from .grid import Cell, Grid, Ground
+from .situation import MENU, Situation, ground_settings
+
+DECISIONS_FILE = "decisions.jsonl"
+
+_DECIDES = 1  # raised where arms come to decide otherwise, so that older decisions do not count
+_DIGITS = 9  # of seconds, significant: the last bits of a sum are the machine's
+_PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an arm does in a cell.
+
+    Args:
+        cell: Name of the cell.
+        arm: Name of the arm.
+        key: Of the run that this trains.
+        rows: A digit a client, its strategy's place in `MENU`: one row for all rounds, or a row a
+            round.
+        seconds: Of the rounds: one for all, or one a round.
+        version: Of the rules by which arms decide.
+    """
+
+    cell: str
+    arm: str
+    key: str
+    rows: tuple[str, ...]
+    seconds: tuple[float, ...]
+    version: int = _DECIDES
+
+    @classmethod
+    def of(cls, cell: Cell, arm: str, plan: Plan, seconds: Sequence[float]) -> Decision:
+        """Takes down a plan; equal rounds once."""
+        rows = tuple("".join(_PLACE[text] for text in row) for row in plan)
+        rounded = tuple(float(f"{s:.{_DIGITS}g}") for s in seconds)
+        return cls(
+            cell=cell.name,
+            arm=arm,
+            key=RunSpec(ground_settings(cell.ground), plan).key,
+            rows=rows[:1] if len(set(rows)) == 1 else rows,
+            seconds=rounded[:1] if len(set(rounded)) == 1 else rounded,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """The strategies in words."""
+        return tuple(tuple(str(MENU[int(digit)]) for digit in row) for row in self.rows)
+
+    def spec(self, ground: Ground) -> RunSpec:
+        """The run that it trains."""
+        return RunSpec(ground_settings(ground), self.plan)
+
+
+class Decisions:
+    """The decisions of a folder; those that stand there are not made again.
+
+    Args:
+        folder: Holds `DECISIONS_FILE`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._path = folder, folder / DECISIONS_FILE
+        self._kept: dict[str, dict[str, Decision]] = {}  # by cell, then by arm
+        if self._path.exists():
+            self._take(self._path.read_text("utf-8"))
+
+    def find(self, cell: Cell, arm: str) -> Decision | None:
+        """What an arm does in a cell; None where it is not compared there."""
+        return self._kept.get(cell.name, {}).get(arm)
+
+    def of(self, cell: Cell) -> list[Decision]:
+        """All decisions in a cell."""
+        return list(self._kept.get(cell.name, {}).values())
+
+    def make(
+        self,
+        grid: Grid,
+        grounds: Iterable[Ground],
+        workers: int,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Decides what is not decided yet, ground by ground.
+
+        Args:
+            grid: The cells.
+            grounds: Whose cells.
+            workers: Processes.
+            on_progress: Told how many of the missing grounds are done, and of how many.
+        """
+        known = frozenset((cell, arm) for cell, arms in self._kept.items() for arm in arms)
+        left = [g for g in grounds if not self._is_whole(grid, g)]
+        if not left:
+            return
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
+            waiting = [pool.submit(decide, grid, ground, known) for ground in left]
+            try:
+                for number, future in enumerate(as_completed(waiting), start=1):
+                    self._keep(future.result())
+                    if on_progress is not None:
+                        on_progress(number, len(left))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _is_whole(self, grid: Grid, ground: Ground) -> bool:
+        """Whether each arm of each cell of a ground is there."""
+        return all(
+            self.find(cell, arm.name) is not None
+            for cell in grid.cells(ground)
+            for arm in arms_of(cell, is_apart=grid.is_apart(cell))
+        )
+
+    def _keep(self, made: Sequence[Decision]) -> None:
+        lines = "".join(json.dumps(asdict(d), separators=(",", ":")) + "\n" for d in made)
+        with RunLock(self._folder, on_wait=lambda: None), self._path.open("a") as file:
+            file.write(lines)
+        self._take(lines)
+
+    def _take(self, text: str) -> None:
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            told = json.loads(line)
+            told["rows"], told["seconds"] = tuple(told["rows"]), tuple(told["seconds"])
+            decision = Decision(**told)
+            if decision.version == _DECIDES:
+                self._kept.setdefault(decision.cell, {})[decision.arm] = decision
+
+
+def decide(
+    grid: Grid, ground: Ground, known: frozenset[tuple[str, str]] = frozenset()
+) -> list[Decision]:
+    """Lets the arms decide in all cells of a ground.
+
+    Args:
+        grid: The cells.
+        ground: The ground.
+        known: Names of cells and arms that are not asked for.
+    """
+    made = []
+    for cell in grid.cells(ground):
+        arms = arms_of(cell, is_apart=grid.is_apart(cell))
+        wanted = [arm for arm in arms if (cell.name, arm.name) not in known]
+        if not wanted:
+            continue
+        situation = Situation.of(cell)
+        for arm in wanted:
+            plan = arm.decide(situation)
+            seconds = round_seconds(situation, plan, low_bit=arm.low_bit)
+            made.append(Decision.of(cell, arm.name, plan, seconds))
+    return made
