@@ -320,6 +320,7 @@ class HybridAllocator:
             self.goal,
             round_number,
             memory.spent_seconds,
+            memory.taught(self._known.fleet),
             strict=self._rules.strict,
         )
         carried = memory.carried(self._known.fleet)

@@ -10,11 +10,8 @@ import numpy as np
 from .arrays import FloatArray, IntArray, freeze
 from .data import FittedLoss
 from .hardware import HardwareTables
-from .recency import Recency
 from .strategy import Strategy
 from .terms import Budget, Count
-
-_RECENCY = Recency()
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,6 @@ class Goal:
             `plan_schedule`) says how long each may be, from what is left of both, and the loss is
             minimised within.
         rounds: How many there will be.
-        recency: What the loss of a round weighs in the end.
 
     Raises:
         ValueError: If `0 < holds_with < 1` does not hold, only one of `total_seconds` and `rounds`
@@ -84,7 +80,6 @@ class Goal:
     energy_joules: float | None = None
     total_seconds: float | None = None
     rounds: int | None = None
-    recency: Recency = _RECENCY
 
     def __post_init__(self) -> None:
         if self.holds_with is not None and not 0 < self.holds_with < 1:
@@ -102,7 +97,8 @@ class Goal:
         if self.total_seconds is None or self.rounds is None:
             return
         freeze("total_seconds", self.total_seconds, ())
-        self.recency.weights(self.rounds)
+        if self.rounds < 1:
+            raise ValueError(f"`rounds >= 1` must hold, but got {self.rounds}.")
         if self.tradeoff is not None:
             raise ValueError(
                 f"`total_seconds` = {self.total_seconds:g} and `tradeoff` = {self.tradeoff:g} both "

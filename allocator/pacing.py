@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .check import exceeds
+from .arrays import FloatArray
 from .errors import InfeasibleError
-from .frontier import Frontier, find_frontier
+from .frontier import find_frontier
 from .goal import Goal
 from .infeasible import explain_infeasibility
+from .over_rounds import spread
 from .problem import AllocationProblem
-from .solvers.knapsack import pack
+from .recency import Recency
 
+_RECENCY = Recency()
 _GAP = 1e-4  # of accuracy: a hundredth of a percent
-_MOST_SOLVED = 16  # points of a frontier that no sort finds: a round must not wait for its plan
 
 
 def pace(
@@ -21,6 +22,7 @@ def pace(
     goal: Goal,
     round_number: int,
     spent_seconds: float,
+    taught: FloatArray,
     *,
     strict: bool = False,
 ) -> tuple[AllocationProblem, str]:
@@ -32,9 +34,11 @@ def pace(
 
     Args:
         problem: The round's program; returned as it is where the goal has no total time.
-        goal: With `total_seconds`, `rounds` and `recency`.
+        goal: With `total_seconds` and `rounds`.
         round_number: Counted from 1; a round after the last is planned like the last.
         spent_seconds: What earlier rounds took.
+        taught: `(classes,)` share of a class's examples that taught in earlier rounds, by recency
+            (see `RoundMemory.taught`); coverage that this round need not give.
         strict: Whether it raises where the limits, or before anything was spent the total time,
             cannot be kept; otherwise the round is planned as fast as can be.
 
@@ -42,24 +46,28 @@ def pace(
         InfeasibleError: See `strict`.
 
     Example:
+        >>> import numpy as np
         >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
         ...                             [[.1, 0], [.1, 0]])
-        >>> goal = Goal(total_seconds=16.0, rounds=4)
-        >>> [pace(problem, goal, t, 3.0 * (t - 1))[0].deadline_seconds for t in (1, 2, 3)]
+        >>> goal, nothing = Goal(total_seconds=16.0, rounds=4), np.zeros(1)
+        >>> [pace(problem, goal, t, 3.0 * (t - 1), nothing)[0].deadline_seconds for t in (1, 2, 3)]
         [3.0, 3.0, 5.0]
     """
     if goal.total_seconds is None or goal.rounds is None:
         return problem, ""
-    frontier = find_frontier(problem, _GAP, most_solved=_MOST_SOLVED)
     to_come = max(goal.rounds - round_number + 1, 1)
     left = max(goal.total_seconds - spent_seconds, 0.0)
+    weights = _RECENCY.weights(goal.rounds)[-to_come:]
+    past = _RECENCY.left(taught, goal.rounds, to_come)
+    found = spread(problem, weights, left, past, _GAP)
+    if found is not None:
+        return _within(problem, float(found.seconds[0])), ""
+    frontier = find_frontier(problem, most_solved=2)
     if frontier is None:
         if strict:
             raise InfeasibleError(explain_infeasibility(problem))
         return _within(problem, left / to_come), ""
     fastest = float(frontier.round_seconds[0])
-    if not exceeds(to_come * fastest, left):
-        return _within(problem, _share(frontier, goal, to_come, left)), ""
     short = (
         f"`total_seconds` is short: {to_come} rounds of at least {fastest:.6g} s are to come, but "
         f"{left:.6g} s are left. "
@@ -67,14 +75,6 @@ def pace(
     if strict and not spent_seconds:
         raise InfeasibleError(f"{short}Give more time or train fewer rounds.")
     return _within(problem, fastest), f"{short}Planned as fast as can be."
-
-
-def _share(frontier: Frontier, goal: Goal, to_come: int, left: float) -> float:
-    """The seconds that the schedule gives the first of the rounds to come."""
-    assert goal.rounds is not None
-    weights = goal.recency.weights(goal.rounds)[-to_come:]
-    points = pack(frontier.round_seconds, frontier.loss, weights, left, _GAP).points
-    return float(frontier.round_seconds[points[0]])
 
 
 def _within(problem: AllocationProblem, seconds: float) -> AllocationProblem:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import FloatArray
 
-_FORGETTING = 0.25  # `python -m fedhq.studies.schedules`; see its record
+_FORGETTING = 0.12  # `python -m fedhq.studies.schedules`; see its record
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,20 @@ class Recency:
             raise ValueError(f"`rounds >= 1` must hold, but got {rounds}.")
         weights = (1.0 - self.forgetting) ** np.arange(rounds)[::-1]
         return np.asarray(weights / weights.sum())
+
+    def after(self, held: FloatArray, new: FloatArray) -> FloatArray:
+        """What the weights hold after one more round, of any values."""
+        return (1.0 - self.forgetting) * held + self.forgetting * new
+
+    def left(self, held: FloatArray, rounds: int, to_come: int) -> FloatArray:
+        """What of held values the last weights will hold, by the measure of `weights`.
+
+        Example:
+            >>> recency, held = Recency(0.5), np.zeros(1)
+            >>> for taught in (1.0, 0.0):  # two of three rounds
+            ...     held = recency.after(held, np.array([taught]))
+            >>> recency.left(held, 3, 1).round(3)
+            array([0.143])
+        """
+        kept = 1.0 - self.forgetting
+        return np.asarray(held * kept**to_come / (1.0 - kept**rounds))
