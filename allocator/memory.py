@@ -52,10 +52,12 @@ class RoundMemory:
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Takes in a round's outcomes, in an order of their own."""
-        taught, absent = self._taught.copy(), self._absent + 1
+        taught = self._taught.copy()
+        absent = self._absent + ((self._absent > 0) | (self._last != _NEVER))
         level = np.zeros_like(self._held)
         for outcome in outcomes:
             column = self._menu.index(outcome.strategy)
+            absent[outcome.client] = self._absent[outcome.client] + 1
             if not outcome.strategy.is_skip:
                 self._last[outcome.client] = column
             if outcome.succeeded:
@@ -72,7 +74,7 @@ class RoundMemory:
         return np.asarray(self._held @ fleet.label_counts / np.maximum(fleet.population, 1.0))
 
     def absent_rounds(self, rows: IntArray) -> IntArray:
-        """`(cohort,)` rounds that went by since an update of a client's was last used."""
+        """`(cohort,)` rounds since an update of a client's was last used, or it was first asked."""
         return self._absent[rows]
 
     def carried(self, fleet: FleetTables) -> FloatArray:

@@ -93,13 +93,25 @@ def spread(
         proven = found.bound - frontier.gap * float(weights.sum()) + rounds.rest(prices)
         if proven > bound:
             bound, price = proven, found.price
-        value, shares, prices = rounds.mixed(columns)
-        columns.extend(rounds.rounded(columns, shares))
         best = min(rounds.loss(c) for c in columns)
-        if min(best, value) - bound <= gap:
+        mixture = rounds.mixed(columns)
+        if mixture is None:
+            break
+        columns.extend(rounds.rounded(columns, mixture.shares))
+        best, prices = min(rounds.loss(c) for c in columns), mixture.prices
+        if min(best, mixture.loss) - bound <= gap:
             break
     chosen = min(columns, key=rounds.loss)
     return Spread(chosen.choices, chosen.kinds, chosen.seconds, best, min(bound, best), price)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixture:
+    """Shares of columns, `(columns,)`, their loss, and the price of each class' coverage there."""
+
+    loss: float
+    shares: FloatArray
+    prices: FloatArray
 
 
 class _Rounds:
@@ -172,8 +184,8 @@ class _Rounds:
         """Predicted loss of the last model."""
         return column.own + self._term.loss(self._past + column.covered)
 
-    def mixed(self, columns: list[_Column]) -> tuple[float, FloatArray, FloatArray]:
-        """The best mixture of schedules: its loss, its shares, and the classes' prices there."""
+    def mixed(self, columns: list[_Column]) -> _Mixture | None:
+        """The best mixture of schedules; None where the linear program fails on its numbers."""
         slopes, offsets = self._term.lines
         covered = np.stack([c.covered for c in columns])  # (columns, classes)
         classes, lines, n = covered.shape[1], len(slopes), len(columns)
@@ -188,8 +200,10 @@ class _Rounds:
             np.append(np.ones(n), np.zeros(classes))[None],
             [1.0],
         )
+        if found.x is None or found.fun is None:
+            return None
         duals = found.ineqlin.marginals.reshape(classes, lines)
-        return float(found.fun), found.x[:n], np.maximum(duals @ slopes, 0.0)
+        return _Mixture(float(found.fun), found.x[:n], np.maximum(duals @ slopes, 0.0))
 
     def rounded(self, columns: list[_Column], shares: FloatArray) -> Iterator[_Column]:
         """A schedule near a mixture: each round does as the one most short of its share does."""
