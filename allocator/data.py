@@ -20,7 +20,7 @@ from .strategy import Strategy
 
 _FLOAT_BITS = 32
 
-RESTING = 0.55
+RESTING = 0.52
 """A `skip_memory` as fitted by `python -m fedhq.studies.schedules`; see its record."""
 
 

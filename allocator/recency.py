@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import FloatArray
 
-_FORGETTING = 0.12  # `python -m fedhq.studies.schedules`; see its record
+_FORGETTING = 0.18  # `python -m fedhq.studies.schedules`; see its record
 
 
 @dataclass(frozen=True)
