@@ -34,6 +34,8 @@ from .infeasible import explain_infeasibility
 from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
 from .privacy import grouped_counts, noisy_counts
 from .problem import AllocationProblem
+from .recency import Recency
+from .schedule import Schedule, plan_schedule
 from .solution import Allocation, Answer, Prices, Solution, Solver, Status
 from .solve import solve
 from .solvers.blackbox import BlackBox
@@ -86,6 +88,8 @@ __all__ = [
     "PredictedTimes",
     "Prices",
     "Random",
+    "Recency",
+    "Schedule",
     "Solution",
     "Solver",
     "SolverError",
@@ -106,6 +110,7 @@ __all__ = [
     "noisy_counts",
     "pareto_frontier",
     "parse_menu",
+    "plan_schedule",
     "quantile_seconds",
     "solve",
     "teaches",

@@ -15,6 +15,7 @@ from .fleet import FleetTables
 from .goal import Goal, Outcome
 from .hardware import HardwareTables
 from .knowledge import FleetKnowledge
+from .pacing import pace
 from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
@@ -147,7 +148,8 @@ class HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
         The arguments are those of the class. Where `solver` is None, the fastest round is planned
-        that is within the fit's `rule_loss` of the most accurate one. It explores by default: of
+        that is within the fit's `rule_loss` of the most accurate one; with a total time the most
+        accurate one within its part of it. It explores by default: of
         times that nobody knows, those of what nobody tried would else stay a guess for ever.
 
         Raises:
@@ -161,10 +163,11 @@ class HybridAllocator:
             ['qat-w2a2', 'qat-w2a2']
         """
         fit = fitted or fitted_loss()
-        decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
+        goal = goal or Goal()
+        decides = solver or FrontierPick(FastestWithin(goal.gives_up(fit)))
         rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
         allocator = cls.__new__(cls)
-        allocator._start(rules, decides, goal or Goal(), carry, learn)
+        allocator._start(rules, decides, goal, carry, learn)
         return allocator
 
     def _start(
@@ -299,7 +302,7 @@ class HybridAllocator:
         """Decides what every client of the cohort does in a round.
 
         Args:
-            round_number: The round, counted from 1; part of the call for solvers to come.
+            round_number: The round, counted from 1; counts where the goal has a total time.
             cohort: The clients that are there; all where None.
 
         Returns:
@@ -311,15 +314,25 @@ class HybridAllocator:
             ValueError: If the cohort is impossible (see `problem`), or the solver cannot express a
                 term of the problem.
         """
-        problem = self.problem(cohort)
-        carried = self._known.memory.carried(self._known.fleet)
-        tables = (problem.seconds, problem.switching_seconds, carried)
+        memory = self._known.memory
+        problem, short = pace(
+            self.problem(cohort),
+            self.goal,
+            round_number,
+            memory.spent_seconds,
+            memory.taught(self._known.fleet),
+            strict=self._rules.strict,
+        )
+        carried = memory.carried(self._known.fleet)
+        tables = (problem.seconds, problem.loss, problem.switching_seconds, carried)
         arrays = (None if t is None else t.tobytes() for t in tables)
-        state = (problem.clients, self.goal, repr(self.solver), *arrays)
+        limit = (problem.deadline_seconds, short)
+        state = (problem.clients, self.goal, limit, repr(self.solver), *arrays)
         planned = self._planned
         if planned is None or planned[0] != state or planned[1] is not self.solver:
             self._planned = None  # no note of another round, should this one raise
-            self._planned = planned = (state, self.solver, *self._decide(problem))
+            allocation, note = self._decide(problem)
+            self._planned = planned = (state, self.solver, allocation, f"{short} {note}".strip())
         return planned[2]
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:

@@ -20,6 +20,9 @@ from .strategy import Strategy
 
 _FLOAT_BITS = 32
 
+RESTING = 0.52
+"""A `skip_memory` as fitted by `python -m fedhq.studies.schedules`; see its record."""
+
 
 @dataclass(frozen=True)
 class FittedLoss:
@@ -31,6 +34,12 @@ class FittedLoss:
         wire_price: Loss per unit of `wire_noise`, by share of examples.
         rule_loss: The default rule takes the fastest point within this loss of the best.
         origin: How, on what and when it was fitted.
+        skip_memory: How much of a client's data the weights still hold a round later, in [0, 1):
+            the price of its `a`-th absence in a row is `1 - skip_memory ** a` of the skip price, so
+            that who just took part may rest. 0 charges every absence alike; see `RESTING`.
+
+    Raises:
+        ValueError: If `0 <= skip_memory < 1` does not hold.
     """
 
     loss_curve: tuple[tuple[float, float], ...]
@@ -38,6 +47,11 @@ class FittedLoss:
     wire_price: float
     rule_loss: float
     origin: str
+    skip_memory: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.skip_memory < 1:
+            raise ValueError(f"`0 <= skip_memory < 1` must hold, but got {self.skip_memory}.")
 
 
 @cache
@@ -148,7 +162,10 @@ def wire_noise(menu: Sequence[Strategy]) -> FloatArray:
 
 
 def separable_loss(
-    menu: Sequence[Strategy], example_shares: ArrayLike, fitted: FittedLoss
+    menu: Sequence[Strategy],
+    example_shares: ArrayLike,
+    fitted: FittedLoss,
+    absent_rounds: ArrayLike = 0,
 ) -> FloatArray:
     """`(clients, strategies)` the loss that coverage does not hold: absent data and wire noise.
 
@@ -156,6 +173,7 @@ def separable_loss(
         menu: The strategies.
         example_shares: `(clients,)` each client's share of the cohort's examples.
         fitted: The prices.
+        absent_rounds: `(clients,)` rounds that each was absent lately, up to this one.
 
     Example:
         >>> from fedhq.allocator import parse_menu
@@ -165,6 +183,7 @@ def separable_loss(
                [0.4, 0. ]])
     """
     shares = np.asarray(example_shares, dtype=np.float64)
-    absent = np.array([float(s.is_skip) for s in menu])
-    price = fitted.skip_price * absent + fitted.wire_price * wire_noise(menu)
-    return np.outer(shares, price)
+    skips = np.array([float(s.is_skip) for s in menu])
+    missed = 1.0 - fitted.skip_memory ** (np.asarray(absent_rounds, dtype=np.float64) + 1.0)
+    absence = shares * missed * fitted.skip_price
+    return np.outer(absence, skips) + np.outer(shares, fitted.wire_price * wire_noise(menu))

@@ -83,7 +83,10 @@ class Frontier:
 
 
 def pareto_frontier(
-    problem: AllocationProblem, gap: float = 0.0, solver: Solver | None = None
+    problem: AllocationProblem,
+    gap: float = 0.0,
+    solver: Solver | None = None,
+    most_solved: int | None = None,
 ) -> Frontier:
     """All allocations that are best in round time for their loss and in loss for their time.
 
@@ -99,9 +102,11 @@ def pareto_frontier(
         solver: Who finds the points of a program that no sort can solve; where None, `Exact()` up
             to 30 clients (a second or two in all) and `Dual()` beyond (milliseconds a point). What
             is not proven then is in the frontier's own `gap`.
+        most_solved: How many times are solved at most, where no sort does, those between the most
+            unequal neighbours first; what is left between them is in the frontier's `gap`, too.
 
     Raises:
-        ValueError: If `gap` is negative or not finite.
+        ValueError: If `gap` is negative or not finite, or not even two points may be solved.
         InfeasibleError: If no allocation keeps every limit.
         SolverError: If HiGHS fails.
 
@@ -115,14 +120,19 @@ def pareto_frontier(
         array([0.5, 0. ])
     """
     freeze("gap", gap, ())
-    frontier = find_frontier(problem, gap, solver)
+    if most_solved is not None and most_solved < 2:
+        raise ValueError(f"`most_solved >= 2` must hold, but got {most_solved}.")
+    frontier = find_frontier(problem, gap, solver, most_solved)
     if frontier is None:
         raise InfeasibleError(explain_infeasibility(problem))
     return frontier
 
 
 def find_frontier(
-    problem: AllocationProblem, gap: float = 0.0, solver: Solver | None = None
+    problem: AllocationProblem,
+    gap: float = 0.0,
+    solver: Solver | None = None,
+    most_solved: int | None = None,
 ) -> Frontier | None:
     """`pareto_frontier`, but None instead of reasons where no allocation keeps every limit."""
     merged = Merged.of(problem)
@@ -131,7 +141,8 @@ def find_frontier(
     elif solver is None and (steps := Dominant.of(merged.problem)) is not None:
         frontier = _stepped(merged.problem, steps)
     else:
-        frontier = _Bisection(merged.problem, gap, solver or _usual(merged.problem)).frontier()
+        usual = solver or _usual(merged.problem)
+        frontier = _Bisection(merged.problem, gap, usual, most_solved).frontier()
     if frontier is None or problem.groups is None:
         return frontier
     choose = frontier._choose
@@ -182,32 +193,38 @@ class _Point:
 class _Bisection:
     """The least loss within some of the times, until no other time can be better by the gap."""
 
-    def __init__(self, problem: AllocationProblem, gap: float, solver: Solver) -> None:
+    def __init__(
+        self, problem: AllocationProblem, gap: float, solver: Solver, most_solved: int | None
+    ) -> None:
         self._problem = problem
         self._gap, self._solver = gap, solver
+        self._left = np.inf if most_solved is None else most_solved
         self._times = np.unique(problem.seconds[within_deadline(problem)])
         self._found: dict[int, _Point | None] = {-1: None}
 
     def frontier(self) -> Frontier | None:
         """The frontier; None where no allocation keeps every limit."""
-        last = len(self._times) - 1
+        last, open_loss = len(self._times) - 1, 0.0
         if last < 0 or self._solve(last) is None:
             return None
         spans = [(-1, last)]
         while spans:
-            low, high = spans.pop()
+            low, high = spans.pop(int(np.argmax([self._step(*span) for span in spans])))
             reached = self._reached(high)
-            if reached - low > 1 and self._is_open(low, high):
+            if reached - low <= 1 or not self._is_open(low, high):
+                continue
+            if self._left <= 0 and self._found[low] is not None:
+                open_loss = max(open_loss, self._step(low, high))
+            else:
                 middle = (low + reached) // 2
                 self._solve(middle)
                 spans += [(low, middle), (middle, reached)]
         points = self._not_dominated()
-        solved = [p for p in self._found.values() if p is not None]
-        proven = max(p.loss - p.bound for p in solved)
+        proven = max(p.loss - p.bound for p in self._found.values() if p is not None)
         return Frontier(
             _frozen(np.array([p.seconds for p in points])),
             _frozen(np.array([p.loss for p in points])),
-            max(proven, 0.0) + self._gap,
+            max(proven, 0.0) + max(self._gap, open_loss),
             self._problem,
             lambda k: points[k].choice,
         )
@@ -215,8 +232,14 @@ class _Bisection:
     def _solve(self, k: int) -> _Point | None:
         """The least loss within a time; None if there is no allocation."""
         if k not in self._found:
+            self._left -= 1
             self._found[k] = _least_loss(self._problem, float(self._times[k]), self._solver)
         return self._found[k]
+
+    def _step(self, low: int, high: int) -> float:
+        """How much less is lost at the upper end; infinite without a lower."""
+        slow, fast = self._found[high], self._found[low]
+        return np.inf if slow is None or fast is None else fast.loss - slow.loss
 
     def _reached(self, high: int) -> int:
         """The first time with the allocation found within a time: nothing changes in between."""
@@ -229,10 +252,10 @@ class _Bisection:
 
     def _is_open(self, low: int, high: int) -> bool:
         """Whether a time in between may be better than the lower end by more than the tolerance."""
-        slow, fast = self._found[high], self._found[low]
-        if slow is None or fast is None:
-            return slow is not None
-        return fast.loss > slow.loss + max(self._gap, _EQUAL * abs(fast.loss))
+        fast = self._found[low]
+        if fast is None:
+            return self._found[high] is not None
+        return self._step(low, high) > max(self._gap, _EQUAL * abs(fast.loss))
 
     def _not_dominated(self) -> list[_Point]:
         """The points whose loss falls as the time rises."""

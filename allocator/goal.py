@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
+from .data import FittedLoss
 from .hardware import HardwareTables
 from .strategy import Strategy
 from .terms import Budget, Count
@@ -59,9 +60,14 @@ class Goal:
             planned with a quantile of its time (see `quantile_seconds`) instead of the typical one,
             which half of its rounds exceed. The typical one where None.
         energy_joules: Upper limit of what a round's clients need together to train.
+        total_seconds: Upper limit of what all rounds take together; given `rounds`, a schedule (see
+            `plan_schedule`) says how long each may be, from what is left of both, and the loss is
+            minimised within.
+        rounds: How many there will be.
 
     Raises:
-        ValueError: If `0 < holds_with < 1` does not hold.
+        ValueError: If `0 < holds_with < 1` does not hold, only one of `total_seconds` and `rounds`
+            is given, or a total time with a tradeoff.
     """
 
     tradeoff: float | None = None
@@ -72,18 +78,44 @@ class Goal:
     counts: Sequence[Count] = ()
     holds_with: float | None = None
     energy_joules: float | None = None
+    total_seconds: float | None = None
+    rounds: int | None = None
 
     def __post_init__(self) -> None:
         if self.holds_with is not None and not 0 < self.holds_with < 1:
             raise ValueError(
                 f"`0 < holds_with < 1` must hold (a probability), but got {self.holds_with}."
             )
+        self._check_total()
+
+    def _check_total(self) -> None:
+        if (self.total_seconds is None) != (self.rounds is None):
+            raise ValueError(
+                "`total_seconds` and `rounds` must be given together, but got "
+                f"{self.total_seconds} and {self.rounds}. Give both, or neither."
+            )
+        if self.total_seconds is None or self.rounds is None:
+            return
+        freeze("total_seconds", self.total_seconds, ())
+        if self.rounds < 1:
+            raise ValueError(f"`rounds >= 1` must hold, but got {self.rounds}.")
+        if self.tradeoff is not None:
+            raise ValueError(
+                f"`total_seconds` = {self.total_seconds:g} and `tradeoff` = {self.tradeoff:g} both "
+                "say what time is worth, but one must. Leave one out."
+            )
 
     @property
     def counts_time(self) -> bool:
         """Whether the round time is part of what is minimised."""
+        if self.total_seconds is not None:
+            return False
         only_loss_limited = self.max_loss is not None and self.deadline_seconds is None
         return self.tradeoff is not None or only_loss_limited
+
+    def gives_up(self, fitted: FittedLoss) -> float:
+        """Loss that the default rule gives up for speed; none where a total time is to be used."""
+        return fitted.rule_loss if self.total_seconds is None else 0.0
 
     def budgets(self, hardware: HardwareTables, clients: IntArray) -> list[Budget]:
         """The fleet-wide limits on what a round's clients send and use.

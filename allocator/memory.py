@@ -1,4 +1,4 @@
-"""What an allocator remembers of its clients' rounds: what each did last, and what it taught."""
+"""What an allocator remembers of rounds: what each client did and taught, who rests, their time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from .arrays import BoolArray, FloatArray, IntArray, freeze
 from .fleet import FleetTables
 from .goal import Outcome
+from .recency import Recency
 from .strategy import Strategy, teaches
 
+_RECENCY = Recency()
 _NEVER = -1  # place in the menu of what a client did that never took part
 
 
 class RoundMemory:
-    """What every client did last, and how much of what it taught still counts.
+    """What each client did last, how long it was absent, and how much of what it taught counts.
 
-    The latter is kept by client, not by class: it stays right when others join, and when a fleet
+    The last is kept by client, not by class: it stays right when others join, and when a fleet
     of which nobody told labels is joined by somebody who does.
 
     Args:
@@ -36,23 +38,44 @@ class RoundMemory:
         self._last: IntArray = np.zeros(0, dtype=np.int64)
         self._taught: FloatArray = np.zeros(0)
         self._inherited: FloatArray = np.zeros(1)  # coverage of which no client is known
+        self._absent: IntArray = np.zeros(0, dtype=np.int64)
+        self._held: FloatArray = np.zeros(0)
+        self.spent_seconds = 0.0
+        """What all rounds took together, as far as anybody told."""
 
     def join(self, num_clients: int) -> None:
         """More clients, that never took part."""
         self._last = np.append(self._last, np.full(num_clients, _NEVER, dtype=np.int64))
         self._taught = np.append(self._taught, np.zeros(num_clients))
+        self._absent = np.append(self._absent, np.zeros(num_clients, dtype=np.int64))
+        self._held = np.append(self._held, np.zeros(num_clients))
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Takes in a round's outcomes, in an order of their own."""
         taught = self._taught.copy()
+        absent = self._absent + ((self._absent > 0) | (self._last != _NEVER))
+        level = np.zeros_like(self._held)
         for outcome in outcomes:
             column = self._menu.index(outcome.strategy)
+            absent[outcome.client] = self._absent[outcome.client] + 1
             if not outcome.strategy.is_skip:
                 self._last[outcome.client] = column
             if outcome.succeeded:
                 taught[outcome.client] += self._level[column]
+                level[outcome.client] = self._level[column]
+                absent[outcome.client] = 0
         self._taught = self._carry * taught
         self._inherited = self._carry * self._inherited
+        self._absent, self._held = absent, _RECENCY.after(self._held, level)
+        self.spent_seconds += max((o.seconds for o in outcomes if o.seconds is not None), default=0)
+
+    def taught(self, fleet: FleetTables) -> FloatArray:
+        """`(classes,)` share of a class's examples that the weights were taught, by recency."""
+        return np.asarray(self._held @ fleet.label_counts / np.maximum(fleet.population, 1.0))
+
+    def absent_rounds(self, rows: IntArray) -> IntArray:
+        """`(cohort,)` rounds since an update of a client's was last used, or it was first asked."""
+        return self._absent[rows]
 
     def carried(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` coverage that recent rounds still give."""
@@ -69,10 +92,14 @@ class RoundMemory:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON."""
         known, teachers = np.flatnonzero(self._last != _NEVER), np.flatnonzero(self._taught)
+        resting, held = np.flatnonzero(self._absent), np.flatnonzero(self._held)
         return {
             "carried": self._inherited.tolist(),
             "taught": [teachers.tolist(), self._taught[teachers].tolist()],
             "last": [known.tolist(), self._last[known].tolist()],
+            "absent": [resting.tolist(), self._absent[resting].tolist()],
+            "held": [held.tolist(), self._held[held].tolist()],
+            "spent_seconds": self.spent_seconds,
         }
 
     def loaded(self, state: Mapping[str, Any], num_classes: int) -> RoundMemory:
@@ -87,6 +114,9 @@ class RoundMemory:
         memory._inherited = freeze("carried", carried, shape)
         memory._last = _placed("last", state, np.full_like(self._last, _NEVER))
         memory._taught = _placed("taught", state, np.zeros_like(self._taught))
+        memory._absent = _placed("absent", state, np.zeros_like(self._absent))
+        memory._held = _placed("held", state, np.zeros_like(self._held))
+        memory.spent_seconds = float(freeze("spent_seconds", state.get("spent_seconds", 0.0), ()))
         return memory
 
 

@@ -77,7 +77,9 @@ def round_problem(
     return AllocationProblem(
         rules.menu,
         _seconds(rules, goal, known.times, rows),
-        separable_loss(rules.menu, examples / examples.sum(), rules.fitted),
+        separable_loss(
+            rules.menu, examples / examples.sum(), rules.fitted, memory.absent_rounds(rows)
+        ),
         goal.tradeoff,
         deadline_seconds=goal.deadline_seconds,
         max_loss=goal.max_loss,

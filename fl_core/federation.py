@@ -244,12 +244,12 @@ class Federation:
 
         Args:
             solver: How; where None the fastest point of the frontier whose predicted loss is within
-                the fitted rule's of the best.
+                the fitted rule's of the best, or with a total time the best within a round's part.
             goal: What rounds must keep.
             carry: Share of a round's coverage that counts in the next; see `HybridAllocator`.
         """
         if solver is None:
-            solver = FrontierPick(FastestWithin(fitted_loss().rule_loss))
+            solver = FrontierPick(FastestWithin(goal.gives_up(fitted_loss())))
         return HybridAllocator(
             self.menu,
             self.hardware,

@@ -24,6 +24,7 @@ from ..allocator import (
     Uniform,
     fitted_loss,
 )
+from ..allocator.data import RESTING
 from ..fl_core.callbacks import Callback
 from ..fl_core.federation import Federation
 from ..fl_core.trainer import Trainer
@@ -45,8 +46,7 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
         )
     match settings.solver:
         case "fedhq":
-            loss = fitted_loss().rule_loss if settings.pick_loss is None else settings.pick_loss
-            return FrontierPick(FastestWithin(loss))
+            return FrontierPick(FastestWithin(_pick_loss(settings)))
         case "uniform":
             return Uniform(strategy)
         case "random":
@@ -67,6 +67,13 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return Cvx()
 
 
+def _pick_loss(settings: AllocationSettings) -> float:
+    """What `fedhq` gives up for speed; nothing where a total time is to be used."""
+    if settings.pick_loss is not None:
+        return settings.pick_loss
+    return 0.0 if settings.total_seconds is not None else fitted_loss().rule_loss
+
+
 def make_allocator(
     config: RunConfig, federation: Federation, solver: Solver | None = None
 ) -> HybridAllocator:
@@ -81,6 +88,8 @@ def make_allocator(
         ValueError: If the configuration names a strategy that cannot be read.
     """
     settings = config.allocation
+    rounds = None if settings.total_seconds is None else config.federation.training.rounds
+    memory = RESTING if settings.resting else 0.0
     return HybridAllocator(
         federation.menu,
         federation.hardware,
@@ -95,7 +104,10 @@ def make_allocator(
             uplink_bytes=settings.uplink_bytes,
             energy_joules=settings.energy_joules,
             min_participation=settings.min_participation,
+            total_seconds=settings.total_seconds,
+            rounds=rounds,
         ),
+        fitted=replace(fitted_loss(), skip_memory=memory),
         carry=settings.carry,
         strict=True,  # a study must not answer limits that were relaxed
     )

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..allocator import Method, Solver, parse_menu
@@ -48,7 +48,7 @@ class AllocationSettings:
         otherwise: What the rules give to the rest.
         share: Part of the clients that random and data-only give `strategy`; `fedhq`: as many as
             the fedhq arm of the same comparison does.
-        pick_loss: See `solver`; the fitted value where None.
+        pick_loss: See `solver`; where None the fitted value, or 0 with `total_seconds`.
         tradeoff: Seconds per unit of loss.
         deadline_seconds: Upper limit of a round.
         max_loss: Upper limit of the predicted loss.
@@ -57,6 +57,9 @@ class AllocationSettings:
             must have its `active_watts`.
         min_participation: Least share of the cohort's examples that must not skip.
         carry: Share of a round's coverage that still counts in the next.
+        total_seconds: Upper limit of what the training's rounds take together: each gets what a
+            schedule gives it, and the loss is minimised within.
+        resting: Whether a client that just took part may skip at a lower price.
     """
 
     solver: SolverName = "fedhq"
@@ -71,6 +74,8 @@ class AllocationSettings:
     energy_joules: Positive | None = None
     min_participation: Share | None = None
     carry: BelowOne = 0.0
+    total_seconds: Positive | None = None
+    resting: Annotated[bool, Field(strict=True)] = False
 
 
 @dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
