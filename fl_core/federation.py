@@ -185,7 +185,7 @@ class Federation:
             clients,
             split.test,
             split.calibration,
-            find_profile(settings, data.input_shape),
+            find_profile(settings, data),
             fleet=settings.fleet,
             menu=settings.menu,
             weight_bits=settings.weight_bits,

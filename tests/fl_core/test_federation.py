@@ -114,7 +114,7 @@ def natural_settings(folder: Path, data: DataSettings) -> FederationSettings:
 
 def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
     federation = Federation.build(SETTINGS)
-    profile = find_profile(SETTINGS, (1, 8, 8)).select(federation.menu)
+    profile = find_profile(SETTINGS, load_dataset(SETTINGS.data.name)).select(federation.menu)
     shapes = [p.shape for p in federation.model.parameters()]
     client, device, qat = 4, federation.fleet.devices[4], 2
     steps = 3 * -(-len(federation.clients[client]) // 32)

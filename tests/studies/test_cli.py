@@ -229,7 +229,7 @@ def test_only_what_resumes_promises_to(tmp_path, monkeypatch, capsys) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedhq.studies.cli.measure_profile", interrupt)
+    monkeypatch.setattr("fedhq.studies.profile.measure_profile", interrupt)
     monkeypatch.setattr("fedhq.studies.cli.run_comparison", interrupt)
     assert main(["profile", "--out", str(tmp_path / "p.json")]) == 130
     assert capsys.readouterr().err == "fedhq: stopped.\n"
