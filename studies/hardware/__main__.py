@@ -38,25 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_shipped(options.profiles, options.samples or 30, _tell)
     samples: int | None = options.samples
     if options.measure is not None:
-        measure_into(options.measure, all_cases((KNOWN_BATCH,), options.quick), samples, _tell)
+        cases = all_cases((KNOWN_BATCH,), options.quick)
+        measure_into(options.measure, cases, options.passes, samples, _tell)
     if options.out is None and options.rates is None:
         return
     sizes = BATCH_SIZES[:2] if options.quick else BATCH_SIZES
     cases = all_cases(sizes, options.quick)
-    measured = measure_into(options.cache / "reference.jsonl", cases, samples, _tell)
+    kept = options.cache / "reference.jsonl"
+    measured = measure_into(kept, cases, options.passes, samples, _tell)
     listing = list_all(cases)
     if options.rates is not None:
         origin = f"`python -m fedhq.studies.hardware --rates`: {machine}"
         calibrated(measured, listing, origin).save(options.rates)
     if options.out is not None:
-        again = (["--quick"] if options.quick else []) + _samples(samples)
+        again = ["--passes", str(options.passes)]
+        again += ["--quick"] * options.quick
+        again += [] if samples is None else ["--samples", str(samples)]
         played = [c for c in cases if c.batch_size == KNOWN_BATCH]
-        devices = {d.name: measure_on(d, options.cache, played, again) for d in DEVICES}
+        asked = DEVICES[-1:] if options.quick else DEVICES
+        devices = {d.name: measure_on(d, options.cache, played, again) for d in asked}
         write_at_once(options.out, page(Evidence(machine, measured, devices, listing)))
-
-
-def _samples(samples: int | None) -> list[str]:
-    return [] if samples is None else ["--samples", str(samples)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,8 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         help="measurements (default: %(default)s)",
     )
     parser.add_argument("--measure", type=Path, metavar="FILE", help="measure only, at batch 32")
-    parser.add_argument("--samples", type=int, help="of every strategy (default: four seconds)")
-    parser.add_argument("--quick", action="store_true", help="three small networks only")
+    parser.add_argument("--passes", type=int, default=4, help="over all (default: %(default)s)")
+    parser.add_argument("--samples", type=int, help="of a pass (default: 1.5 seconds)")
+    parser.add_argument("--quick", action="store_true", help="few networks, one device")
     return parser
 
 

@@ -36,7 +36,8 @@ _HEAD = """# Predicted step times against measured ones
 A step is predicted from the operators that it runs (`models.list_operators`) and twelve rates of
 the device (`allocator.roofline`). Every prediction is of a network that was left out, with all
 its image sizes and batch sizes, of the steps from which the rates come; other networks and three
-probes gave them. Times are processor time of one thread, medians; predicted are fp32 and QAT at
+probes gave them. Times are processor time of one thread; of the medians
+of several passes over all cases the least. Predicted are fp32 and QAT at
 W2A2, W3A3, W4A4 and W8A8 (PTQ trains as fp32), at batch sizes {sizes}.
 
 What was measured of the network that is predicted: **a** its float step at the same batch size,
