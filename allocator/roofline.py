@@ -40,13 +40,12 @@ class DeviceRates:
 
     Args:
         seconds_per_step: Of what every step does whatever the network: its batch and its loss.
-        seconds_per_view: Of an operator that computes nothing. What launches any small operator
-            goes with their number.
-        seconds_per_launch: Of an operator that computes, but no convolution.
-        seconds_per_convolution: Of a convolution or its gradient, which are set up at every call.
-        seconds_per_weight_tensor: Of a tensor that the weights' quantizer takes.
+        seconds_per_launch: Of any operator, a view as well.
+        seconds_per_convolution: Of a convolution or its gradients, which are set up at every call.
+        seconds_per_quantized_tensor: Of a tensor that a quantizer takes.
         seconds_per_byte: Read or written.
-        seconds_per_normalized_byte: Of normalisation.
+        seconds_per_convolved_byte: Of convolutions, which lay it out anew; and where channels are
+            few there is more of it for each multiply-add, so it tells of lanes that are idle.
         seconds_per_pooled_byte: Of torch's own max pooling.
         seconds_per_matmul: Of a multiply-add of matrices.
         seconds_per_convolved: Of a multiply-add of a convolution.
@@ -59,12 +58,11 @@ class DeviceRates:
     """
 
     seconds_per_step: float
-    seconds_per_view: float
     seconds_per_launch: float
     seconds_per_convolution: float
-    seconds_per_weight_tensor: float
+    seconds_per_quantized_tensor: float
     seconds_per_byte: float
-    seconds_per_normalized_byte: float
+    seconds_per_convolved_byte: float
     seconds_per_pooled_byte: float
     seconds_per_matmul: float
     seconds_per_convolved: float
@@ -135,30 +133,24 @@ def work_of(step: StepOperators) -> FloatArray:
 
 def _work_of(operator: Operator) -> list[tuple[str, float]]:
     moved = float(operator.bytes_read + operator.bytes_written)
-    launches = float(operator.launches)
+    launches, adds = float(operator.launches), float(operator.multiply_adds)
+    values = float(operator.quantized_elements)
     match operator.kind:
         case OperatorKind.VIEW:
-            return [("seconds_per_view", launches)]
+            return [("seconds_per_launch", launches)]
         case OperatorKind.QUANTIZE_WEIGHTS:
-            tensors = float(operator.tensors)
-            values = float(operator.quantized_elements)
-            return [
-                ("seconds_per_weight_tensor", tensors),
-                ("seconds_per_quantized_weight", values),
-            ]
+            tensors = ("seconds_per_quantized_tensor", float(operator.tensors))
+            return [tensors, ("seconds_per_quantized_weight", values)]
         case OperatorKind.QUANTIZE_INPUT:
-            return [("seconds_per_quantized_input", float(operator.quantized_elements))]
+            tensors = ("seconds_per_quantized_tensor", launches)
+            return [tensors, ("seconds_per_quantized_input", values)]
         case OperatorKind.CONVOLUTION:
-            adds = float(operator.multiply_adds)
-            launched = ("seconds_per_convolution", launches)
-            return [launched, ("seconds_per_convolved", adds), ("seconds_per_byte", moved)]
-        case OperatorKind.NORMALIZATION:
-            return [("seconds_per_launch", launches), ("seconds_per_normalized_byte", moved)]
+            work = ("seconds_per_convolved", adds), ("seconds_per_convolved_byte", moved)
+            return [("seconds_per_convolution", launches), *work]
         case OperatorKind.POOLING:
             return [("seconds_per_launch", launches), ("seconds_per_pooled_byte", moved)]
-    adds = float(operator.multiply_adds)
-    launched = ("seconds_per_launch", launches)
-    return [launched, ("seconds_per_matmul", adds), ("seconds_per_byte", moved)]
+    work = ("seconds_per_matmul", adds), ("seconds_per_byte", moved)
+    return [("seconds_per_launch", launches), *work]
 
 
 def calibrate(steps: Sequence[StepOperators], seconds: ArrayLike, origin: str) -> DeviceRates:

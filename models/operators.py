@@ -171,6 +171,8 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         named = kwargs or {}
         output = func(*args, **named)
+        if func._overloadpacket is torch.ops.aten.detach:  # how autograd keeps a tensor
+            return output
         kind = _kind(func)
         if kind is OperatorKind.POOLING and self._is_fast_pool:
             kind = OperatorKind.POINTWISE
@@ -202,8 +204,6 @@ def _kind(func: Any) -> OperatorKind:
         return OperatorKind.QUANTIZE_INPUT
     if "convolution" in name:
         return OperatorKind.CONVOLUTION
-    if "_norm" in name:
-        return OperatorKind.NORMALIZATION
     if "max_pool" in name and "backward" not in name:
         return OperatorKind.POOLING
     return OperatorKind.MATMUL if func._overloadpacket in flop_registry else OperatorKind.POINTWISE

@@ -16,7 +16,7 @@ from fedhq.allocator.roofline import (
 )
 
 TRUE = DeviceRates(
-    **dict(zip(DeviceRates.names(), 10.0 ** -np.linspace(3, 9, 12), strict=True)),
+    **dict(zip(DeviceRates.names(), 10.0 ** -np.linspace(3, 9, 11), strict=True)),
     origin="drawn",
 )
 MENU = ["skip", "fp32", "ptq-w2a2", "qat-w2a2", "qat-w8a8-u8"]
