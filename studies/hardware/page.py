@@ -36,9 +36,12 @@ _HEAD = """# Predicted step times against measured ones
 A step is predicted from the operators that it runs (`models.list_operators`) and eleven rates of
 the device (`allocator.roofline`). Every prediction is of a network that was left out, with all
 its image sizes and batch sizes, of the steps from which the rates come; other networks and three
-probes gave them. Times are processor time of one thread; of the medians
-of several passes over all cases the least. Predicted are fp32 and QAT at
-W2A2, W3A3, W4A4 and W8A8 (PTQ trains as fp32), at batch sizes {sizes}.
+probes gave them. Which kinds of work have a rate of their own was chosen by the errors of earlier
+runs on these same networks, so the page flatters the choice, though not the rates.
+
+Times are processor time of one thread; of the medians of several passes over all cases the least.
+Predicted are fp32 and QAT at W2A2, W3A3, W4A4 and W8A8 (PTQ trains as fp32), at batch sizes
+{sizes}.
 
 What was measured of the network that is predicted: **a** its float step at the same batch size,
 **b** its float step at batch {known}, **c** nothing. Goal of a and b: median at most 10 %, worst
@@ -62,7 +65,8 @@ _MEMORY = """## Memory
 
 Predicted memory is counted, not fitted: what a step keeps for its backward pass, and weights,
 gradients and momentum. Over the most that torch's allocator held at once in a step (which
-includes what operators hold only while they run): {share}. Devices need that much headroom.
+includes what operators hold only while they run), over the networks: {share}. A device near its
+limit needs headroom.
 """
 _ENERGY = """## Energy
 
