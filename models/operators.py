@@ -146,11 +146,11 @@ def _operator(key: _Key, count: _Count) -> Operator:
     )
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what torch dispatches while the mode is on."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.is_backward = False
         self.counts: dict[_Key, _Count] = {}
         self._is_fast_pool = False

@@ -111,9 +111,11 @@ def _dense(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     )
 
 
+_Sizes = tuple[str, tuple[int, ...], int]
+
 _PROBES = {"probe-images": _images, "probe-series": _series, "probe-dense": _dense}
 
-_NETWORKS = (
+_NETWORKS: tuple[_Sizes, ...] = (
     ("mlp", (1, 8, 8), 10),
     ("mlp", (1, 28, 28), 10),
     ("mlp", (3, 32, 32), 10),
@@ -131,7 +133,7 @@ _NETWORKS = (
     ("gru", (13, 32), 10),
     ("charlm", (64,), 71),
 )
-_PROBED = (
+_PROBED: tuple[_Sizes, ...] = (
     ("probe-images", (1, 16, 16), 10),
     ("probe-series", (4, 64), 10),
     ("probe-dense", (1, 16, 16), 10),
@@ -141,4 +143,4 @@ _PROBED = (
 def all_cases(batch_sizes: Sequence[int] = BATCH_SIZES, quick: bool = False) -> list[Case]:
     """The networks and the probes at every batch size; a quick study takes the fastest few."""
     networks = (*_NETWORKS[::3][:3], *_PROBED) if quick else (*_NETWORKS, *_PROBED)
-    return [Case(*network, size) for size in batch_sizes for network in networks]
+    return [Case(*sizes, batch) for batch in batch_sizes for sizes in networks]

@@ -7,7 +7,7 @@ the other networks and the probes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -98,29 +98,26 @@ def predictions(
     by_case = {one.case: one for one in measured}
     found = []
     for one in measured:
-        case = one.case
-        if case.is_probe or (known := _known(setting, case, by_case)) is False:
+        if one.case.is_probe:
             continue
-        own = rates[case.network]
-        if known is not None:
-            step = listing[known.case].of(FLOAT)
-            own = adjust_rates(own, step, known.seconds[MENU.index(FLOAT)])
+        own, timed = rates[one.case.network], _timed(setting, one.case)
+        if timed is not None:
+            if timed not in by_case:
+                continue
+            seconds = by_case[timed].seconds[MENU.index(FLOAT)]
+            own = adjust_rates(own, listing[timed].of(FLOAT), seconds)
         for strategy, taken in zip(MENU, one.seconds, strict=True):
-            if known is None or (known.case, FLOAT) != (case, strategy):
-                guess = predict_seconds(listing[case].of(strategy), own)
-                found.append(Prediction(case, strategy, guess, taken))
+            if (timed, FLOAT) != (one.case, strategy):
+                guess = predict_seconds(listing[one.case].of(strategy), own)
+                found.append(Prediction(one.case, strategy, guess, taken))
     return found
 
 
-def _known(
-    setting: Setting, case: Case, by_case: Mapping[Case, Measured]
-) -> Measured | bool | None:
-    """The measured float step of a case's network; None where there is none, False if it lacks."""
+def _timed(setting: Setting, case: Case) -> Case | None:
+    """The case whose float step a setting knows, of a case that is predicted."""
     if setting is Setting.NOTHING:
         return None
-    size = case.batch_size if setting is Setting.SAME_BATCH else KNOWN_BATCH
-    asked = Case(case.network, case.input_shape, case.num_classes, size)
-    return by_case.get(asked, False)
+    return replace(case, batch_size=KNOWN_BATCH) if setting is Setting.ONE_BATCH else case
 
 
 def quantile(found: Sequence[Prediction], at: float) -> float:
