@@ -189,7 +189,7 @@ class Federation:
             clients,
             split.test,
             split.calibration,
-            profile or find_profile(settings, data.input_shape),
+            profile or find_profile(settings, data),
             fleet=settings.fleet,
             menu=settings.menu,
             weight_bits=settings.weight_bits,

@@ -18,13 +18,14 @@ from torch import nn
 
 from ..allocator.hardware import StepProfile
 from ..allocator.strategy import Method, Strategy, parse_menu
-from ..models import Recipe, prepare_
+from ..models import Recipe, build_model, prepare_
+from ..models.operators import kept_bytes
 from .data.datasets import Dataset
 from .engine.local import LocalTrainer
+from .predicting import predict_steps
 from .settings import FederationSettings, TrainingSettings
 from .weights import read_weights
 
-_BYTES_PER_PARAMETER = 12  # weight, gradient, momentum
 _STEPS_PER_SAMPLE = 10
 _SAMPLES = 30
 
@@ -105,12 +106,12 @@ def profile_kept_at(
     return profile
 
 
-def find_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> StepProfile:
-    """The step profile that settings name.
+def find_profile(settings: FederationSettings, data: Dataset) -> StepProfile:
+    """The step profile that settings name, or one predicted for the reference machine.
 
     Args:
         settings: Model, batch size, and where the profile lies.
-        input_shape: Sizes of one example.
+        data: The data set.
 
     Raises:
         ValueError: If there is none, or it was measured on another model or batch size.
@@ -118,13 +119,18 @@ def find_profile(settings: FederationSettings, input_shape: tuple[int, ...]) -> 
     batch_size = settings.training.batch_size
     mend = (
         f"Run `fedhq profile --data {settings.data.name} --model {settings.model} "
-        f'--batch-size {batch_size} --out FILE` and give `profile = "FILE"`.'
+        f'--batch-size {batch_size} --out FILE` and give `profile = "FILE"`, or `profile = '
+        '"predicted"`.'
     )
+    label = model_label(settings.model, data.input_shape)
+    if settings.profile == "predicted":
+        model = build_model(settings.model, data.input_shape, data.num_classes, settings.seed)
+        return predict_steps(model, data, settings.menu, batch_size, label)
     if settings.profile == "shipped":
         profile = shipped_profile(f"{settings.data.name}-{settings.model}.json", mend)
     else:
         profile = StepProfile.load(Path(settings.profile))
-    wanted = (model_label(settings.model, input_shape), batch_size)
+    wanted = (label, batch_size)
     if (profile.model, profile.batch_size) != wanted:
         raise ValueError(
             f"`profile` must be measured on {wanted[0]!r} at batch size {batch_size}, but "
@@ -197,24 +203,10 @@ def _time_steps(
 
 
 def _memory_bytes(model: nn.Module, data: Dataset, strategy: Strategy, batch_size: int) -> float:
-    """Bytes that a step keeps for its backward pass, and the parameters' own."""
     kind = _kind(strategy)
     if kind is not None:
-        model = copy.deepcopy(model)
-        prepare_(model, Recipe(*kind))
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    # Clones: a slice would be counted with all of the data that it is cut from.
-    inputs, labels = data.inputs[:batch_size].clone(), data.labels[:batch_size].clone()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = nn.functional.cross_entropy(model(inputs), labels)
-    del loss
-    parameters = sum(p.numel() for p in model.parameters())
-    return float(sum(kept.values()) + _BYTES_PER_PARAMETER * parameters)
+        model = prepare_(copy.deepcopy(model), Recipe(*kind))
+    return kept_bytes(model, data.inputs[:batch_size], data.labels[:batch_size])
 
 
 def _origin(samples: int) -> str:

@@ -15,6 +15,7 @@ from .observers import (
     fit_weight_range,
     weight_range,
 )
+from .operators import list_operators
 from .pool import MaxPool2d
 from .prepare import fake_quant_layers, prepare_, quantizable_layers, restore_, shadow_
 from .ptq import correct_bias_, output_divergence
@@ -57,6 +58,7 @@ __all__ = [
     "fit_range",
     "fit_weight_range",
     "layer_sensitivities",
+    "list_operators",
     "output_divergence",
     "per_class_accuracy",
     "predict",

@@ -35,13 +35,14 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Any:
         """From `(examples, channels, height, width)` to half of the height and width."""
-        if not (self._halves() and _is_served(input)):
+        if not (self.halves() and _is_served(input)):
             return super().forward(input)
         if torch.is_grad_enabled() and input.requires_grad:
             return _Halve.apply(input)  # type: ignore[no-untyped-call]
         return cpu_kernels.max_pool(input)
 
-    def _halves(self) -> bool:
+    def halves(self) -> bool:
+        """Whether its windows are those that the compiled kernel serves."""
         settings = (self.kernel_size, self.stride, self.padding, self.dilation)
         return settings == (2, 2, 0, 1) and not (self.ceil_mode or self.return_indices)
 

@@ -30,7 +30,6 @@ from .config import (
     parse_run,
     run_text,
 )
-from .device import add_device_arguments, measured_device, read_reference
 from .entry import run_command
 from .export import HELP as EXPORT_HELP
 from .export import add_arguments as add_export_arguments
@@ -38,7 +37,7 @@ from .fleet import HELP as FLEET_HELP
 from .fleet import add_arguments as add_fleet_arguments
 from .flower import HELP as FLOWER_HELP
 from .plan import HELP, add_arguments
-from .profile import measure_profile
+from .profile import add_arguments as add_profile_arguments
 from .report import write_report
 from .results import Comparison, RunResult, cells, headings, summarise
 from .study import HELP as STUDY_HELP
@@ -83,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(compare, "runs/compare")
     compare.set_defaults(command=_compare, resumes=True)
-    _add_profile(
+    add_profile_arguments(
         commands.add_parser(
             "profile", help="measure this machine's training step for every strategy of a menu"
         )
@@ -125,22 +124,6 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--workers 2 or more (default: wait)",
     )
     run.set_defaults(command=_run, resumes=True)
-
-
-def _add_profile(profile: argparse.ArgumentParser) -> None:
-    profile.add_argument("--data", default="mnist5k", help="data set (default: %(default)s)")
-    profile.add_argument("--model", default="cnn", help="network (default: %(default)s)")
-    profile.add_argument(
-        "--menu",
-        default="fp32,ptq-w2a2,qat-w2a2",
-        help="strategies, separated by commas (default: %(default)s)",
-    )
-    profile.add_argument("--batch-size", type=int, default=32, help="(default: %(default)s)")
-    profile.add_argument("--samples", type=int, default=30, help="(default: %(default)s)")
-    profile.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
-    profile.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    add_device_arguments(profile)
-    profile.set_defaults(command=_profile, resumes=False)
 
 
 def _add_config(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -263,25 +246,3 @@ def _finish(comparison: Comparison, folder: Path) -> None:
     report = folder / "report.html"
     write_report(report, comparison)
     console.print(f"report: {report}", soft_wrap=True)
-
-
-def _profile(options: argparse.Namespace) -> None:
-    if options.threads < 1:
-        raise ValueError(f"--threads {options.threads}: must be at least 1.")
-    out: Path = options.out
-    if out.is_dir():
-        raise ValueError(f"--out {out}: must be a file to write, but is a folder.")
-    menu = [text.strip() for text in options.menu.split(",")]
-    reference = read_reference(options, menu)
-    out.parent.mkdir(parents=True, exist_ok=True)  # before it takes time to measure
-    set_up_process(options.threads)
-    profile = measure_profile(
-        options.data, options.model, menu, options.batch_size, options.samples
-    )
-    if reference is None:
-        profile.save(out)
-    else:
-        measured_device(options, profile, reference).save(out)
-    for strategy, seconds in zip(profile.strategies, profile.step_seconds, strict=True):
-        print(f"{strategy!s:12} {seconds * 1e3:8.3f} ms a step")
-    print(f"profile: {out}")

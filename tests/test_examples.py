@@ -131,6 +131,16 @@ def test_a_plain_loop_learns_who_is_slow_and_who_cannot(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # which git ignores
 
 
+def test_a_first_plan_spares_the_slowest_whose_data_others_have(capsys) -> None:
+    runpy.run_path(str(ROOT / "examples" / "first_plan.py"), run_name="__main__")
+    said = capsys.readouterr().out.splitlines()
+    ratio = float(re.findall(r"takes ([\d.]+) of a float step", said[0])[0])
+    assert 1 < ratio < 3
+    did = dict(line.split(": ") for line in said[1:-1])
+    # The old phone alone holds two of the classes; the camera is the slowest, and holds none alone.
+    assert (did["old phone"], did["camera"]) == ("qat-w2a2", "ptq-w2a2")
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_nvidia_flares_simulator_trains_as_each_client_was_told(tmp_path: Path) -> None:

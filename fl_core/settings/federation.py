@@ -25,8 +25,9 @@ class FederationSettings:
         weight_bits: Of the deployed weights.
         activation_bits: Of the deployed activations.
         model: Network that is trained; it must suit the data (`build_model` says which suits what).
-        profile: Path of a step profile, from the working directory, or `shipped` for the one of
-            the data set and model.
+        profile: Path of a step profile, from the working directory; `shipped` for the one of the
+            data set and model; or `predicted` for the reference machine, of any model, batch size
+            and menu.
         seed: Root of all randomness.
         data: The data set.
         partition: Its spread over clients.

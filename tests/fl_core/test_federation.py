@@ -15,6 +15,7 @@ from fedhq.allocator.strategy import parse_menu
 from fedhq.fl_core.data.registry import load_dataset
 from fedhq.fl_core.engine.local import local_steps
 from fedhq.fl_core.federation import Federation
+from fedhq.fl_core.predicting import predict_steps
 from fedhq.fl_core.profiling import find_profile
 from fedhq.fl_core.records.recorder import read_rounds
 from fedhq.fl_core.settings import (
@@ -30,6 +31,7 @@ from fedhq.fl_core.trainer import Trainer
 from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.models import build_model
 
+MENU = ("fp32", "qat-w2a2", "qat-w8a8")
 SETTINGS = FederationSettings(
     fleet=FleetSettings((DeviceClass("a", 1, 2.0, 1e5, 1e6),), spread=0.3),
     data=DataSettings("digits", 300, 60),
@@ -114,7 +116,7 @@ def natural_settings(folder: Path, data: DataSettings) -> FederationSettings:
 
 def test_seconds_follow_from_profile_device_steps_and_true_bytes() -> None:
     federation = Federation.build(SETTINGS)
-    profile = find_profile(SETTINGS, (1, 8, 8)).select(federation.menu)
+    profile = find_profile(SETTINGS, load_dataset(SETTINGS.data.name)).select(federation.menu)
     shapes = [p.shape for p in federation.model.parameters()]
     client, device, qat = 4, federation.fleet.devices[4], 2
     steps = 3 * -(-len(federation.clients[client]) // 32)
@@ -191,6 +193,41 @@ def test_without_a_shipped_profile_the_command_that_measures_one_is_named() -> N
     message = f"{name}-resnet20.json to ship.* `fedhq profile --data {name} --model resnet20"
     with pytest.raises(ValueError, match=message):
         Federation.build(settings)
+
+
+def test_a_predicted_profile_serves_any_network_batch_size_and_menu_and_is_the_same_again() -> None:
+    settings = replace(
+        SETTINGS,
+        model="resnet20",
+        profile="predicted",
+        menu=("skip", "ptq-w5a7", "qat-w5a7"),
+        training=replace(SETTINGS.training, batch_size=5),
+    )
+    data = load_dataset(settings.data.name)
+    first, again = (find_profile(settings, data) for _ in range(2))
+    skip, in_float, quantizing = first.step_seconds
+    assert skip == 0 < in_float < quantizing
+    assert first.step_seconds.tolist() == again.step_seconds.tolist()
+    assert (first.model, first.batch_size) == ("resnet20 1x8x8", 5)
+
+
+def test_a_device_of_which_a_float_step_was_timed_is_predicted_in_its_own_seconds() -> None:
+    data = load_dataset("digits")
+    model = build_model("mlp", data.input_shape, 10, 0)
+    reference = predict_steps(model, data, MENU, 8, "mine")
+    timed = replace(reference.select(parse_menu(["fp32"])), step_seconds=[0.5])
+    told = predict_steps(model, data, MENU, 8, "mine", timed)
+    assert told.step_seconds[0] == 0.5
+    slowdown = 0.5 / reference.step_seconds[0]
+    assert told.step_seconds == pytest.approx(reference.step_seconds * slowdown)
+    assert told.memory_bytes.tolist() == reference.memory_bytes.tolist()
+    larger = predict_steps(model, data, MENU, 16, "mine", timed)
+    expected = predict_steps(model, data, MENU, 16, "mine").step_seconds * slowdown
+    assert larger.step_seconds == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"`measured` must be of 'theirs'"):
+        predict_steps(model, data, MENU, 8, "theirs", timed)
+    with pytest.raises(ValueError, match="but all skip"):
+        predict_steps(model, data, MENU, 8, "mine", timed.select(parse_menu(["skip"])))
 
 
 def test_the_settings_offer_exactly_the_networks() -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fedhq.allocator import StepProfile
 from fedhq.fl_core.records.recorder import read_rounds
 from fedhq.studies.cli import main
 
@@ -130,6 +131,23 @@ def test_profile_writes_what_run_can_read(config, tmp_path, capsys) -> None:
     assert main(["run", str(config), "--out", str(tmp_path / "out"), *changes]) == 0
 
 
+def test_profile_predicts_what_a_float_step_elsewhere_tells(tmp_path, capsys) -> None:
+    path = tmp_path / "told.json"
+    asked = ["profile", "--data", "digits", "--model", "resnet20", "--batch-size", "4"]
+    menu = ["--menu", "fp32,qat-w3a5", "--predict"]
+    assert main([*asked, *menu, "0.5", "--out", str(path)]) == 0
+    told = StepProfile.load(path)
+    assert told.step_seconds[0] == 0.5 < told.step_seconds[1]
+    assert "0.5" in told.origin or "500 ms" in told.origin
+    assert main([*asked, *menu, "--samples", "1", "--out", str(path)]) == 0
+    here = StepProfile.load(path)
+    ratios = [p.step_seconds[1] / p.step_seconds[0] for p in (told, here)]
+    assert ratios[0] == pytest.approx(ratios[1])
+    wrong = [*asked, *menu, "--device", "d", "--uplink", "1", "--downlink", "1"]
+    assert main([*wrong, "--out", str(path)]) == 2
+    assert "Take --menu fp32" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -229,7 +247,7 @@ def test_only_what_resumes_promises_to(tmp_path, monkeypatch, capsys) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedhq.studies.cli.measure_profile", interrupt)
+    monkeypatch.setattr("fedhq.studies.profile.measure_profile", interrupt)
     monkeypatch.setattr("fedhq.studies.cli.run_comparison", interrupt)
     assert main(["profile", "--out", str(tmp_path / "p.json")]) == 130
     assert capsys.readouterr().err == "fedhq: stopped.\n"

@@ -129,5 +129,5 @@ def check_profile(settings: FederationSettings) -> None:
     from ....fl_core.data.registry import load_dataset
     from ....fl_core.profiling import find_profile
 
-    profile = find_profile(settings, load_dataset(settings.data.name).input_shape)
+    profile = find_profile(settings, load_dataset(settings.data.name))
     profile.select(parse_menu(settings.menu))

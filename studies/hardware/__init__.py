@@ -1,0 +1,1 @@
+"""How well predicted step times hold against measured ones: `python -m fedhq.studies.hardware`."""
