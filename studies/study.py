@@ -16,6 +16,7 @@ _COMMANDS = {
     "search": (".search.command", "Optuna over the policy; resumes what stands in --out"),
     "dashboard": (".dashboard.command", "opens a search in Optuna's dashboard, on 127.0.0.1"),
     "report": (".search.report_command", "one static page of one search or several"),
+    "validity": (".validity.command", "which data must do QAT: loss models on settings left out"),
     "proxy": (".search.proxy_command", "a gRPC proxy before a database, for many workers"),
 }
 _EXAMPLES = """examples:
@@ -25,6 +26,7 @@ _EXAMPLES = """examples:
   fedhq study search demo --out runs/search         policies for the demo's federation
   fedhq study search my.toml --storage postgresql+psycopg://me@host/studies --workers 4
   fedhq study dashboard runs/search                 http://127.0.0.1:8080
+  fedhq study validity --train-only --workers 2     trains its grid; run it again to resume it
   fedhq study report runs/search runs/other --out frontier.html
 """
 

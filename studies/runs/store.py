@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
@@ -105,7 +107,10 @@ class RunStore:
 
     def _keep(self, run: TrainedRun) -> None:
         line = json.dumps(asdict(run), separators=(",", ":")) + "\n"
-        with RunLock(self._folder, on_wait=lambda: None), self._path.open("ab") as file:
+        with RunLock(self._folder, on_wait=lambda: None), self._path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"  # a process ended as it wrote
             file.write(line.encode())
         self._look()
 
@@ -122,8 +127,13 @@ class RunStore:
 
     def _take(self, content: bytes) -> None:
         for line in content.splitlines():
-            told = json.loads(line)
-            curves = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue  # torn by a process that ended as it wrote: trained again
+            curves: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
+            }
             run = TrainedRun(**curves)
             self._runs.setdefault(run.key, run)
 

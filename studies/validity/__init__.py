@@ -1,0 +1,1 @@
+"""`fedhq study validity`: which data must do QAT? Loss models, judged on settings left out."""

@@ -1,0 +1,87 @@
+"""`fedhq study validity`: trains the grid, compares loss models, writes a record and a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..runs import RunStore
+    from .grid import Trial
+
+_DESCRIPTION = """Which data must take part in QAT? Trains federations with random allocations over
+data sets, networks, skews and bits, and compares models of the loss by how well they predict
+settings that they were not fitted to. The same command resumes what was stopped."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds all options of the command, and what it does."""
+    parser.description = _DESCRIPTION
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/validity"),
+        help="folder of the study (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="where trained runs are kept, which other studies may share (default: --out)",
+    )
+    parser.add_argument(
+        "--tasks", help="only these, separated by commas, for instance digits-mlp,digits-cnn"
+    )
+    parser.add_argument("--seeds", help="only these, separated by commas (default: 100,101,102)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that train (default: %(default)s)"
+    )
+    parser.add_argument("--train-only", action="store_true", help="train, and analyse nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(command=run, resumes=True)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command.
+
+    Raises:
+        ValueError: If an option breaks its rule.
+        FedHQError: If a run fails.
+    """
+    from ..runs import TASKS, RunStore
+    from .grid import SEEDS, batches
+
+    if options.workers < 1:
+        raise ValueError(f"--workers {options.workers}: must be at least 1.")
+    tasks = tuple(TASKS) if options.tasks is None else options.tasks.split(",")
+    wanted = batches(tasks, SEEDS if options.seeds is None else _seeds(options.seeds))
+    store = RunStore(options.runs or options.out)
+    train(store, wanted, options.workers, options.quiet)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--seeds {text}: must be whole numbers, separated by commas.") from None
+
+
+def train(store: RunStore, wanted: Sequence[Sequence[Trial]], workers: int, quiet: bool) -> None:
+    """Trains what the store lacks, batch after batch, and shows how far it is."""
+    from ...fl_core.callbacks.meter import Meter
+
+    lacking = [store.missing([trial.spec for trial in batch]) for batch in wanted]
+    total, done = sum(map(len, lacking)), 0
+    with Meter(quiet, unit="runs") as meter:
+        for batch, specs in zip(wanted, lacking, strict=True):
+            if specs:
+                name = f"{batch[0].setting.task}, seed {batch[0].seed}"
+                before = done
+
+                def show(number: int, _: int, name: str = name, before: int = before) -> None:
+                    meter.show(name, before + number, total)
+
+                store.train(specs, workers, show)
+                done += len(specs)
