@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...allocator.arrays import FloatArray, IntArray
+from ...allocator.arrays import BoolArray, FloatArray, IntArray
 
 TAIL = 3
 """Rounds over which an accuracy is averaged: low bits swing from one to the next."""
@@ -76,7 +76,7 @@ class Reaches:
     """
 
     seconds: FloatArray
-    reached: FloatArray
+    reached: BoolArray
 
 
 Kind = Literal["=", "<", ">", "?"]

@@ -106,11 +106,10 @@ def _of_cell(cell: Cell, oracle: OracleGrid, accuracy: FloatArray) -> list[Regre
 
 def _both(objective: FloatArray, place: int) -> tuple[float, float]:
     """The optimistic regret and the judged one."""
-    mean = objective.mean(axis=0)
-    judged = []
+    mean, judged = objective.mean(axis=0), []
     for one, other in product(range(len(objective)), repeat=2):
         if one != other:
             best = int(objective[one].argmin())
             judged.append(objective[other, place] / objective[other, best] - 1)
-    best = float(mean.min())
-    return float(mean[place]) / best - 1, float(np.mean(judged)) if judged else float("nan")
+    optimistic = float(mean[place] / mean.min()) - 1
+    return optimistic, float(np.mean(judged)) if judged else float("nan")

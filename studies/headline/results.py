@@ -44,7 +44,7 @@ class Setting:
     def ceiling(self) -> float:
         """All-QAT's round time over all-PTQ's: what hybrid allocation alone can gain at most."""
         slow, fast = self.courses[QAT_ARM], self.courses[PTQ_ARM]
-        return float((slow.seconds[:, -1] / fast.seconds[:, -1]).mean())
+        return float(slow.seconds[:, -1].mean() / fast.seconds[:, -1].mean())
 
     @cached_property
     def ratios(self) -> dict[str, Ratio]:
@@ -82,7 +82,7 @@ def read_settings(
     for ground in grid.grounds(grid.seeds):
         for cell in grid.cells(ground):
             by_setting.setdefault(cell.setting, []).append(cell)
-    settings = []
+    settings: list[Setting] = []
     for cells in by_setting.values():
         ground = cells[0].ground
         target = targets.get((ground.task, ground.alpha))
