@@ -110,7 +110,7 @@ def _report(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> No
     seeds = max((len(s.seeds) for s in settings), default=0)
     lead = (
         f"{len(settings)} settings, up to {seeds} seeds each, {len(store)} trained runs. Written "
-        f"by `{options.given}` on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
+        f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
         f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."
     )
     write_at_once(folder / "headline.md", markdown("The headline study", lead, parts))

@@ -16,6 +16,9 @@ from .targets import Targets
 from .verdicts import LEARNED, Evidence, failures, judge, saved_share
 from .wanted import TARGET_SEEDS
 
+GOALS = "Goals"
+"""Title of the first section."""
+
 _EFFECTS = tuple(arm.name for arm in ARMS if arm.kind == "effect")
 
 
@@ -71,7 +74,7 @@ def _apart(evidence: Evidence) -> list[Setting]:
 
 def _goals(evidence: Evidence) -> Section:
     rows = tuple((v.claim, v.goal, v.outcome, v.found) for v in judge(evidence))
-    return Section("Goals", "", Table(("claim", "goal", "outcome", "found"), rows))
+    return Section(GOALS, "", Table(("claim", "goal", "outcome", "found"), rows))
 
 
 def _setup(targets: Targets) -> Section:

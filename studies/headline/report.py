@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ..document import Document, choice_list, table
 from ..writing import write_at_once
-from .content import Section, Table
+from .content import GOALS, Section, Table
 from .grid import EXACT
 from .verdicts import Evidence
 
 _TITLE, _KICKER = "The headline study", "fedhq study headline"
 _DRAWN_AT = 2.0  # r of the settings whose courses are drawn; of all they would be too many
+_STYLE = ".words td{white-space:normal;text-align:left;min-width:92px}"
 _READ_COURSE = """<b>How to read.</b> Further left and higher is better. Lines are means over the
 seeds after the same round, bands reach from the worst to the best seed; the dashed line is the
 target."""
@@ -35,12 +36,13 @@ def write_page(
         command: What wrote it.
     """
     document = Document(_TITLE, _KICKER)
-    main = "".join(_section(section) for section in sections)
+    goals, *others = (_section(section) for section in sections)
     exact = evidence.with_clock(EXACT)
     drawn = _figures(document, evidence) if exact else ""
     told = f"<p class=lead>{html.escape(lead)}</p>\n"
     footer = f"<footer><pre>{html.escape(command)}</pre></footer>"
-    write_at_once(path, document.render(told, f"{drawn}{main}", footer))
+    main = f"{goals}{drawn}{''.join(others)}"
+    write_at_once(path, document.render(told, main, footer, _STYLE))
 
 
 def _figures(document: Document, evidence: Evidence) -> str:
@@ -75,4 +77,5 @@ def _paragraph(text: str) -> str:
 
 def _table(title: str, told: Table) -> str:
     rows = [[html.escape(cell) for cell in row] for row in told.rows]
-    return table(title, told.headings, rows, html.escape(told.note))
+    kind = "words" if title == GOALS else ""
+    return table(title, told.headings, rows, html.escape(told.note), kind)
