@@ -64,6 +64,11 @@ def coarse(situation: Situation) -> Plan:
     return solved(situation, _program(), (PTQ, QAT))
 
 
+def careful(situation: Situation) -> Plan:
+    """The program, of whose predicted accuracy nothing is given up for speed."""
+    return solved(situation, FrontierPick(FastestWithin(0.0)), (PTQ, QAT))
+
+
 def with_menu(*menu: str) -> Callable[[Situation], Plan]:
     """The program with more on offer."""
     return lambda situation: solved(situation, _program(), menu)
@@ -154,6 +159,12 @@ ARMS = (
         "the same on devices whose steps take time in proportion to the bits",
         bits_by_speed,
         low_bit=True,
+    ),
+    Arm(
+        "coarse, nothing given up",
+        "the fastest of those whose predicted loss is least; coarse gives up a point",
+        careful,
+        "effect",
     ),
     Arm("coarse + skip", "may leave clients out", with_menu("skip", PTQ, QAT), "effect"),
     Arm(

@@ -86,7 +86,7 @@ def _setup(targets: Targets) -> Section:
         "task and alpha is all-QAT's accuracy at the end with the seeds "
         f"{', '.join(map(str, TARGET_SEEDS))}, less .02, rounded down; no arm is tuned on it.\n\n"
         "Times are simulated. Curves are averaged over the seeds round by round; the time to the "
-        "target is that of the first round after which the mean is there. `<` and `>` are bounds "
+        "target is that of the first round after which the mean is there. < and > stand at bounds, "
         "where an arm never gets there; a miss of fedhq counts as 0 in medians. Ranges are those "
         "of 95 % of draws of the seeds, of differences Student's t over the paired seeds.\n\n"
         + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
@@ -218,7 +218,7 @@ def _effects(settings: Sequence[Setting]) -> Section:
         "points of accuracy at the end",
         "decides as coarse",
     )
-    return Section("Effects apart: skip and wire bits", text, Table(headings, tuple(rows)))
+    return Section("Effects apart", text, Table(headings, tuple(rows)))
 
 
 def _learning(evidence: Evidence) -> list[Section]:
@@ -250,7 +250,7 @@ def _regrets(evidence: Evidence) -> Section:
             cells.append(f"{judged:.1%} / {statistics.median(r.optimistic for r in mine):.1%}")
         rows.append(tuple(cells))
     text = (
-        "Eight clients, all 256 allocations of PTQ and QAT trained. The objective is the round "
+        "Eight clients, all 256 allocations trained, for fewer rounds than the rest. The objective is the round "
         "time plus the price times the accuracy lost against all-QAT, as measured; the price is "
         "what all of the accuracy is worth, in rounds of all-PTQ. First the regret to the "
         "allocation that is best by one training, both judged by another (may be negative); then "

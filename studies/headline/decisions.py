@@ -12,7 +12,7 @@ from pathlib import Path
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
-from .arms import Plan, arms_of, round_seconds
+from .arms import ARMS, Plan, arms_of, round_seconds
 from .grid import Cell, Grid, Ground
 from .situation import MENU, Situation, ground_settings
 
@@ -86,8 +86,9 @@ class Decisions:
         return self._kept.get(cell.name, {}).get(arm)
 
     def of(self, cell: Cell) -> list[Decision]:
-        """All decisions in a cell."""
-        return list(self._kept.get(cell.name, {}).values())
+        """The decisions in a cell of all arms that there are now."""
+        made = self._kept.get(cell.name, {})
+        return [made[arm.name] for arm in ARMS if arm.name in made]
 
     def make(
         self,
