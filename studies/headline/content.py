@@ -250,12 +250,12 @@ def _regrets(evidence: Evidence) -> Section:
             cells.append(f"{judged:.1%} / {statistics.median(r.optimistic for r in mine):.1%}")
         rows.append(tuple(cells))
     text = (
-        "Eight clients, all 256 allocations trained, for fewer rounds than the rest. The objective is the round "
-        "time plus the price times the accuracy lost against all-QAT, as measured; the price is "
-        "what all of the accuracy is worth, in rounds of all-PTQ. First the regret to the "
-        "allocation that is best by one training, both judged by another (may be negative); then "
-        "to the best of 256 "
-        "noisy accuracies in hindsight, which nobody could have known. Medians."
+        "Eight clients, all 256 allocations trained, for fewer rounds than the rest. The objective "
+        "is the round time plus the price times the accuracy lost against all-QAT, as measured; "
+        "the price is what all of the accuracy is worth, in rounds of all-PTQ. First the regret to "
+        "the allocation that is best by one training, both judged by another (may be negative); "
+        "then to the best of 256 noisy accuracies in hindsight, which nobody could have known. "
+        "Medians."
     )
     headings = ("arm", *(f"price {price:g}" for price in PRICES))
     return Section("Regret to the oracle", text, Table(headings, tuple(rows)))

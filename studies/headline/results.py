@@ -96,10 +96,11 @@ def _read(
 ) -> Iterable[Setting]:
     """The setting of some cells; none if no seed is trained."""
     seeds, curves, same = [], dict[str, list[tuple[FloatArray, FloatArray]]](), dict[str, int]()
-    for cell in cells:
-        told = {d.arm: d for d in decisions.of(cell)}
-        found = {arm: _curve(d, cell, store) for arm, d in told.items()}
-        if not found or any(curve is None for curve in found.values()):
+    made = {cell: {d.arm: d for d in decisions.of(cell)} for cell in cells}
+    arms = {arm for told in made.values() for arm in told}
+    for cell, told in made.items():
+        found = {arm: _curve(decision, cell, store) for arm, decision in told.items()}
+        if found.keys() < arms or any(curve is None for curve in found.values()):
             continue
         seeds.append(cell.ground.seed)
         for arm, curve in found.items():
