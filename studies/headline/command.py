@@ -22,8 +22,9 @@ _EPILOG = """examples:
   fedhq study headline --grid small --out runs/headline-small
   fedhq study headline --train-only --out runs/headline --workers 8
 
-what stands in --out then: decisions.jsonl (a line a cell and arm: what its clients do, and how long
-its rounds take) and runs.jsonl (a line a trained run: its accuracies after every round)
+what stands in --out then: report.html and headline.md (the same as text), decisions.jsonl (a line a
+cell and arm: what its clients do, and how long its rounds take), targets.json (the accuracies whose
+times are compared) and runs.jsonl (a line a trained run: its accuracies after every round)
 """
 
 
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="decide and count what is to be trained; then end"
     )
     parser.add_argument("--train-only", action="store_true", help="train, write no report")
+    parser.add_argument(
+        "--no-training", action="store_true", help="report on what is trained; the rest is left out"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=run, resumes=True)
 
@@ -61,17 +65,59 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.workers < 1:
         raise ValueError(f"`--workers >= 1` must hold, but got {options.workers}.")
+    if options.train_only and options.no_training:
+        raise ValueError("--train-only with --no-training leaves nothing to do. Give one of them.")
+    from ..document import check_plotly
+    from ..writing import make_folder
     from .decisions import Decisions
     from .grid import GRIDS
     from .wanted import batches
 
+    make_folder("--out", options.out)
+    if not (options.train_only or options.dry_run):
+        check_plotly()  # what lacks is said now, not after all is trained
     grid, decisions = GRIDS[options.grid], Decisions(options.out)
     _decide(grid, decisions, options.workers, options.quiet)
     wanted = batches(grid, decisions)
     if options.dry_run:
         _tell(grid, decisions, wanted, options.out)
         return
-    _train(wanted, options.out, options.workers, options.quiet)
+    if not options.no_training:
+        _train(wanted, options.out, options.workers, options.quiet)
+    if not options.train_only:
+        _report(grid, decisions, options)
+
+
+def _report(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> None:
+    """Judges what is trained, and writes the page and the record."""
+    from ..provenance import Provenance
+    from ..runs import RunStore
+    from ..writing import write_at_once
+    from .content import sections
+    from .markdown import markdown
+    from .oracle import regrets
+    from .overhead import measure_overheads
+    from .report import write_page
+    from .results import read_settings
+    from .targets import preset_targets
+    from .verdicts import Evidence, judge
+
+    folder, store = options.out, RunStore(options.out)
+    targets = preset_targets(grid, store, folder)
+    settings = read_settings(grid, decisions, store, targets)
+    evidence = Evidence(settings, regrets(grid, store), measure_overheads(grid))
+    here, parts = Provenance.here(["torch"]), sections(evidence, targets)
+    seeds = max((len(s.seeds) for s in settings), default=0)
+    lead = (
+        f"{len(settings)} settings, up to {seeds} seeds each, {len(store)} trained runs. Written "
+        f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
+        f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."
+    )
+    write_at_once(folder / "headline.md", markdown("The headline study", lead, parts))
+    write_page(folder / "report.html", lead, parts, evidence, options.given)
+    for verdict in judge(evidence):
+        print(f"{verdict.outcome}: {verdict.claim} ({verdict.goal}): {verdict.found}")
+    print(f"report: {folder / 'report.html'}\nrecord: {folder / 'headline.md'}")
 
 
 def _decide(grid: Grid, decisions: Decisions, workers: int, quiet: bool) -> None:

@@ -80,12 +80,14 @@ class OracleGrid:
         places: Tasks and alphas.
         seeds: Of each.
         repeats: Trainings of every allocation.
+        rounds: Of each; fewer than the tasks' own, since there are so many.
         num_clients: Of the fleet; `2 ** num_clients` allocations.
     """
 
     places: tuple[tuple[str, float], ...]
     seeds: tuple[int, ...]
     repeats: int
+    rounds: int = 12
     num_clients: int = 8
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from ..runs import RunSpec
@@ -17,7 +17,7 @@ TARGET_SEEDS = (100, 101, 102)
 
 _ORACLE_AFTER = 2  # seeds of the study; by then there are pairs
 _CORE_SECONDS = {"digits-mlp": 2.6, "digits-cnn": 5.0, "mnist5k-mlp": 3.7, "mnist5k-cnn": 10.0}
-_ORACLE_SHARE = 0.6  # of a run's time, with fewer clients to attend to
+_ORACLE_SHARE = 0.36  # of a run's time: fewer rounds, and fewer clients to attend to
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def oracle_specs(oracle: OracleGrid, task: str, alpha: float) -> list[RunSpec]:
     """Every allocation of PTQ and QAT to a small fleet, for every seed and repeat."""
     specs = []
     for seed, repeat in product(oracle.seeds, range(oracle.repeats)):
-        settings = ground_settings(Ground(task, alpha, seed), oracle.num_clients)
+        whole = ground_settings(Ground(task, alpha, seed), oracle.num_clients)
+        settings = replace(whole, training=replace(whole.training, rounds=oracle.rounds))
         for row in product((PTQ, QAT), repeat=oracle.num_clients):
             specs.append(RunSpec(settings, (row,), repeat))
     return specs

@@ -1,0 +1,277 @@
+"""What the report holds, as sections of text and tables: its page and record draw them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from .arms import ARMS
+from .course import Ratio
+from .grid import EXACT, MISTOLD, NOISY, SLOWING
+from .oracle import PRICES
+from .results import FEDHQ, Setting
+from .targets import Targets
+from .verdicts import LEARNED, Evidence, failures, judge, saved_share
+from .wanted import TARGET_SEEDS
+
+GOALS = "Goals"
+"""Title of the first section."""
+
+_EFFECTS = tuple(arm.name for arm in ARMS if arm.kind == "effect")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column heads its rows.
+
+    Args:
+        headings: Of the columns.
+        rows: Cells as text.
+        note: Below it; may be empty.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Args:
+        title: Its heading.
+        text: Paragraphs, apart by empty lines; items of a list begin with `- `.
+        table: Below the text, if there is one.
+    """
+
+    title: str
+    text: str
+    table: Table | None = None
+
+
+def sections(evidence: Evidence, targets: Targets) -> list[Section]:
+    """The whole report in its order; parts of which nothing is trained are left out."""
+    exact, apart = evidence.with_clock(EXACT), _apart(evidence)
+    parts = [_goals(evidence), _setup(targets)]
+    if exact:
+        parts += [_times(exact), _gains(exact), _arms(exact), _ratios(exact)]
+    if apart:
+        parts.append(_effects(apart))
+    parts += _learning(evidence)
+    if evidence.regrets:
+        parts.append(_regrets(evidence))
+    if evidence.overheads:
+        parts.append(_overheads(evidence))
+    return [*parts, _failures(evidence)]
+
+
+def _apart(evidence: Evidence) -> list[Setting]:
+    return [s for s in evidence.with_clock(EXACT) if set(_EFFECTS) <= set(s.courses)]
+
+
+def _goals(evidence: Evidence) -> Section:
+    rows = tuple((v.claim, v.goal, v.outcome, v.found) for v in judge(evidence))
+    return Section(GOALS, "", Table(("claim", "goal", "outcome", "found"), rows))
+
+
+def _setup(targets: Targets) -> Section:
+    text = (
+        "Twenty clients, deployed at W2A2, thirds of the fleet 5, 10 and 20 times slower than the "
+        "machine of the step profile; r is the time of a QAT step over a float step's. Tie +1 "
+        "gives the slowest devices to those who hold the rarest classes, -1 the fastest. The "
+        "target of a "
+        "task and alpha is all-QAT's accuracy at the end with the seeds "
+        f"{', '.join(map(str, TARGET_SEEDS))}, less .02, rounded down; no arm is tuned on it.\n\n"
+        "Times are simulated. Curves are averaged over the seeds round by round; the time to the "
+        "target is that of the first round after which the mean of the last three is there. < and "
+        "> stand at bounds, where an arm never gets there; a miss of fedhq counts as 0 in medians. "
+        "Ranges are those of 95 % of draws of the seeds, of differences Student's t over the "
+        "paired seeds.\n\n" + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
+    )
+    rows = tuple((task, f"{alpha:g}", f"{value:g}") for (task, alpha), value in targets.items())
+    return Section("Setup", text, Table(("task", "alpha", "target"), rows))
+
+
+def _place(setting: Setting) -> str:
+    cell = setting.cell
+    tie = f"{cell.correlation:+g}" if cell.correlation else "0"
+    return f"{cell.ground.task}, alpha {cell.ground.alpha:g}, tie {tie}"
+
+
+def _ratio_name(ratio: float | None) -> str:
+    return "measured" if ratio is None else f"{ratio:g}"
+
+
+def _by_ratio(settings: Sequence[Setting], say: Callable[[Setting], str], note: str) -> Table:
+    """A row a task, alpha and tie, a column a ratio."""
+    columns = list(dict.fromkeys(s.cell.ratio for s in settings))
+    rows = []
+    for place, members in groupby(settings, _place):
+        told = {s.cell.ratio: say(s) for s in members}
+        rows.append((place, *(told.get(r, "") for r in columns)))
+    headings = ("setting", *(f"r {_ratio_name(r)}" for r in columns))
+    return Table(headings, tuple(rows), note)
+
+
+def _spread(ratio: Ratio) -> str:
+    return "" if ratio.kind == "?" else f" ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _times(settings: Sequence[Setting]) -> Section:
+    def say(setting: Setting) -> str:
+        ratio = setting.ratios[FEDHQ]
+        return f"{ratio}{_spread(ratio)} of {setting.ceiling:.2f}"
+
+    seeds = sorted({len(s.seeds) for s in settings})
+    note = f"Seeds trained: {', '.join(map(str, seeds))} a setting."
+    text = (
+        "All-QAT's time to the target over fedhq's, with its range, of the ceiling: all-QAT's "
+        "round time over all-PTQ's, which is all that hybrid allocation alone could gain if not a "
+        "round more were needed."
+    )
+    return Section("Time to the target, against all-QAT", text, _by_ratio(settings, say, note))
+
+
+def _gains(settings: Sequence[Setting]) -> Section:
+    def say(setting: Setting) -> str:
+        gain = setting.gains[FEDHQ]
+        return f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+
+    text = (
+        "Points of deployed accuracy by which fedhq is above all-PTQ when the time of all-PTQ's "
+        "rounds is over (fedhq has done fewer rounds by then). Means of the last three rounds."
+    )
+    return Section("Accuracy in equal time, against all-PTQ", text, _by_ratio(settings, say, ""))
+
+
+def _arms(settings: Sequence[Setting]) -> Section:
+    rows = []
+    for arm in (a.name for a in ARMS if a.kind == "main"):
+        ratios = [s.ratios[arm] for s in settings]
+        gains = [100 * s.gains[arm].mean for s in settings]
+        rows.append(
+            (
+                arm,
+                f"{statistics.fmean(s.courses[arm].end for s in settings):.3f}",
+                f"{statistics.median(r.least for r in ratios):.2f}",
+                f"{min(r.least for r in ratios):.2f} to {max(r.least for r in ratios):.2f}",
+                f"{sum(r.kind in '<?' for r in ratios)} of {len(ratios)}",
+                f"{statistics.median(gains):+.1f}",
+            )
+        )
+    headings = (
+        "arm",
+        "accuracy at the end",
+        "times faster than all-QAT, median",
+        "range",
+        "misses of the target",
+        "points above all-PTQ in equal time, median",
+    )
+    return Section("All arms", "Over all settings of the told clock.", Table(headings, tuple(rows)))
+
+
+def _ratios(settings: Sequence[Setting]) -> Section:
+    """What r does, apart from all else."""
+    rows = []
+    for ratio in dict.fromkeys(s.cell.ratio for s in settings):
+        mine = [s for s in settings if s.cell.ratio == ratio]
+        faster = statistics.median(s.ratios[FEDHQ].least for s in mine)
+        ceiling = statistics.median(s.ceiling for s in mine)
+        share = statistics.median(s.ratios[FEDHQ].least / s.ceiling for s in mine)
+        row = (_ratio_name(ratio), f"{ceiling:.2f}", f"{faster:.2f}", f"{share:.0%}")
+        rows.append((*row, str(len(mine))))
+    text = (
+        "Nothing but r differs between the rows. The ceiling is below r, since transfers take "
+        "time, too. Cheaper operators are a smaller r: all-QAT is faster, and less is to be gained."
+    )
+    headings = ("r", "ceiling, median", "fedhq, median", "share of the ceiling", "settings")
+    return Section("What the operators leave to gain", text, Table(headings, tuple(rows)))
+
+
+def _effects(settings: Sequence[Setting]) -> Section:
+    rows = []
+    for arm in _EFFECTS:
+        over = [s.over(arm, FEDHQ) for s in settings]
+        drop = [100 * (s.courses[arm].end - s.courses[FEDHQ].end) for s in settings]
+        same = statistics.fmean(s.same_as_coarse[arm] for s in settings)
+        rows.append(
+            (
+                arm,
+                f"{statistics.median(r.least for r in over):.2f}",
+                f"{min(r.least for r in over):.2f} to {max(r.least for r in over):.2f}",
+                f"{statistics.median(s.ratios[arm].least for s in settings):.2f}",
+                f"{statistics.median(drop):+.1f}",
+                f"{same:.0%}",
+            )
+        )
+    text = (
+        f"Each beside coarse alone, over {len(settings)} settings; what they add is not part of it."
+    )
+    headings = (
+        "arm",
+        "times faster than coarse, median",
+        "range",
+        "than all-QAT, median",
+        "points of accuracy at the end",
+        "decides as coarse",
+    )
+    return Section("Effects apart", text, Table(headings, tuple(rows)))
+
+
+def _learning(evidence: Evidence) -> list[Section]:
+    rows = []
+    for clock in (MISTOLD, SLOWING, NOISY):
+        for s in evidence.with_clock(clock):
+            ratio = s.over(LEARNED, FEDHQ)
+            row = (s.cell.setting, f"{ratio}{_spread(ratio)}", f"{saved_share(ratio):.0%}")
+            rows.append((*row, f"{s.ratios[FEDHQ]}", f"{s.ratios[LEARNED]}"))
+    if not rows:
+        return []
+    text = (
+        "Mistold: the server believes the slowest third of the fleet to be the fastest. Slowing: "
+        "the middle third takes twice as long from a quarter of the rounds on. Noisy: told right, "
+        "but as in the other two every time scatters by a tenth. Learned re-solves the program "
+        "each round with what it observed of times; it learns nothing of accuracy here."
+    )
+    headings = ("setting", "coarse over learned", "time saved", "coarse over all-QAT", "learned")
+    return [Section("Learned against coarse", text, Table(headings, tuple(rows)))]
+
+
+def _regrets(evidence: Evidence) -> Section:
+    rows = []
+    for arm in dict.fromkeys(r.arm for r in evidence.regrets):
+        cells = [arm]
+        for price in PRICES:
+            mine = [r for r in evidence.regrets if (r.arm, r.price) == (arm, price)]
+            judged = statistics.median(r.judged for r in mine)
+            cells.append(f"{judged:.1%} / {statistics.median(r.optimistic for r in mine):.1%}")
+        rows.append(tuple(cells))
+    text = (
+        "Eight clients, all 256 allocations trained, for fewer rounds than the rest. The objective "
+        "is the round time plus the price times the accuracy lost against all-QAT, as measured; "
+        "the price is what all of the accuracy is worth, in rounds of all-PTQ. First the regret to "
+        "the allocation that is best by one training, both judged by another (may be negative); "
+        "then to the best of 256 noisy accuracies in hindsight, which nobody could have known. "
+        "Medians."
+    )
+    headings = ("arm", *(f"price {price:g}" for price in PRICES))
+    return Section("Regret to the oracle", text, Table(headings, tuple(rows)))
+
+
+def _overheads(evidence: Evidence) -> Section:
+    rows = tuple(
+        (o.task, f"{1000 * o.own_seconds:.2f}", f"{o.round_seconds:.3f}", f"{o.share:.2%}")
+        for o in evidence.overheads
+    )
+    text = "Time of this processor to plan and learn a round, and the shortest simulated round."
+    headings = ("task", "ms a round", "s of a round of all-PTQ", "share")
+    return Section("Overhead", text, Table(headings, rows))
+
+
+def _failures(evidence: Evidence) -> Section:
+    told = failures(evidence)
+    text = "\n".join(f"- {line}" for line in told) or "Nothing of the kind was found."
+    return Section(f"Where it fails ({len(told)})", text)

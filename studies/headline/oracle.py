@@ -1,0 +1,115 @@
+"""The regret of arms to an oracle that has trained every allocation of a small fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from ...allocator import FrontierPick, Tradeoff, parse_menu
+from ...allocator.arrays import FloatArray
+from ..runs import RunStore
+from .arms import PTQ, QAT, Plan, coarse, constant, data_only, hardware_only, random_hybrid, solved
+from .grid import Cell, Grid, Ground, OracleGrid
+from .situation import MENU, Situation
+from .wanted import oracle_specs
+
+PRICES = (1.0, 3.0, 10.0)
+"""Rounds of all-PTQ that one accepts for all of the accuracy; 10: a tenth of it is worth one."""
+
+PROGRAM = "fedhq"
+"""The program with the price of the objective, on predicted times and losses."""
+
+_RULES: Mapping[str, Callable[[Situation], Plan]] = {
+    "all-PTQ": constant(PTQ),
+    "all-QAT": constant(QAT),
+    "random hybrid": random_hybrid,
+    "hardware-only": hardware_only,
+    "data-only, common": data_only(prefer_skewed=False),
+    "data-only, rare": data_only(prefer_skewed=True),
+    "fedhq by its default rule": coarse,
+}
+
+
+@dataclass(frozen=True)
+class Regret:
+    """How much worse than the oracle an arm is, as shares of the oracle's objective.
+
+    Args:
+        cell: Where.
+        price: Of accuracy, in rounds of all-PTQ.
+        arm: Who decided.
+        optimistic: Against the best of all by the same noisy accuracies, which is too good to be
+            true; never negative.
+        judged: Against the one that is best by one training, both judged by another; the mean over
+            the trainings in turn. May be negative.
+    """
+
+    cell: Cell
+    price: float
+    arm: str
+    optimistic: float
+    judged: float
+
+
+def regrets(grid: Grid, store: RunStore) -> list[Regret]:
+    """The regrets wherever all allocations have been trained.
+
+    Args:
+        grid: The cells.
+        store: Of runs.
+    """
+    oracle, found = grid.oracle, list[Regret]()
+    if oracle is None:
+        return found
+    for (task, alpha), seed in product(oracle.places, oracle.seeds):
+        ground = Ground(task, alpha, seed)
+        accuracy = measured(oracle, ground, store)
+        if accuracy is not None:
+            for tie, ratio in product(grid.correlations, grid.ratios):
+                found += _of_cell(Cell(ground, tie, ratio), oracle, accuracy)
+    return found
+
+
+def measured(oracle: OracleGrid, ground: Ground, store: RunStore) -> FloatArray | None:
+    """`(repeats, allocations)` deployed accuracies at the end; None where some are not trained."""
+    every = oracle_specs(oracle, ground.task, ground.alpha)
+    specs = [spec for spec in every if spec.settings.seed == ground.seed]
+    runs = [store.find(spec) for spec in specs]
+    ends = [run.tail() for run in runs if run is not None]
+    if len(ends) < len(runs):
+        return None
+    return np.array(ends).reshape(oracle.repeats, -1)
+
+
+def _of_cell(cell: Cell, oracle: OracleGrid, accuracy: FloatArray) -> list[Regret]:
+    situation = Situation.of(cell, oracle.num_clients)
+    rows = np.array(list(product((0, 1), repeat=oracle.num_clients)))
+    columns = [MENU.index(s) for s in parse_menu((PTQ, QAT))]
+    table = situation.told.seconds[:, columns]
+    seconds = table[np.arange(oracle.num_clients), rows].max(axis=1)
+    drop = accuracy[:, -1].mean() - accuracy  # the last allocation is all-QAT
+    found = []
+    by_rule = {name: rule(situation)[0] for name, rule in _RULES.items()}
+    for price in PRICES:
+        objective = seconds + price * seconds[0] * drop  # the first is all-PTQ
+        chosen = dict(by_rule)
+        program = FrontierPick(Tradeoff(price * float(seconds[0])))
+        chosen[PROGRAM] = solved(situation, program, (PTQ, QAT))[0]
+        for name, row in chosen.items():
+            place = int("".join("1" if text == QAT else "0" for text in row), 2)
+            found.append(Regret(cell, price, name, *_both(objective, place)))
+    return found
+
+
+def _both(objective: FloatArray, place: int) -> tuple[float, float]:
+    """The optimistic regret and the judged one."""
+    mean, judged = objective.mean(axis=0), []
+    for one, other in product(range(len(objective)), repeat=2):
+        if one != other:
+            best = int(objective[one].argmin())
+            judged.append(objective[other, place] / objective[other, best] - 1)
+    optimistic = float(mean[place] / mean.min()) - 1
+    return optimistic, float(np.mean(judged)) if judged else float("nan")

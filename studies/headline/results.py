@@ -1,0 +1,140 @@
+"""What came of the study: every setting with the courses of its arms, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...allocator.arrays import FloatArray
+from ..runs import RunStore
+from .arms import ARMS, arms_of
+from .course import Course, Difference, Ratio, faster
+from .decisions import Decision, Decisions
+from .grid import Cell, Grid
+from .targets import Targets
+
+FEDHQ = "coarse"
+"""The arm that is fedhq where the clock is as it was told; learning changes nothing there."""
+
+PTQ_ARM, QAT_ARM = "all-PTQ", "all-QAT"
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The cells that differ in their seed alone.
+
+    Args:
+        cell: One of them.
+        target: Accuracy whose time counts.
+        seeds: With which its arms have been trained.
+        courses: Of every arm.
+        same_as_coarse: Of every arm the share of seeds in which it decides as `FEDHQ` does.
+    """
+
+    cell: Cell
+    target: float
+    seeds: tuple[int, ...]
+    courses: Mapping[str, Course]
+    same_as_coarse: Mapping[str, float]
+
+    @property
+    def ceiling(self) -> float:
+        """All-QAT's round time over all-PTQ's: what hybrid allocation alone can gain at most."""
+        slow, fast = self.courses[QAT_ARM], self.courses[PTQ_ARM]
+        return float(slow.seconds[:, -1].mean() / fast.seconds[:, -1].mean())
+
+    @cached_property
+    def ratios(self) -> dict[str, Ratio]:
+        """Of every arm, how much faster than all-QAT it is at the target."""
+        reference = self.courses[QAT_ARM]
+        return {arm: faster(c, reference, self.target) for arm, c in self.courses.items()}
+
+    @cached_property
+    def gains(self) -> dict[str, Difference]:
+        """Of every arm, its accuracy less all-PTQ's, in the time of all-PTQ's rounds."""
+        time = self.courses[PTQ_ARM].seconds[:, -1]
+        reference = self.courses[PTQ_ARM].within(time)
+        return {
+            arm: Difference.of((course.within(time) - reference).tolist())
+            for arm, course in self.courses.items()
+        }
+
+    def over(self, arm: str, other: str) -> Ratio:
+        """How much faster an arm is at the target than another one."""
+        return faster(self.courses[arm], self.courses[other], self.target)
+
+
+def read_settings(
+    grid: Grid, decisions: Decisions, store: RunStore, targets: Targets
+) -> list[Setting]:
+    """All settings of which a seed is trained, with the seeds that are.
+
+    Args:
+        grid: The cells.
+        decisions: Of arms.
+        store: Of runs.
+        targets: Settings without one are left out.
+    """
+    by_setting: dict[str, list[Cell]] = {}
+    for ground in grid.grounds(grid.seeds):
+        for cell in grid.cells(ground):
+            by_setting.setdefault(cell.setting, []).append(cell)
+    settings: list[Setting] = []
+    for cells in by_setting.values():
+        ground = cells[0].ground
+        target = targets.get((ground.task, ground.alpha))
+        if target is not None:
+            settings += _read(cells, target, decisions, store)
+    return settings
+
+
+def _read(
+    cells: Sequence[Cell], target: float, decisions: Decisions, store: RunStore
+) -> Iterable[Setting]:
+    """The setting of some cells; none if no seed is trained.
+
+    Seeds are those with all arms of the kinds that come first; what is not yet there for all of
+    them, as an arm that came later, is left out.
+    """
+    found = {cell: _curves(cell, decisions, store) for cell in cells}
+    trained = [cell for cell in cells if found[cell].keys() >= _first_arms(cells[0])]
+    if not trained:
+        return
+    names = [arm.name for arm in ARMS if all(arm.name in found[cell] for cell in trained)]
+    courses, same = {}, {}
+    for name in names:
+        seconds, deployed = zip(*(found[cell][name] for cell in trained), strict=True)
+        courses[name] = Course(np.array(seconds), np.array(deployed))
+        same[name] = float(np.mean([_is_coarse(cell, name, decisions) for cell in trained]))
+    yield Setting(cells[0], target, tuple(c.ground.seed for c in trained), courses, same)
+
+
+def _first_arms(cell: Cell) -> set[str]:
+    """The arms without which a seed does not count."""
+    return {arm.name for arm in arms_of(cell, is_apart=False)}
+
+
+def _is_coarse(cell: Cell, arm: str, decisions: Decisions) -> bool:
+    mine, other = decisions.find(cell, arm), decisions.find(cell, FEDHQ)
+    return mine is not None and other is not None and mine.rows == other.rows
+
+
+def _curves(
+    cell: Cell, decisions: Decisions, store: RunStore
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """The curves of the arms that are decided and trained in a cell."""
+    curves = ((d.arm, _curve(d, cell, store)) for d in decisions.of(cell))
+    return {arm: curve for arm, curve in curves if curve is not None}
+
+
+def _curve(decision: Decision, cell: Cell, store: RunStore) -> tuple[FloatArray, FloatArray] | None:
+    """Ends of the rounds, and accuracies then; None where the run is not trained."""
+    run = store.find(decision.spec(cell.ground))
+    if run is None:
+        return None
+    deployed = np.array(run.deployed)
+    seconds = np.cumsum(np.broadcast_to(np.array(decision.seconds), deployed.shape))
+    return seconds, deployed

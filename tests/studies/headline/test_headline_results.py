@@ -1,0 +1,169 @@
+"""Targets, settings, regrets, verdicts and pages of invented runs."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+from invented_runs import InventedStore, qat_share
+
+from fedhq.studies.headline import command
+from fedhq.studies.headline.content import sections
+from fedhq.studies.headline.decisions import Decisions, decide
+from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
+from fedhq.studies.headline.markdown import markdown
+from fedhq.studies.headline.oracle import PRICES, regrets
+from fedhq.studies.headline.overhead import Overhead
+from fedhq.studies.headline.results import read_settings
+from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
+from fedhq.studies.headline.verdicts import Evidence, failures, judge
+
+PLACE = ("digits-mlp", 0.3)
+GRID = Grid(
+    tasks=("digits-mlp",),
+    alphas=(0.3,),
+    correlations=(0.0,),
+    ratios=(2.0,),
+    seeds=(0, 1),
+    apart_alphas=(),
+    apart_ratios=(),
+    oracle=OracleGrid((PLACE,), seeds=(0,), repeats=2),
+)
+
+
+@pytest.fixture(scope="module")
+def decisions(tmp_path_factory):
+    kept = Decisions(tmp_path_factory.mktemp("decisions"))
+    for ground in GRID.grounds(GRID.seeds):
+        kept._keep(decide(GRID, ground))
+    return kept
+
+
+def some_is_enough(spec):
+    """Any hybrid is as accurate as all-QAT."""
+    return 0.9 if qat_share(spec) > 0 else 0.6
+
+
+def evidence_of(decisions, end, folder):
+    store = InventedStore(end)
+    targets = preset_targets(GRID, store, folder)
+    settings = read_settings(GRID, decisions, store, targets)
+    return Evidence(settings, [], [Overhead("digits-mlp", 0.001, 1.0)]), targets
+
+
+def outcomes(evidence):
+    return {v.claim: v.outcome for v in judge(evidence)}
+
+
+def test_targets_are_rounded_down_and_stay_whatever_is_trained_later(tmp_path):
+    assert preset_targets(GRID, InventedStore(lambda _: None), tmp_path) == {}
+    assert preset_targets(GRID, InventedStore(lambda _: 0.8999), tmp_path) == {PLACE: 0.87}
+    assert preset_targets(GRID, InventedStore(lambda _: 0.5), tmp_path) == {PLACE: 0.87}
+    assert json.loads((tmp_path / TARGETS_FILE).read_text()) == {"digits-mlp": {"0.3": 0.87}}
+
+
+def test_hybrids_as_accurate_as_all_qat_reach_their_ceiling(decisions, tmp_path):
+    evidence, targets = evidence_of(decisions, some_is_enough, tmp_path)
+    (setting,) = evidence.settings
+    hardware = setting.ratios["hardware-only"]
+    assert hardware.value == pytest.approx(setting.ceiling)
+    assert setting.ratios["all-QAT"].value == 1.0
+    assert setting.ratios["all-PTQ"].kind == "<"
+    assert setting.gains["hardware-only"].mean == pytest.approx(0.3)
+    assert failures(evidence) == []
+    assert outcomes(evidence)["time to target: share of the ceiling"] == "reached"
+    assert outcomes(evidence)["accuracy in equal time, fedhq against all-PTQ: best"] == "reached"
+    text = markdown("T", "made up", sections(evidence, targets))
+    assert "## Where it fails (0)" in text
+    assert f"of {setting.ceiling:.2f}" in text
+
+
+def test_a_miss_of_fedhq_is_told_and_counts(decisions, tmp_path):
+    end = lambda spec: 0.9 if qat_share(spec) == 1 else 0.6  # noqa: E731
+    evidence, _ = evidence_of(decisions, end, tmp_path)
+    assert evidence.settings[0].ratios["coarse"].kind == "<"
+    assert outcomes(evidence)["time to target: median"] == "missed"
+    assert any("missed the target" in line for line in failures(evidence))
+
+
+def test_harm_beyond_noise_is_found(decisions, tmp_path):
+    """Hybrids that are worse than all-PTQ, in each seed alike."""
+    end = lambda spec: {0.0: 0.7, 1.0: 0.9}.get(qat_share(spec), 0.5)  # noqa: E731
+    evidence, _ = evidence_of(decisions, end, tmp_path)
+    assert outcomes(evidence)["accuracy in equal time: worst"] == "missed"
+    assert any("less accurate than all-PTQ" in line for line in failures(evidence))
+
+
+def test_a_seed_that_is_not_wholly_trained_does_not_count(decisions, tmp_path):
+    def end(spec):
+        return None if spec.settings.seed == 1 and qat_share(spec) == 0 else some_is_enough(spec)
+
+    evidence, _ = evidence_of(decisions, end, tmp_path)
+    assert [s.seeds for s in evidence.settings] == [(0,)]
+
+
+def test_nothing_trained_is_not_measured(tmp_path):
+    verdicts = judge(Evidence([], [], []))
+    assert {v.outcome for v in verdicts} == {"not measured"}
+    text = markdown("T", "", sections(Evidence([], [], []), {}))
+    assert "not measured" in text
+
+
+def test_regret_is_none_to_oneself_and_noise_flatters_the_oracle():
+    """Accuracy is the share of QAT, and noise: as in training, another one each time."""
+
+    def end(spec):
+        row = spec.plan[0]
+        noise = np.random.default_rng([spec.repeat, *(t == "qat-w2a2" for t in row)])
+        return 0.5 + 0.3 * min(1.0, 2 * qat_share(spec)) + 0.02 * noise.standard_normal()
+
+    found = regrets(GRID, InventedStore(end))
+    assert len(found) == len(PRICES) * len({r.arm for r in found})
+    assert all(r.optimistic >= 0 for r in found)
+    by_arm = {(r.arm, r.price): r for r in found}
+    dear = max(PRICES)
+    assert by_arm["all-PTQ", dear].judged > by_arm["fedhq", dear].judged
+    optimistic, judged = (
+        np.mean([getattr(r, kind) for r in found if r.arm != "all-PTQ"])
+        for kind in ("optimistic", "judged")
+    )
+    assert optimistic > judged
+
+
+def test_the_oracle_itself_has_no_regret():
+    """Where accuracy says nothing, the fastest is best: all-PTQ, with nothing to learn."""
+    found = regrets(GRID, InventedStore(lambda _: 0.8))
+    for regret, price in product(found, PRICES):
+        if regret.arm in ("all-PTQ", "hardware-only") and regret.price == price:
+            assert (regret.optimistic, regret.judged) == pytest.approx((0, 0))
+    assert min(r.judged for r in found if r.arm == "all-QAT") > 0.1
+
+
+def test_a_cell_says_what_it_is():
+    cell = Cell(Ground("digits-mlp", 0.1, 3), -1.0, 1.5, NOISY)
+    assert cell.name == "digits-mlp alpha 0.1, tie -1, r 1.5, noisy, seed 3"
+
+
+def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
+    tmp_path, monkeypatch, capsys
+):
+    from fedhq.studies.entry import main
+    from fedhq.studies.headline import grid, overhead
+
+    small = Grid(GRID.tasks, GRID.alphas, (0.0,), (2.0,), (0,), (), (), None)
+    monkeypatch.setitem(grid.GRIDS, "small", small)
+    monkeypatch.setattr(overhead, "measure_overheads", lambda _: [])
+    kept = Decisions(tmp_path)
+    kept._keep(decide(small, small.grounds([0])[0]))
+    asked = ["study", "headline", "--out", str(tmp_path), "--quiet"]
+    assert main([*asked, "--dry-run"]) == 0
+    assert "core-hours to train" in capsys.readouterr().out
+    assert main([*asked, "--no-training"]) == 0
+    assert "not measured: time to target" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Where it fails" in page
+    assert main([*asked, "--workers", "0"]) == 2
+    assert "--workers >= 1" in capsys.readouterr().err
+    assert main([*asked, "--train-only", "--no-training"]) == 2
+    assert main(["study", "headline", "--out", str(tmp_path / "report.html")]) == 2
+    assert command.run.__doc__
