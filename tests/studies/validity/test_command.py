@@ -42,7 +42,14 @@ def test_a_part_of_the_grid_is_analysed_and_what_is_missing_is_said(trained, cap
     assert page.count("class=plot") == 2
     fitted = json.loads(fit.read_text("utf-8"))
     assert fitted["loss_curve"][0][0] == 0
-    assert set(fitted) == {"loss_curve", "skip_price", "wire_price", "rule_loss", "origin"}
+    assert set(fitted) == {
+        "loss_curve",
+        "skip_price",
+        "skip_memory",
+        "wire_price",
+        "rule_loss",
+        "origin",
+    }
 
 
 @pytest.mark.parametrize(
