@@ -70,7 +70,7 @@ class Situation:
         """Builds a cell; the data of a ground are built once for all its cells."""
         federation = _built(cell.ground, num_clients)
         settings = ground_settings(cell.ground, num_clients)
-        profile = _profile(find_profile(settings, federation.clients.input_shape), cell.ratio)
+        profile = _profile(find_profile(settings, federation.calibration), cell.ratio)
         tables = {
             name: _tables(federation, classes, cell.correlation, profile)
             for name, classes in _classes(cell.clock).items()
