@@ -154,6 +154,7 @@ def test_a_rival_that_never_gets_there_is_a_bound_and_not_dropped():
     assert "| rival | at least 2.47 x | 6 x | 5.25 x | 4.5 x | **reached** |" in goals
 
 
+@pytest.mark.slow
 def test_the_quick_study_reports_every_contestant_and_effect(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_wall, "step_table", lambda quick: "STEPS")
     monkeypatch.setattr(bench_wall, "set_up_process", lambda threads: None)
