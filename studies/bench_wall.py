@@ -46,8 +46,9 @@ of three device classes (slow-downs of 5, 10 and 20), the same first weights, ba
 order, SGD with momentum .9 and a half cosine from .05 over the rounds, one local epoch. Everything
 runs in one process, the contestants in turn, a round each, so that a busy machine slows all alike.
 All of it keeps freed memory (`mallopt`), which fedhq sets and a loop of one's own has not: that
-favours the rivals. So do their uploads, which are floats and cost nothing; fedhq packs and unpacks
-updates of 4 bits, writes records and a checkpoint after every round, and is charged for it.
+favours the rivals. So do their uploads, which are floats and cost nothing; fedhq plans, packs and
+unpacks updates of 4 bits and writes records in every round, and is charged for it. Checkpoints,
+which the rivals have none of, are written after the last round only.
 
 **torch.ao** is `prepare_qat` with a stub before every layer that quantizes: fused modules (as in
 `get_default_qat_qconfig`), or several operators (`default_qat_qconfig`), which also have scales of
@@ -104,7 +105,11 @@ class Cell:
             seed=seed,
             data=DataSettings(self.data, num_test=self.num_test),
             training=TrainingSettings(
-                rounds=self.rounds, learning_rate=0.05, momentum=0.9, threads=threads
+                rounds=self.rounds,
+                learning_rate=0.05,
+                momentum=0.9,
+                threads=threads,
+                checkpoint_every=self.rounds,
             ),
         )
 
@@ -178,10 +183,13 @@ def study(
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.ao says that it is deprecated
-            found[cell] = run_in_turn(
-                contestants_of(cell), federations, lambda text, cell=cell: tell(f"{cell}: {text}")
-            )
+            contestants = contestants_of(cell)
+            found[cell] = run_in_turn(contestants, federations, partial(_tell, tell, cell))
     return found
+
+
+def _tell(tell: Callable[[str], None], cell: Cell, text: str) -> None:
+    tell(f"{cell}: {text}")
 
 
 def report(found: dict[Cell, list[Course]], steps: str) -> str:

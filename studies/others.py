@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +133,7 @@ def torch_ao_prepared(
         ImportError: Where torch no longer has it (it is deprecated).
         AttributeError: Likewise.
     """
-    from torch.ao import quantization as ao
+    ao: Any = import_module("torch.ao.quantization")  # without types
 
     kind = ao.FusedMovingAvgObsFakeQuantize if fused else ao.FakeQuantize
     low, high = weight_range(weight_bits)
@@ -154,7 +155,7 @@ def torch_ao_prepared(
     for name, module in copy.deepcopy(model).named_children():
         if isinstance(module, nn.Conv2d | nn.Linear):
             layers[f"stub_{name}"] = ao.QuantStub(ao.QConfig(activation=inputs, weight=weight))
-            module.qconfig = ao.QConfig(activation=nn.Identity, weight=weight)  # type: ignore[assignment]
+            module.qconfig = ao.QConfig(activation=nn.Identity, weight=weight)
         layers[name] = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

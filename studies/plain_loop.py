@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def with_torch_pools(network: nn.Sequential) -> nn.Sequential:
     network = copy.deepcopy(network)
     for module in network.modules():
         if type(module) is MaxPool2d:
-            module.__class__ = nn.MaxPool2d
+            module.__class__ = nn.MaxPool2d  # type: ignore[assignment]
     return network
 
 
@@ -149,8 +150,9 @@ class PlainLoop:
         model = copy.deepcopy(self._model)
         model.load_state_dict(self._state)
         for module in model.modules():
-            if hasattr(module, "disable_observer"):
-                module.disable_observer()
+            disable: Any = getattr(module, "disable_observer", None)
+            if disable is not None:
+                disable()
         test = self._federation.test
         return accuracy(model, test.inputs, test.labels, _TEST_BATCH)
 

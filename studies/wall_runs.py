@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+from torch import nn
 
 from ..allocator.arrays import FloatArray
 from ..allocator.solution import Solver
@@ -94,7 +95,10 @@ def plain_laps(
         library: Whose fake quantization.
         torch_pools: Whether the network's pools are torch's.
     """
-    network = with_torch_pools(federation.model) if torch_pools else federation.model
+    network = federation.model
+    assert isinstance(network, nn.Sequential)
+    if torch_pools:
+        network = with_torch_pools(network)
     bits = federation.deployed.weight_bits, federation.deployed.activation_bits
     loop = PlainLoop(federation, library.prepared(network, *bits))
     method = "fp32" if library is Library.FLOAT else "qat"

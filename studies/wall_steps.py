@@ -37,7 +37,7 @@ class _Steps:
 
     def __call__(self) -> None:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=_RATE)
-        for rows in torch.arange(len(self.labels)).split(_BATCH):
+        for rows in torch.split(torch.arange(len(self.labels)), _BATCH):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(self.inputs[rows]), self.labels[rows])
             loss.backward()  # type: ignore[no-untyped-call]
