@@ -146,10 +146,7 @@ def torch_ao_prepared(
     )
     low, high = activation_range(activation_bits)
     inputs = kind.with_args(
-        observer=ao.MovingAverageMinMaxObserver,
-        quant_min=low,
-        quant_max=high,
-        dtype=torch.quint8,
+        observer=ao.MovingAverageMinMaxObserver, quant_min=low, quant_max=high, dtype=torch.quint8
     )
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for name, module in copy.deepcopy(model).named_children():
@@ -258,9 +255,7 @@ def torchao_everywhere(model: nn.Module, weight_bits: int, activation_bits: int)
     kind = import_module(qat.__name__ + ".fake_quantizer").IntxFakeQuantizer
     inputs = qat.IntxFakeQuantizeConfig(_intx(activation_bits), "per_token", is_symmetric=False)
     return quantizing_with(
-        model,
-        lambda: _Flat(torchao_fake_quantizer(weight_bits)),
-        lambda: _Flat(kind(inputs)),
+        model, lambda: _Flat(torchao_fake_quantizer(weight_bits)), lambda: _Flat(kind(inputs))
     )
 
 
