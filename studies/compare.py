@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..allocator import FedHQError, FrontierPick, pareto_frontier
 from ..fl_core.federation import Federation
+from ..fl_core.processes import forking_context
 from ..fl_core.records.recorder import ROUNDS_FILE
 from ..fl_core.runtime import set_up_worker
 from .arms import make_allocator, make_trainer, with_share_of
@@ -130,7 +131,7 @@ def run_jobs(
     Returns:
         What made each run fail; None where it is finished.
     """
-    context = multiprocessing.get_context("spawn")
+    context = forking_context(__name__)
     strangers = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up)
     try:
@@ -162,10 +163,13 @@ def _run_job(job: Job, folder: Path) -> None:
 
 def _progress(futures: dict[Future[None], Job], folder: Path) -> Progress:
     done, total = 0, 0
-    for job in futures.values():
+    for future, job in futures.items():
+        rounds = job.config.federation.training.rounds
         records = job_folder(folder, job) / ROUNDS_FILE
-        done += records.read_bytes().count(b"\n") if records.exists() else 0
-        total += job.config.federation.training.rounds
+        stand = records.read_bytes().count(b"\n") if records.exists() else 0
+        # The last round counts with the run: its checkpoint comes after its record.
+        done += stand if future.done() else min(stand, rounds - 1)
+        total += rounds
     return Progress(done, total, sum(f.done() for f in futures), len(futures))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +31,7 @@ from ..allocator.arrays import FloatArray
 from ..allocator.controller import Outcome
 from ..allocator.data import wire_noise
 from ..fl_core.federation import Federation
+from ..fl_core.processes import forking_context
 from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_worker
 from ..fl_core.settings import FederationSettings
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
+    context = forking_context(Federation.__module__)
     rng = np.random.default_rng(0)
     trials = [t for seed in SEEDS for t in draw_trials(Federation.build(settings_of(seed)), rng)]
     with ProcessPoolExecutor(options.workers, context, initializer=set_up_worker) as pool:

@@ -8,10 +8,13 @@ alike is told where it is built.
 from __future__ import annotations
 
 import copy
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +114,52 @@ def torch_ao_model(model: nn.Module, weight_bits: int, activation_bits: int) -> 
     return quantizing_with(model, make_weight, make_input)
 
 
+def torch_ao_prepared(
+    model: nn.Sequential, weight_bits: int, activation_bits: int, *, fused: bool
+) -> nn.Module:
+    """A copy after `torch.ao.quantization.prepare_qat`, with a stub before each layer it quantizes.
+
+    What stands between these layers stays float, as in our networks; ranges are moving averages of
+    abs-max (weights) and min-max (inputs), as in torch's own configurations.
+
+    Args:
+        model: A float sequence of layers.
+        weight_bits: Of weights, per channel.
+        activation_bits: Of inputs, per tensor.
+        fused: Whether observing and rounding are one operator (`get_default_qat_qconfig`) or
+            several (`default_qat_qconfig`).
+
+    Raises:
+        ImportError: Where torch no longer has it (it is deprecated).
+        AttributeError: Likewise.
+    """
+    ao: Any = import_module("torch.ao.quantization")  # without types
+
+    kind = ao.FusedMovingAvgObsFakeQuantize if fused else ao.FakeQuantize
+    low, high = weight_range(weight_bits)
+    weight = kind.with_args(
+        observer=ao.MovingAveragePerChannelMinMaxObserver,
+        quant_min=low,
+        quant_max=high,
+        dtype=torch.qint8,
+        qscheme=torch.per_channel_symmetric,
+    )
+    low, high = activation_range(activation_bits)
+    inputs = kind.with_args(
+        observer=ao.MovingAverageMinMaxObserver, quant_min=low, quant_max=high, dtype=torch.quint8
+    )
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, module in copy.deepcopy(model).named_children():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            layers[f"stub_{name}"] = ao.QuantStub(ao.QConfig(activation=inputs, weight=weight))
+            module.qconfig = ao.QConfig(activation=nn.Identity, weight=weight)
+        layers[name] = module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        prepared: nn.Module = ao.prepare_qat(nn.Sequential(layers).train(), inplace=True)
+    return prepared
+
+
 def brevitas_model(
     model: nn.Module, weight_bits: int, activation_bits: int, learns: bool, collect_steps: int
 ) -> nn.Module:
@@ -178,6 +227,36 @@ def torchao_model(model: nn.Module, weight_bits: int, activation_bits: int) -> n
         if isinstance(module, nn.Linear):
             setattr(model, name, qat.FakeQuantizedLinear.from_linear(module, inputs, weights))
     return model
+
+
+class _Flat(nn.Module):
+    """A fake quantizer of matrices, for what has more axes: a row for each of the first."""
+
+    def __init__(self, quantizer: nn.Module) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.quantizer(x.flatten(1))
+        return rows.view_as(x)
+
+
+def torchao_everywhere(model: nn.Module, weight_bits: int, activation_bits: int) -> nn.Module:
+    """A copy with torchao's fake quantizers in convolutions, too, which torchao has no layer for.
+
+    Weights have a scale per channel, inputs a range per example, as in `torchao_model`.
+
+    Args:
+        model: A float model.
+        weight_bits: Of weights, largest magnitude.
+        activation_bits: Of inputs, smallest to largest value.
+    """
+    qat = import_module("torchao.quantization.qat")
+    kind = import_module(qat.__name__ + ".fake_quantizer").IntxFakeQuantizer
+    inputs = qat.IntxFakeQuantizeConfig(_intx(activation_bits), "per_token", is_symmetric=False)
+    return quantizing_with(
+        model, lambda: _Flat(torchao_fake_quantizer(weight_bits)), lambda: _Flat(kind(inputs))
+    )
 
 
 def torchao_fake_quantizer(bits: int) -> nn.Module:

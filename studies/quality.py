@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..fl_core.callbacks.meter import Meter
 from ..fl_core.data.registry import load_dataset
+from ..fl_core.processes import forking_context
 from ..fl_core.runtime import set_up_worker
 from ..models import build_model
 from .benchmark import machine_line
@@ -107,7 +107,7 @@ def study(plan: Plan, workers: int) -> list[Result]:
         for (cell, arm), rate, k in itertools.product(pairs, plan.rates, range(plan.choosing_seeds))
     ]
     total = len(choosing) + len(pairs) * plan.seeds
-    context = multiprocessing.get_context("spawn")
+    context = forking_context(run_trial.__module__)
     with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool, Meter() as meter:
         seen = _run(pool, meter, choosing, 0, total)
         rates = {pair: best_rate(seen, *pair) for pair in pairs}

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import torch
-
 from .goals import Verdict
 
 _LEAST_SAMPLES = 3
@@ -118,6 +116,8 @@ QUICK = Scale(
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
     """Lets torch use so many threads; afterwards as many as before."""
+    import torch  # a process that times a solver does without
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

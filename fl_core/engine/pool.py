@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import time
 from collections import deque
@@ -10,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import torch.multiprocessing  # noqa: F401 - tensors go to workers through shared memory
 
 from ...allocator.errors import FedHQError
+from ..processes import forking_context
 from ..weights import Weights, read_weights
 from .parcel import Parcel
 from .serial import SerialEngine
@@ -81,7 +80,7 @@ class WorkerPool:
         self._patience = patience_seconds
         self._shapes = {name: w.shape for name, w in read_weights(setup.model).items()}
         self._weights = SharedWeights(self._shapes)
-        self._context = _context()
+        self._context = forking_context(f"{__package__}.worker")
         self._failed_starts = 0
         self._workers, self._is_open = workers, True
         self._seats: list[_Seat] = []
@@ -259,15 +258,6 @@ def _pack(setup: Setup) -> Parcel:
         return Parcel(setup)
     except (pickle.PicklingError, AttributeError, TypeError, OSError, ValueError) as error:
         raise FedHQError(f"`workers start` must hold, but: {error}. {_FIRST_WORDS}") from error
-
-
-def _context() -> Any:
-    """Forks from a server that has imported torch once, where the system has such a thing."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload([f"{__package__}.worker"])
-    return context
 
 
 def _end(process: BaseProcess) -> None:

@@ -81,10 +81,6 @@ def test_a_run_with_workers_that_is_stopped_leaves_no_process_and_resumes(config
         ).read_bytes()
 
 
-def children_of(process: subprocess.Popen) -> list[str]:
-    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
-
-
 def wait_for_end(processes: list[str]) -> None:
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
@@ -109,18 +105,20 @@ def test_an_interrupted_comparison_ends_its_workers_at_once(comparison_config, t
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 180
     while sum(1 for _ in folder.rglob("checkpoint.safetensors")) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    workers = children_of(process)
+    processes = of_session(process.pid)
+    assert len(processes) >= 5  # itself, two that multiprocessing needs, two workers
     process.send_signal(signal.SIGINT)  # to the parent alone
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert told == "fedhq: stopped; the same command resumes where it was.\n"
-    wait_for_end(workers)
+    wait_for_end(processes)
 
 
 @pytest.mark.slow
@@ -140,14 +138,15 @@ def test_a_killed_comparison_takes_its_workers_along_and_resumes_to_the_same_rec
         [sys.executable, "-c", code, *options(killed)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while process.poll() is None and sum(1 for _ in killed.rglob("checkpoint.safetensors")) < 3:
         time.sleep(0.02)
-    workers = children_of(process)
-    assert len(workers) >= 2
+    processes = of_session(process.pid)
+    assert len(processes) >= 5
     process.kill()
     process.wait()
-    wait_for_end(workers)
+    wait_for_end(processes)
     assert main(options(killed)) == 0
     for name in ("rounds.jsonl", "clients.jsonl"):
         first = {p.relative_to(whole): p.read_bytes() for p in whole.rglob(name)}

@@ -96,7 +96,7 @@ def test_the_quick_study_writes_a_row_for_each_arm(tmp_path, monkeypatch):
     cells = tuple(replace(cell, epochs=1, num_train=160) for cell in QUICK.cells)
     monkeypatch.setattr(quality, "QUICK", replace(QUICK, cells=cells, rates=(0.01,)))
     out = tmp_path / "new" / "quality.md"
-    quality.main(["--quick", "--out", str(out)])
+    quality.main(["--quick", "--workers", "1", "--out", str(out)])
     text = out.read_text("utf-8")
     for cell in cells:
         for arm in quality.arms_of(cell):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import optuna
 from optuna import Study
@@ -17,6 +15,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from ....fl_core.processes import forking_context
 from ....fl_core.runtime import set_up_worker
 from ..record import Lost
 from ..storage.errors import StorageError, WorkerError
@@ -168,7 +167,7 @@ class _Crew:
         storage = open_storage(self.order.place)
         study = optuna.load_study(study_name=self.order.study, storage=storage)
         try:
-            self._context = _context()
+            self._context = forking_context(__name__)
             missing = self.order.trials - count_done(study.get_trials(deepcopy=False))
             for _ in range(min(self.workers, missing)):
                 self._start()
@@ -244,12 +243,3 @@ class _Crew:
             is_ours = worker is not None and worker.host == host and worker.pid in self._pids
             if trial.state is TrialState.RUNNING and is_ours:
                 hand_back(study, trials, trial.number, "its worker was stopped.", Lost.STOPPED)
-
-
-def _context() -> Any:
-    """Forks from a server that has imported what workers need once, where there is such a thing."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload([__name__])
-    return context
