@@ -72,12 +72,17 @@ class HybridAllocator:
             part in; counts where the goal has a time in its objective. To skip is free.
         explore: Standard errors by which the time of a strategy that a client did not try lately is
             taken to be shorter, so that it is tried at times. 0 plans with what is most likely, and
-            repeats a run whose times are as predicted exactly; 1 tries what may well pay. Once
-            accuracies are told, quantization is likewise taken to hurt less by so many.
+            repeats a run whose times are as predicted exactly; 1 tries what may well pay.
         learn: Whether the times are learned, with `TimeModel`; otherwise those of `hardware` stay.
         learn_loss: Whether the coverage term is learned too, with `LossModel`, from accuracies told
             to `observe`; without any, the fitted one stays. It also stays, to the byte, until these
             refute it.
+        probe: Rounds at the start that are planned as if quantization did not hurt, which shows how
+            much it does: at the coverage that a plan buys there is little to see. Such rounds are
+            fast, and later ones make up for them. A round whose float model is not yet halfway
+            between guessing and perfect shows nothing: so many others, or twice as many in all.
+            They end with the first round that is not evaluated, and are left out where a goal does
+            not count time. 5 will do.
         strict: Whether a round whose limits cannot be kept raises instead of relaxing them: for
             studies, where an answer to another question is worse than none.
 
@@ -124,6 +129,7 @@ class HybridAllocator:
         explore: float = 0.0,
         learn: bool = True,
         learn_loss: bool = True,
+        probe: int = 0,
         strict: bool = False,
     ) -> None:
         if not len(hardware.seconds):
@@ -132,7 +138,7 @@ class HybridAllocator:
                 "Call `HybridAllocator.open` for a fleet that is yet to come."
             )
         fit = fitted or fitted_loss()
-        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, probe, strict)
         check_menu(rules.menu, hardware)
         self._start(rules, solver, goal or Goal(), carry, learn, learn_loss)
         clients = FleetTables.of(hardware, num_examples, label_counts, groups)
@@ -152,6 +158,7 @@ class HybridAllocator:
         explore: float = 1.0,
         learn: bool = True,
         learn_loss: bool = True,
+        probe: int = 0,
         strict: bool = False,
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
@@ -172,7 +179,7 @@ class HybridAllocator:
         """
         fit = fitted or fitted_loss()
         decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
-        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
+        rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, probe, strict)
         allocator = cls.__new__(cls)
         allocator._start(rules, decides, goal or Goal(), carry, learn, learn_loss)
         return allocator

@@ -70,7 +70,7 @@ class FleetKnowledge:
         fleet.check(goal)
         self.fleet = fleet
         if self.loss is not None:
-            self.loss = self.loss.loaded(None)  # old counts may have explained its gaps wrongly
+            self.loss = self.loss.forgotten()  # old counts may have explained its gaps wrongly
 
     def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Takes in a round; the order of its outcomes does not matter."""
@@ -81,9 +81,11 @@ class FleetKnowledge:
         if self._learns:
             self.times.observe(ordered)
         self.exposure.observe(ordered)
-        if self.loss is not None and accuracy is not None and len(self.fleet):
+        if self.loss is not None and accuracy is not None:
             whole = np.maximum(self.fleet.population, np.finfo(float).tiny)
             self.loss.observe(self.exposure.covered(self.fleet), whole / whole.sum(), accuracy)
+        elif self.loss is not None:
+            self.loss.miss()
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned, ready for JSON."""
