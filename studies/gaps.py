@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Job:
         teaches: `(rounds, clients)` whether each does QAT.
     """
 
-    model: str
+    model: Literal["mlp", "cnn"]
     alpha: float
     seed: int
     teaches: tuple[tuple[bool, ...], ...]
@@ -72,7 +72,7 @@ class _Told:
         """Has nothing to take up."""
 
 
-def draw_jobs(model: str, seeds: Sequence[int]) -> list[Job]:
+def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
     """All, nobody, sets of 2 to 12, changes in round 10, and rounds by turns."""
     jobs = []
     for seed in seeds:
@@ -145,7 +145,7 @@ def report(trained: Sequence[tuple[Job, FloatArray, FloatArray]]) -> None:
 def main() -> None:
     """Trains and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default="mlp")
+    parser.add_argument("--model", choices=["mlp", "cnn"], default="mlp")
     parser.add_argument("--seeds", type=int, nargs="+", default=[400, 401, 402])
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
