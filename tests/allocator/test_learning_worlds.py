@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from simulated_worlds import World, simulate, steeper
 
-SEEDS = range(20)
+SEEDS = range(100, 120)  # others than those that the constants were chosen with
 COARSE = {"learn": False, "learn_loss": False}
 LEARNED = {"learn": False, "probe": 5}  # the loss alone: times are as told
 TARGET = 0.90
@@ -94,7 +94,7 @@ def test_mis_stated_speeds_cost_a_fifth_until_they_are_learned() -> None:
 
     runs = pairs(make, learned={"probe": 5})
     found = ratios(runs, target=0.85)
-    assert np.mean(found) < 0.7  # 0.63, standard deviation 0.07
+    assert np.mean(found) < 0.7  # 0.63, standard deviation 0.06
     assert found.max() < 0.9
     assert more_lost(runs).max() < 0.02
 
@@ -107,6 +107,9 @@ def test_devices_that_slow_down_by_half_midway_are_followed() -> None:
             world.seconds[teach] *= 2.0
 
     runs = pairs(lambda seed: World(seed, spread=0.5, rounds=16), slower, learned={"probe": 5})
-    found = np.array([b.seconds[-1] / a.seconds[-1] for a, b in runs])
-    assert np.mean(found) < 0.93  # 0.88, standard deviation 0.07
+    found = ratios(runs, target=0.85)
+    assert np.mean(found) < 0.96  # 0.94, standard deviation 0.05
     assert found.max() < 1.06
+    whole = np.array([b.seconds[-1] / a.seconds[-1] for a, b in runs])
+    assert np.mean(whole) < 0.95  # one world of twenty takes 13 % longer, and loses less
+    assert more_lost(runs).max() < 0.003
