@@ -42,7 +42,7 @@ BASE, BASE_SPREAD = 0.02, 0.02
 
 ROUND_SPREAD = 0.05
 """Standard deviation of a round's gap around the mean of rounds like it: `studies.gaps` found 0.065
-in the first third of a run on digits-mlp, 0.04 in the second, 0.025 in the last, hardly correlated."""
+in the first third of a run on digits-mlp, 0.04 in the second, 0.025 in the last, uncorrelated."""
 
 FADING = 0.95
 """What an evaluation still counts after the next one."""
