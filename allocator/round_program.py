@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .adjust.loss_model import KEPT, LossModel
 from .adjust.model import TimeModel
 from .adjust.predicted import quantile_seconds
 from .arrays import FloatArray, IntArray, freeze
@@ -21,6 +23,7 @@ from .problem import AllocationProblem
 from .strategy import Strategy, parse_menu, parse_strategy, teaches
 
 _NAMED_CLIENTS = 5
+_NOTHING_LOST = ((0.0, 0.0),)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RoundRules:
     fitted: FittedLoss
     switching_seconds: float
     explore: float
+    probe: int
     strict: bool
 
     @classmethod
@@ -46,13 +50,17 @@ class RoundRules:
         fitted: FittedLoss,
         switching_seconds: float,
         explore: float,
+        probe: int,
         strict: bool,
     ) -> RoundRules:
         """Reads texts and checks."""
         strategies, target = parse_menu(menu), parse_strategy(deployed)
         check_deployed(strategies, target)
         price = float(freeze("switching_seconds", switching_seconds, ()))
-        return cls(strategies, target, fitted, price, float(freeze("explore", explore, ())), strict)
+        if not 0 <= 2 * probe <= KEPT:
+            raise ValueError(f"`0 <= probe <= {KEPT // 2}` must hold (rounds), but got {probe}.")
+        tries = float(freeze("explore", explore, ()))
+        return cls(strategies, target, fitted, price, tries, probe, strict)
 
 
 def round_problem(
@@ -88,7 +96,7 @@ def round_problem(
         coverage=Coverage(
             fleet.label_counts[rows],
             teaches(rules.menu, rules.deployed),
-            rules.fitted.loss_curve,
+            _loss_curve(rules, goal, known.loss),
             population=population if population.any() else np.ones(len(population)),
             carried=memory.carried(fleet),
         ),
@@ -99,6 +107,16 @@ def round_problem(
         groups=None if fleet.groups is None else [fleet.groups[i] for i in rows],
         clients=[str(i) for i in rows],
     )
+
+
+def _loss_curve(rules: RoundRules, goal: Goal, loss: LossModel | None) -> ArrayLike:
+    """`(points, 2)` phi to plan with: that of nothing lost while it is measured what is."""
+    if loss is None:
+        return rules.fitted.loss_curve
+    is_timed = goal.counts_time or goal.deadline_seconds is None
+    if is_timed and loss.wants_probe(rules.probe):
+        return _NOTHING_LOST
+    return loss.curve()
 
 
 def _examples(rules: RoundRules, fleet: FleetTables, rows: IntArray) -> FloatArray:

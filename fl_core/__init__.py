@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         PartitionSettings,
         QuantizationSettings,
         ServerSettings,
+        Slowdown,
         TrainingSettings,
     )
     from .trainer import Trainer
@@ -89,6 +90,7 @@ __all__ = [
     "RunInfo",
     "ServerSettings",
     "ShowProgress",
+    "Slowdown",
     "StoredClients",
     "Trainer",
     "TrainingSettings",

@@ -3,7 +3,7 @@
 from .data import DataSettings, PartitionSettings
 from .federation import FederationSettings
 from .fleet import AvailabilitySettings, DeviceClass, FleetSettings, LogNormalSettings, MemoryTier
-from .participation import ParticipationSettings
+from .participation import ParticipationSettings, Slowdown
 from .quantization import LayerSettings, QuantizationSettings
 from .server import ServerSettings
 from .training import TrainingSettings
@@ -21,5 +21,6 @@ __all__ = [
     "PartitionSettings",
     "QuantizationSettings",
     "ServerSettings",
+    "Slowdown",
     "TrainingSettings",
 ]

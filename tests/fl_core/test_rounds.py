@@ -25,6 +25,7 @@ from fedhq.fl_core.settings import (
     ParticipationSettings,
     PartitionSettings,
     ServerSettings,
+    Slowdown,
     TrainingSettings,
 )
 from fedhq.fl_core.trainer import Trainer
@@ -376,3 +377,17 @@ def test_cohorts_of_one_and_clients_of_one_example_train(tmp_path) -> None:
 def test_settings_that_cannot_be_are_refused(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         Federation.build(replace(SETTINGS, participation=ParticipationSettings(**changes)))
+
+
+def test_a_slowdown_takes_longer_than_the_tables_say_from_its_round_on(tmp_path) -> None:
+    slower = Slowdown(3.0, from_round=2, until_round=3, clients=(1,))
+    twice = Slowdown(2.0, from_round=3)
+    _, clients, federation = train(tmp_path, rounds=4, slowdowns=(slower, twice))
+    for number, factors in enumerate(([1, 1], [1, 3], [2, 6], [2, 2]), start=1):
+        records = by_round(clients, number)[:2]
+        told = federation.hardware.seconds[:2, 1]
+        assert [c.seconds for c in records] == pytest.approx(factors * told)
+        watts = [c.energy_joules / c.seconds for c in records]
+        assert watts == pytest.approx(federation.hardware.joules[:2, 1] / told)
+    with pytest.raises(ValueError, match="`from_round <= until_round` must hold"):
+        Slowdown(2.0, from_round=5, until_round=4)

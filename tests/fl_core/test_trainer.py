@@ -18,6 +18,7 @@ from fedhq.allocator import (
     FrontierPick,
     HybridAllocator,
     Random,
+    ServerAccuracy,
     StepProfile,
     parse_menu,
 )
@@ -40,6 +41,7 @@ from fedhq.fl_core.trainer import Trainer
 from fedhq.fl_core.weights import load_weights_, read_weights
 from fedhq.fl_core.wire.codec import encoded_bytes
 from fedhq.fl_core.wire.downlink import broadcast
+from fedhq.models import accuracy
 
 FLEET = FleetSettings(
     (DeviceClass("fast", 1, 1.0, 1e6, 1e6), DeviceClass("slow", 1, 4.0, 1e5, 1e5)), spread=0.2
@@ -94,6 +96,7 @@ class Fixed:
         self.choice = np.array([menu.index(t) for t in texts])
         self.federation = federation
         self.outcomes: list = []
+        self.accuracies: list = []
 
     def plan(self, round_number, cohort=None) -> Allocation:
         planner = HybridAllocator(
@@ -106,8 +109,9 @@ class Fixed:
         cohort = list(range(len(self.choice))) if cohort is None else cohort
         return Allocation.of(planner.problem(cohort), self.choice[cohort])
 
-    def observe(self, outcomes) -> None:
+    def observe(self, outcomes, measured=None) -> None:
         self.outcomes.append(outcomes)
+        self.accuracies.append(measured)
 
     def state_dict(self):
         return {}
@@ -151,6 +155,18 @@ def test_training_learns(tmp_path) -> None:
     assert len(rounds) == 8
     assert rounds[-1].float_accuracy > 0.8
     assert rounds[-1].deployed_accuracy > 0.4
+
+
+def test_the_planner_is_told_what_the_server_measures_on_examples_of_its_own(tmp_path) -> None:
+    federation = Federation.build(with_training(rounds=3, evaluate_every=2))
+    planner = Fixed(federation, ["fp32"] * 5)
+    weights = Trainer(federation, planner, tmp_path).run()
+    kept = federation.calibration
+    shipped, network = federation.ship(weights), federation.network(weights)
+    right = [accuracy(model, kept.inputs, kept.labels, 500) for model in (shipped, network)]
+    assert planner.accuracies[0] is None
+    assert planner.accuracies[1] != planner.accuracies[2]
+    assert planner.accuracies[2] == ServerAccuracy(*right, len(kept))
 
 
 def test_the_round_waits_for_the_slowest_and_bytes_are_those_of_the_payloads(tmp_path) -> None:

@@ -33,7 +33,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from fedhq.allocator import HybridAllocator
+from fedhq.allocator import HybridAllocator, ServerAccuracy
 from fedhq.allocator.errors import CheckpointError
 from fedhq.fl_core import read_clients, read_rounds
 from fedhq.fl_core.flower.legacy.strategy import LegacyAllocatorStrategy
@@ -193,6 +193,20 @@ def test_who_skips_gets_no_message_and_its_line() -> None:
     ]
     assert len(grid.trained()) == 1
     np.testing.assert_allclose(values_of(result.arrays)["b"], 1.0)
+
+
+def test_what_the_user_measures_of_every_new_model_reaches_the_allocator() -> None:
+    models = []
+
+    def measure(arrays: ArrayRecord) -> ServerAccuracy | None:
+        models.append(float(values_of(arrays)["b"].flat[0]))
+        return ServerAccuracy(0.7, 0.9, 50) if len(models) < 3 else None
+
+    strategy = all_around(Spy(), measure=measure)
+    result = play(strategy, FakeGrid(fleet(2)), 3)
+    assert models[-1] == values_of(result.arrays)["b"].flat[0]
+    assert len(set(models)) == 3
+    assert len(strategy.allocator.loss_model) == 2
 
 
 class OnlyFirst:
