@@ -21,9 +21,9 @@ Beneath it: `AllocationProblem` is the program as data, `solve(problem, solver)`
 `pareto_frontier(problem)` shows what a round's seconds buy.
 """
 
-from .adjust import PredictedTimes, TimeModel, quantile_seconds
+from .adjust import LossModel, PredictedTimes, TimeModel, quantile_seconds
 from .check import violations
-from .controller import Goal, HybridAllocator, Outcome
+from .controller import Goal, HybridAllocator, Outcome, ServerAccuracy
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss
 from .errors import CheckpointError, FedHQError, InfeasibleError, SolverError, WireError
@@ -77,6 +77,7 @@ __all__ = [
     "HybridAllocator",
     "InfeasibleError",
     "Knee",
+    "LossModel",
     "Method",
     "Milp",
     "MostAccurateWithin",
@@ -85,6 +86,7 @@ __all__ = [
     "PredictedTimes",
     "Prices",
     "Random",
+    "ServerAccuracy",
     "Solution",
     "Solver",
     "SolverError",

@@ -49,12 +49,17 @@ def check_label_counts(label_counts: ArrayLike | None, num_clients: int) -> Floa
     return counts
 
 
+def check_client(client: int, num_clients: int) -> None:
+    """Raises a `ValueError` unless a client is of the fleet."""
+    if not 0 <= client < num_clients:
+        raise ValueError(f"`client` must be in 0 ... {num_clients - 1}, but got {client}.")
+
+
 def check_outcome(
     client: int, strategy: Strategy, menu: Sequence[Strategy], num_clients: int
 ) -> None:
     """Raises a `ValueError` unless a client is of the fleet and what it did of the menu."""
-    if not 0 <= client < num_clients:
-        raise ValueError(f"`client` must be in 0 ... {num_clients - 1}, but got {client}.")
+    check_client(client, num_clients)
     if strategy not in menu:
         raise ValueError(
             f"a client's `strategy` must be in the menu {[str(s) for s in menu]}, "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from .adjust.loss_model import LossModel
 from .adjust.model import TimeModel
 from .arrays import FloatArray
 from .check_fleet import check_cohort, check_menu
 from .data import FittedLoss, fitted_loss
 from .fleet import FleetTables
-from .goal import Goal, Outcome
+from .goal import Goal, Outcome, ServerAccuracy
 from .hardware import HardwareTables
 from .knowledge import FleetKnowledge
 from .picks import FastestWithin
@@ -24,7 +27,7 @@ from .solve import solve
 from .solvers.pick import FrontierPick
 from .strategy import Strategy, parse_strategy
 
-__all__ = ["Goal", "HybridAllocator", "Outcome"]
+__all__ = ["Goal", "HybridAllocator", "Outcome", "ServerAccuracy"]
 
 
 class HybridAllocator:
@@ -32,9 +35,10 @@ class HybridAllocator:
 
     The one object that an FL code base needs, whatever trains and sends there:
 
-    - `plan(round)` says who does what; `observe(outcomes)` takes in what came of it;
+    - `plan(round)` says who does what; `observe(outcomes, accuracy)` takes in what came of it;
     - `join(...)` adds clients at any time, to this fleet or to one that `open(...)` began empty;
     - `forbid(client, strategy)` takes out what a client turned out not to be able to do;
+    - `tell(client, ...)` replaces what a client said of its data;
     - `state_dict()` and `load_state_dict(state)` keep all that was learned, as JSON. The fleet
       itself joins anew, in the same order.
 
@@ -68,8 +72,12 @@ class HybridAllocator:
             part in; counts where the goal has a time in its objective. To skip is free.
         explore: Standard errors by which the time of a strategy that a client did not try lately is
             taken to be shorter, so that it is tried at times. 0 plans with what is most likely, and
-            repeats a run whose times are as predicted exactly; 1 tries what may well pay.
+            repeats a run whose times are as predicted exactly; 1 tries what may well pay. Once
+            accuracies are told, quantization is likewise taken to hurt less by so many.
         learn: Whether the times are learned, with `TimeModel`; otherwise those of `hardware` stay.
+        learn_loss: Whether the coverage term is learned too, with `LossModel`, from accuracies told
+            to `observe`; without any, the fitted one stays. It also stays, to the byte, until these
+            refute it.
         strict: Whether a round whose limits cannot be kept raises instead of relaxing them: for
             studies, where an answer to another question is worse than none.
 
@@ -115,6 +123,7 @@ class HybridAllocator:
         switching_seconds: float = 0.0,
         explore: float = 0.0,
         learn: bool = True,
+        learn_loss: bool = True,
         strict: bool = False,
     ) -> None:
         if not len(hardware.seconds):
@@ -125,7 +134,7 @@ class HybridAllocator:
         fit = fitted or fitted_loss()
         rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
         check_menu(rules.menu, hardware)
-        self._start(rules, solver, goal or Goal(), carry, learn)
+        self._start(rules, solver, goal or Goal(), carry, learn, learn_loss)
         clients = FleetTables.of(hardware, num_examples, label_counts, groups)
         self._known.join(clients, device_classes, self.goal)
 
@@ -142,6 +151,7 @@ class HybridAllocator:
         switching_seconds: float = 0.0,
         explore: float = 1.0,
         learn: bool = True,
+        learn_loss: bool = True,
         strict: bool = False,
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
@@ -164,15 +174,22 @@ class HybridAllocator:
         decides = solver or FrontierPick(FastestWithin(fit.rule_loss))
         rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, strict)
         allocator = cls.__new__(cls)
-        allocator._start(rules, decides, goal or Goal(), carry, learn)
+        allocator._start(rules, decides, goal or Goal(), carry, learn, learn_loss)
         return allocator
 
     def _start(
-        self, rules: RoundRules, solver: Solver, goal: Goal, carry: float, learn: bool
+        self,
+        rules: RoundRules,
+        solver: Solver,
+        goal: Goal,
+        carry: float,
+        learn: bool,
+        learn_loss: bool,
     ) -> None:
         """Begins without a client."""
+        fitted = rules.fitted if learn_loss else None
         self._rules, self.solver, self.goal = rules, solver, goal
-        self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn)
+        self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn, fitted)
         self._known.fleet.check(goal)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
 
@@ -215,6 +232,11 @@ class HybridAllocator:
     def time_model(self) -> TimeModel:
         """How long every client is expected to take."""
         return self._known.times
+
+    @property
+    def loss_model(self) -> LossModel | None:
+        """How much quantization is expected to hurt; None where that is not learned."""
+        return self._known.loss
 
     @property
     def note(self) -> str:
@@ -313,7 +335,9 @@ class HybridAllocator:
         """
         problem = self.problem(cohort)
         carried = self._known.memory.carried(self._known.fleet)
-        tables = (problem.seconds, problem.switching_seconds, carried)
+        assert problem.coverage is not None
+        curve = problem.coverage.loss_curve
+        tables = (problem.seconds, problem.switching_seconds, carried, curve)
         arrays = (None if t is None else t.tobytes() for t in tables)
         state = (problem.clients, self.goal, repr(self.solver), *arrays)
         planned = self._planned
@@ -322,16 +346,55 @@ class HybridAllocator:
             self._planned = planned = (state, self.solver, *self._decide(problem))
         return planned[2]
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def tell(
+        self,
+        client: int,
+        *,
+        num_examples: float = math.nan,
+        label_counts: ArrayLike | None = None,
+    ) -> None:
+        """Replaces what a client said of its data, for instance since it collects other data now.
+
+        It is part of the fleet, not of the state: who goes on from a saved state joins with what
+        was told last. Gaps observed before no longer count: other data made them.
+
+        Args:
+            client: Its number.
+            num_examples: Examples that it holds; NaN where it does not tell.
+            label_counts: `(classes,)`; None where it withholds them.
+
+        Raises:
+            ValueError: If there is no such client, or a value or shape is impossible; nothing has
+                changed then.
+
+        Example:
+            >>> allocator = HybridAllocator.open(["ptq-w2a2", "qat-w2a2"], "qat-w2a2")
+            >>> tables = HardwareTables.unknown(allocator.menu, 2)
+            >>> allocator.join(tables, num_examples=[9, 9], label_counts=[[9, 0], [9, 0]])
+            range(0, 2)
+            >>> allocator.tell(1, label_counts=[2, 5])
+            >>> allocator.label_counts[1], allocator.num_examples[1]
+            (array([2., 5.]), np.float64(7.0))
+        """
+        counts = None if label_counts is None else np.array(label_counts, dtype=np.float64)
+        self._known.tell(client, num_examples, counts, self.goal)
+        self._planned = None
+
+    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Takes in what a round's clients really did; their order does not matter.
 
         Their times are learned, their strategies remembered, and their coverage carries over,
-        decayed.
+        decayed. From the gap between an accuracy's two figures it is learned how much quantization
+        hurts here (see `LossModel`).
+
+        Args:
+            outcomes: What the clients did.
+            accuracy: Of the weights after this round; None where they were not evaluated.
 
         Raises:
             ValueError: If an outcome's client is not of the fleet or its strategy not in the menu.
         """
-        self._known.observe(outcomes)
+        self._known.observe(outcomes, accuracy)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must keep, ready for JSON; not the fleet itself, which joins anew."""

@@ -59,7 +59,7 @@ class Coverage:
         whole = counts.sum(axis=0) if population is None else population
         object.__setattr__(self, "label_counts", counts)
         object.__setattr__(self, "teaches", freeze("teaches", teaches, np.shape(teaches)))
-        object.__setattr__(self, "loss_curve", _check_curve(loss_curve))
+        object.__setattr__(self, "loss_curve", check_curve(loss_curve))
         object.__setattr__(self, "population", freeze("population", whole, classes))
         rest = np.zeros(classes) if carried is None else carried
         object.__setattr__(self, "carried", freeze("carried", rest, classes))
@@ -133,7 +133,8 @@ class Coverage:
         return float(self.loss_curve[0, 1]) or 1.0
 
 
-def _check_curve(points: ArrayLike) -> FloatArray:
+def check_curve(points: ArrayLike) -> FloatArray:
+    """`(points, 2)` a curve, read-only; a `ValueError` unless it is one that `Coverage` takes."""
     if np.ndim(points) != 2 or np.shape(points)[0] == 0 or np.shape(points)[1] != 2:
         raise ValueError(
             "`loss_curve` must be at least one point (coverage, loss), but its shape is "

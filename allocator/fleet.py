@@ -107,6 +107,35 @@ class FleetTables:
             self, told_examples=np.where(self.told_examples > 0, self.told_examples, np.nan)
         )
 
+    def retold(self, client: int, examples: float, counts: FloatArray | None) -> FleetTables:
+        """The same fleet, where a client tells anew of its data.
+
+        Args:
+            client: Its number.
+            examples: How many it holds now; NaN where it does not tell.
+            counts: `(classes,)` its label counts now; None where it withholds them.
+
+        Raises:
+            ValueError: If the fleet's counts have other classes, or nobody tells any.
+        """
+        told_examples = self.told_examples.copy()
+        told_examples[client] = freeze_told("num_examples", [examples], (1,))[0]
+        told_counts = self.told_counts
+        if counts is not None:
+            row = check_label_counts(np.asarray(counts)[None], 1)
+            width = 0 if told_counts is None else told_counts.shape[1]
+            if row is None or told_counts is None or row.shape[1] != width:
+                raise ValueError(
+                    f"`label_counts` must hold {width} classes like those that the fleet told "
+                    f"before, but has shape {np.shape(counts)}. Group them alike, or withhold them."
+                )
+            told_counts = told_counts.copy()
+            told_counts[client] = row[0]
+        elif told_counts is not None:
+            told_counts = told_counts.copy()
+            told_counts[client] = np.nan
+        return replace(self, told_examples=told_examples, told_counts=told_counts)
+
     def without(self, client: int, column: int) -> FleetTables:
         """The same fleet, with one more choice forbidden.
 

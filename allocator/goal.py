@@ -45,6 +45,57 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class ServerAccuracy:
+    """How good the server's weights are after a round, on examples of the server's own.
+
+    Args:
+        deployed: Accuracy of the quantized model that would be shipped, in [0, 1].
+        in_float: Accuracy of the float model with the same weights, on the same examples.
+        num_examples: How many these are.
+
+    Raises:
+        ValueError: If an accuracy is not in [0, 1], or there is no example.
+
+    Example:
+        >>> round(ServerAccuracy(deployed=0.81, in_float=0.9, num_examples=100).gap, 6)
+        0.09
+    """
+
+    deployed: float
+    in_float: float
+    num_examples: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.deployed <= 1 and 0 <= self.in_float <= 1):
+            raise ValueError(
+                "`0 <= deployed <= 1` and `0 <= in_float <= 1` must hold (accuracies), but got "
+                f"{self.deployed} and {self.in_float}. Give fractions, not percent."
+            )
+        if self.num_examples < 1:
+            raise ValueError(
+                f"`num_examples >= 1` must hold, but got {self.num_examples}. Leave the accuracy "
+                "out of a round that was not evaluated."
+            )
+
+    @property
+    def gap(self) -> float:
+        """What quantization takes from these weights; noise may make it negative."""
+        return self.in_float - self.deployed
+
+    @property
+    def gap_variance(self) -> float:
+        """Of the gap, for the examples' being few.
+
+        Half of what two accuracies on different examples would have, and with one example more of
+        each kind, so that it is never 0: both models err on the same examples. Half is what
+        `studies.gaps` measured.
+        """
+        right = np.array([self.deployed, self.in_float]) * self.num_examples + 1
+        share = right / (self.num_examples + 2)
+        return float((share * (1 - share)).sum() / (2 * self.num_examples))
+
+
+@dataclass(frozen=True)
 class Goal:
     """What a round must keep, and what is minimised; see `AllocationProblem`.
 

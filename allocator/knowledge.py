@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .adjust.exposure import Exposure
+from .adjust.loss_model import LossModel
 from .adjust.model import TimeModel
-from .check_fleet import check_outcome, check_state
+from .arrays import FloatArray
+from .check_fleet import check_client, check_outcome, check_state
+from .data import FittedLoss
 from .fleet import FleetTables
-from .goal import Goal, Outcome
+from .goal import Goal, Outcome, ServerAccuracy
 from .hardware import HardwareTables
 from .memory import RoundMemory
 from .strategy import Strategy
@@ -24,15 +28,23 @@ class FleetKnowledge:
         deployed: What will be deployed.
         carry: Share of a round's coverage that still counts in the next.
         learns: Whether the times are learned.
+        fitted: The loss model; None where the loss is not learned.
     """
 
     def __init__(
-        self, menu: tuple[Strategy, ...], deployed: Strategy, carry: float, learns: bool
+        self,
+        menu: tuple[Strategy, ...],
+        deployed: Strategy,
+        carry: float,
+        learns: bool,
+        fitted: FittedLoss | None,
     ) -> None:
         self._menu, self._learns = menu, learns
         self.fleet = FleetTables.of(HardwareTables.unknown(menu, 0), [])
         self.memory = RoundMemory(menu, deployed, carry)
         self.times = TimeModel(menu, self.fleet.hardware.seconds)
+        self.exposure = Exposure(menu, deployed)
+        self.loss = None if fitted is None else LossModel(fitted.loss_curve)
 
     def join(
         self, more: FleetTables, device_classes: Sequence[Hashable] | None, goal: Goal
@@ -42,6 +54,7 @@ class FleetKnowledge:
         fleet.check(goal)
         self.times.join(more.hardware.seconds, device_classes)
         self.memory.join(len(more))
+        self.exposure.join(len(more))
         self.fleet = fleet
         return range(before, len(fleet))
 
@@ -50,7 +63,16 @@ class FleetKnowledge:
         check_outcome(client, strategy, self._menu, len(self.fleet))
         self.fleet = self.fleet.without(client, self._menu.index(strategy))
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def tell(self, client: int, examples: float, counts: FloatArray | None, goal: Goal) -> None:
+        """Takes in what a client says anew of its data; nothing has changed if that raises."""
+        check_client(client, len(self.fleet))
+        fleet = self.fleet.retold(client, examples, counts)
+        fleet.check(goal)
+        self.fleet = fleet
+        if self.loss is not None:
+            self.loss = self.loss.loaded(None)  # old counts may have explained its gaps wrongly
+
+    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Takes in a round; the order of its outcomes does not matter."""
         for outcome in outcomes:
             check_outcome(outcome.client, outcome.strategy, self._menu, len(self.fleet))
@@ -58,6 +80,10 @@ class FleetKnowledge:
         self.memory.observe(ordered)
         if self._learns:
             self.times.observe(ordered)
+        self.exposure.observe(ordered)
+        if self.loss is not None and accuracy is not None and len(self.fleet):
+            whole = np.maximum(self.fleet.population, np.finfo(float).tiny)
+            self.loss.observe(self.exposure.covered(self.fleet), whole / whole.sum(), accuracy)
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned, ready for JSON."""
@@ -67,6 +93,8 @@ class FleetKnowledge:
             "forbidden": np.argwhere(self.fleet.forbidden).tolist(),
             **self.memory.state_dict(),
             "times": self.times.state_dict(),
+            "exposure": self.exposure.state_dict(),
+            **({} if self.loss is None else {"loss": self.loss.state_dict()}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], goal: Goal) -> None:
@@ -75,8 +103,10 @@ class FleetKnowledge:
         fleet = self.fleet.with_forbidden(state.get("forbidden", ()))
         fleet.check(goal)
         memory = self.memory.loaded(state, fleet.label_counts.shape[1])
+        exposure = self.exposure.loaded(state.get("exposure"))  # older states do not have it
+        loss = None if self.loss is None else self.loss.loaded(state.get("loss"))
         if "times" in state:
             self.times.load_state_dict(state["times"])
         else:
             self.times.forget()
-        self.fleet, self.memory = fleet, memory
+        self.fleet, self.memory, self.exposure, self.loss = fleet, memory, exposure, loss

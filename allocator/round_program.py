@@ -38,6 +38,11 @@ class RoundRules:
     explore: float
     strict: bool
 
+    @property
+    def loss_curve(self) -> FloatArray:
+        """`(points, 2)` phi as it was fitted."""
+        return np.array(self.fitted.loss_curve, dtype=np.float64).reshape(-1, 2)
+
     @classmethod
     def of(
         cls,
@@ -86,7 +91,7 @@ def round_problem(
         coverage=Coverage(
             fleet.label_counts[rows],
             teaches(rules.menu, rules.deployed),
-            rules.fitted.loss_curve,
+            rules.loss_curve if known.loss is None else known.loss.curve(rules.explore),
             population=population if population.any() else np.ones(len(population)),
             carried=memory.carried(fleet),
         ),

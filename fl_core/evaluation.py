@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..allocator.goal import ServerAccuracy
 from ..models import accuracy, evaluating
 from .data.datasets import Dataset
 from .federation import Federation
@@ -27,12 +28,14 @@ class Evaluation:
         in_float: Of the float model on them.
         clients: Mean over clients of the quantized model on their own test examples.
         worst: The same over the worst tenth of the clients, one at least.
+        server: Of both on what the server keeps to calibrate with: what an allocator may see.
     """
 
     deployed: float | None = None
     in_float: float | None = None
     clients: float | None = None
     worst: float | None = None
+    server: ServerAccuracy | None = None
 
 
 def evaluate(federation: Federation, weights: Weights) -> Evaluation:
@@ -42,7 +45,7 @@ def evaluate(federation: Federation, weights: Weights) -> Evaluation:
         federation: Model, test data and settings.
         weights: The server's.
     """
-    test, network = federation.test, federation.network(weights)
+    test, network, kept = federation.test, federation.network(weights), federation.calibration
     shipped = _shipped(federation, weights, network)
     own = [_accuracy(shipped, data) for data in federation.client_tests or () if len(data)]
     return Evaluation(
@@ -50,6 +53,9 @@ def evaluate(federation: Federation, weights: Weights) -> Evaluation:
         in_float=_accuracy(network, test),
         clients=float(np.mean(own)) if own else None,
         worst=worst_mean(own) if own else None,
+        server=ServerAccuracy(
+            _accuracy(shipped, kept), _accuracy(network, kept), int(kept.labels.numel())
+        ),
     )
 
 

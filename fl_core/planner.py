@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..allocator.goal import Outcome
+from ..allocator.goal import Outcome, ServerAccuracy
 from ..allocator.solution import Allocation
 
 
@@ -16,8 +16,8 @@ class Planner(Protocol):
         """Decides what every client of the cohort does."""
         ...
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes in what they did."""
+    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
+        """Takes in what they did, and how good the server's weights are now, where evaluated."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:

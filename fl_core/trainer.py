@@ -185,6 +185,7 @@ class Trainer:
         start = time.perf_counter()
         evaluation = self._evaluate(number)
         seconds = time.perf_counter() - start
+        self._planner.observe(result.outcomes, evaluation.server)
         record = self._record(number, rate, result, evaluation)
         planning, training_seconds, serving = result.wall
         wall = WallRecord(

@@ -29,7 +29,7 @@ from scipy import optimize, stats
 
 from ..allocator import Allocation, FastestWithin, FittedLoss, FrontierPick, HybridAllocator
 from ..allocator.arrays import FloatArray
-from ..allocator.controller import Outcome
+from ..allocator.controller import Outcome, ServerAccuracy
 from ..allocator.data import wire_noise
 from ..fl_core.federation import Federation
 from ..fl_core.records.recorder import read_rounds
@@ -58,7 +58,7 @@ class FixedPlan:
         """The fixed allocation."""
         return self.allocation
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Learns nothing."""
 
     def state_dict(self) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...allocator.arrays import FloatArray, IntArray
 from ...allocator.errors import FedHQError, WireError
+from ...allocator.goal import Outcome
 from ...allocator.solution import Allocation
 from ..engine.work import Engine, Trained, Work
 from ..federation import Federation
@@ -36,6 +37,7 @@ class RoundResult:
         waiting_seconds: Simulated time before anybody could be asked.
         seconds: Simulated time from then until the round closed.
         clients: Their records, those of the cohort first.
+        outcomes: What the planner is to observe.
         planned_loss: Loss that the allocation predicts.
         bottleneck: Client with which the round closed; None where it was the deadline.
         usable: Updates that the server could use, whether the weights moved or not.
@@ -47,6 +49,7 @@ class RoundResult:
     waiting_seconds: float
     seconds: float
     clients: tuple[ClientRecord, ...]
+    outcomes: tuple[Outcome, ...]
     planned_loss: float
     bottleneck: int | None
     usable: int
@@ -84,7 +87,7 @@ class RoundRunner:
         """Updates that are still on their way."""
 
     def run(self, number: int, now: float, rate: float, engine: Engine) -> RoundResult:
-        """Runs one round.
+        """Runs one round; its outcomes are for the caller to tell the planner.
 
         Args:
             number: Of the round.
@@ -117,7 +120,6 @@ class RoundRunner:
 
         delivery = deliver(number, start, visits, timeline, self.pending, self._server, federation)
         self.pending = delivery.pending
-        self._planner.observe([visit.outcome(timeline.seconds) for visit in visits])
         here = [visit.record(number, model.num_bytes) for visit in visits]
         marks.append(time.perf_counter())
         planning, training, serving = np.diff(marks)
@@ -125,6 +127,7 @@ class RoundRunner:
             waiting_seconds=start - now,
             seconds=timeline.seconds,
             clients=(*here, *delivery.stale),
+            outcomes=tuple(visit.outcome(timeline.seconds) for visit in visits),
             planned_loss=allocation.loss,
             bottleneck=bottleneck(timeline),
             usable=delivery.usable,

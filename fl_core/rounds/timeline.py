@@ -56,7 +56,7 @@ def draw_fate(
     """What becomes of a client: a matter of seed, round and client alone.
 
     Args:
-        settings: Jitter and dropout.
+        settings: Slowdowns, jitter and dropout.
         seed: Root of the federation's randomness.
         round_number: The round.
         client: The client.
@@ -67,7 +67,8 @@ def draw_fate(
         >>> draw_fate(ParticipationSettings(), 0, 1, 5, 20.0, online_seconds=9.0)
         Fate(seconds=9.0, arrives=False)
     """
-    seconds, arrives = planned_seconds, True
+    slower = math.prod(s.at(round_number, client) for s in settings.slowdowns)
+    seconds, arrives = planned_seconds * slower, True
     if settings.jitter or settings.dropout:
         rng = generator(seed, Purpose.FATE, round_number, client)
         factor, lost, share = math.exp(settings.jitter * rng.standard_normal()), *rng.random(2)

@@ -22,6 +22,7 @@ def result(statuses: dict[int, str], usable: int = 0, diverged: int = 0) -> Roun
         waiting_seconds=0.0,
         seconds=1.0,
         clients=tuple(clients),
+        outcomes=(),
         planned_loss=0.0,
         bottleneck=None,
         usable=usable,

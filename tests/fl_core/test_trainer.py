@@ -106,7 +106,7 @@ class Fixed:
         cohort = list(range(len(self.choice))) if cohort is None else cohort
         return Allocation.of(planner.problem(cohort), self.choice[cohort])
 
-    def observe(self, outcomes) -> None:
+    def observe(self, outcomes, accuracy=None) -> None:
         self.outcomes.append(outcomes)
 
     def state_dict(self):

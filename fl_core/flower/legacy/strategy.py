@@ -6,7 +6,7 @@ legacy results replies; in the middle stands the legacy strategy, as one of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from flwr.server.strategy import Strategy as LegacyStrategy
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from ....allocator.controller import HybridAllocator
+from ....allocator.controller import HybridAllocator, ServerAccuracy
 from ....allocator.errors import WireError
 from ...settings import QuantizationSettings
 from ...wire.rounding import RAW_BITS
@@ -68,6 +68,7 @@ class LegacyAllocatorStrategy(LegacyStrategy):
         quantization: How QAT quantizes.
         seed: Root of all randomness.
         profile_seconds: How long a client has to tell its profile.
+        measure: As in `AllocatorStrategy`; it gets the arrays by the names of the parameters.
 
     Raises:
         ValueError: As `AllocatorStrategy`.
@@ -91,6 +92,7 @@ class LegacyAllocatorStrategy(LegacyStrategy):
         quantization: QuantizationSettings | None = None,
         seed: int = 0,
         profile_seconds: float = 60.0,
+        measure: Callable[[ArrayRecord], ServerAccuracy | None] | None = None,
     ) -> None:
         check_inner(inner, LegacyStrategy, LegacyAllocatorStrategy, "AllocatorStrategy")
         self.inner = inner
@@ -103,6 +105,7 @@ class LegacyAllocatorStrategy(LegacyStrategy):
             quantization=quantization,
             seed=seed,
             profile_seconds=profile_seconds,
+            measure=measure,
         )
         self._tensor_names = tensor_names
         self._seed = seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
-from ....allocator.controller import HybridAllocator
+from ....allocator.controller import HybridAllocator, ServerAccuracy
 from ...records.records import ClientRecord
 from ...settings import QuantizationSettings
 from . import accounts
@@ -64,6 +64,9 @@ class AllocatorStrategy(Strategy):
         deadline_seconds: After which a round of training closes, whatever is missing; as long as
             `start`'s time limit where None.
         profile_seconds: How long a new node has to tell its profile.
+        measure: Measures a round's new model on examples of the server's own, as deployed and in
+            float; the allocator then learns how much quantization hurts. It gets the arrays that
+            the inner strategy gave, and may return None. Nothing is measured where not given.
 
     Raises:
         ValueError: If `inner` is no strategy of `flwr.serverapp`, a number is out of its range, or
@@ -89,6 +92,7 @@ class AllocatorStrategy(Strategy):
         seed: int = 0,
         deadline_seconds: float | None = None,
         profile_seconds: float = 60.0,
+        measure: Callable[[ArrayRecord], ServerAccuracy | None] | None = None,
     ) -> None:
         if deadline_seconds is not None and not deadline_seconds > 0:
             raise ValueError(f"`deadline_seconds > 0` must hold, but got {deadline_seconds}.")
@@ -99,6 +103,7 @@ class AllocatorStrategy(Strategy):
         self.ledger = Ledger(None if folder is None else Path(folder))
         self._wire = Wire(downlink_bits, quantization or QuantizationSettings(), seed)
         self._deadline = deadline_seconds
+        self._measure = measure
         self._patience = profile_seconds
         self._configs = {_TRAIN: OwnConfig(), _EVALUATE: OwnConfig()}
         self._grid: FleetGrid | None = None
@@ -195,7 +200,10 @@ class AllocatorStrategy(Strategy):
         by_task, strays = accounts.match(opened.tasks, replies)
         answers = self._arrivals.answers(opened, by_task, seconds, self._grid)
         arrays, metrics = hand_on(self.inner, server_round, opened.model, answers)
-        self._learn(opened, answers)
+        measured = None
+        if arrays is not None and self._measure is not None:
+            measured = self._measure(arrays)
+        self._learn(opened, answers, measured)
         self._hear_late()
         lines = [
             accounts.stray_record(
@@ -262,10 +270,12 @@ class AllocatorStrategy(Strategy):
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _learn(self, opened: OpenRound, answers: Sequence[Answer]) -> None:
+    def _learn(
+        self, opened: OpenRound, answers: Sequence[Answer], accuracy: ServerAccuracy | None
+    ) -> None:
         """Tells the allocator what came of its plan, and what clients cannot do."""
         outcomes = [accounts.outcome(a, opened.sizes, self.allocator) for a in answers]
-        self.allocator.observe([o for o in outcomes if o is not None])
+        self.allocator.observe([o for o in outcomes if o is not None], accuracy)
         for answer in answers:
             result, member = answer.result, answer.task.member
             if isinstance(result, Refused) and result.cannot and member.profile is not None:
