@@ -10,7 +10,7 @@ import numpy as np
 
 from ...allocator.arrays import FloatArray
 from ..runs import RunStore
-from .arms import ARMS
+from .arms import ARMS, arms_of
 from .course import Course, Difference, Ratio, faster
 from .decisions import Decision, Decisions
 from .grid import Cell, Grid
@@ -29,7 +29,7 @@ class Setting:
     Args:
         cell: One of them.
         target: Accuracy whose time counts.
-        seeds: That all arms have been trained with.
+        seeds: With which its arms have been trained.
         courses: Of every arm.
         same_as_coarse: Of every arm the share of seeds in which it decides as `FEDHQ` does.
     """
@@ -94,24 +94,40 @@ def read_settings(
 def _read(
     cells: Sequence[Cell], target: float, decisions: Decisions, store: RunStore
 ) -> Iterable[Setting]:
-    """The setting of some cells; none if no seed is trained."""
-    seeds, curves, same = [], dict[str, list[tuple[FloatArray, FloatArray]]](), dict[str, int]()
-    made = {cell: {d.arm: d for d in decisions.of(cell)} for cell in cells}
-    arms = {arm for told in made.values() for arm in told}
-    for cell, told in made.items():
-        found = {arm: _curve(decision, cell, store) for arm, decision in told.items()}
-        if found.keys() < arms or any(curve is None for curve in found.values()):
-            continue
-        seeds.append(cell.ground.seed)
-        for arm, curve in found.items():
-            assert curve is not None, "checked above"
-            curves.setdefault(arm, []).append(curve)
-            same[arm] = same.get(arm, 0) + (told[arm].rows == told[FEDHQ].rows)
-    if seeds:
-        order = [arm.name for arm in ARMS if arm.name in curves]
-        courses = {arm: Course(*map(np.array, zip(*curves[arm], strict=True))) for arm in order}
-        shares = {arm: same[arm] / len(seeds) for arm in order}
-        yield Setting(cells[0], target, tuple(seeds), courses, shares)
+    """The setting of some cells; none if no seed is trained.
+
+    Seeds are those with all arms of the kinds that come first; what is not yet there for all of
+    them, as an arm that came later, is left out.
+    """
+    found = {cell: _curves(cell, decisions, store) for cell in cells}
+    trained = [cell for cell in cells if found[cell].keys() >= _first_arms(cells[0])]
+    if not trained:
+        return
+    names = [arm.name for arm in ARMS if all(arm.name in found[cell] for cell in trained)]
+    courses, same = {}, {}
+    for name in names:
+        seconds, deployed = zip(*(found[cell][name] for cell in trained), strict=True)
+        courses[name] = Course(np.array(seconds), np.array(deployed))
+        same[name] = float(np.mean([_is_coarse(cell, name, decisions) for cell in trained]))
+    yield Setting(cells[0], target, tuple(c.ground.seed for c in trained), courses, same)
+
+
+def _first_arms(cell: Cell) -> set[str]:
+    """The arms without which a seed does not count."""
+    return {arm.name for arm in arms_of(cell, is_apart=False)}
+
+
+def _is_coarse(cell: Cell, arm: str, decisions: Decisions) -> bool:
+    mine, other = decisions.find(cell, arm), decisions.find(cell, FEDHQ)
+    return mine is not None and other is not None and mine.rows == other.rows
+
+
+def _curves(
+    cell: Cell, decisions: Decisions, store: RunStore
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """The curves of the arms that are decided and trained in a cell."""
+    curves = ((d.arm, _curve(d, cell, store)) for d in decisions.of(cell))
+    return {arm: curve for arm, curve in curves if curve is not None}
 
 
 def _curve(decision: Decision, cell: Cell, store: RunStore) -> tuple[FloatArray, FloatArray] | None:
