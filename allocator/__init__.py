@@ -27,6 +27,7 @@ from .controller import Goal, HybridAllocator, Outcome, ServerAccuracy
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss
 from .errors import CheckpointError, FedHQError, InfeasibleError, SolverError, WireError
+from .features import feature_counts, find_centres
 from .frontier import Frontier, PickRule, pareto_frontier
 from .hardware import DeviceProfile, HardwareTables, StepProfile, analyse_hardware
 from .infeasible import explain_infeasibility
@@ -100,6 +101,8 @@ __all__ = [
     "WireError",
     "analyse_hardware",
     "explain_infeasibility",
+    "feature_counts",
+    "find_centres",
     "fitted_loss",
     "grouped_counts",
     "noisy_counts",

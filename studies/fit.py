@@ -38,8 +38,8 @@ from ..fl_core.settings import FederationSettings
 from ..fl_core.trainer import Trainer
 from .config import parse_run
 from .tables import read_table
+from .validity.terms import KNOTS, curve_of
 
-KNOTS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
 RULE_LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
 ACCEPTED_LOSS = 0.01
 SEEDS = (100, 101, 102)
@@ -205,7 +205,7 @@ def fit_loss(evidence: Sequence[Evidence]) -> FittedLoss:
     explained = 1 - ((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum()
     rank = float(stats.spearmanr(predicted, y).statistic)
     return FittedLoss(
-        loss_curve=_curve(weights[: len(KNOTS)]),
+        loss_curve=curve_of(weights[: len(KNOTS)]),
         skip_price=round(float(weights[-2]), 4),
         wire_price=round(float(weights[-1]), 4),
         rule_loss=0.0,
@@ -215,14 +215,6 @@ def fit_loss(evidence: Sequence[Evidence]) -> FittedLoss:
             f"R2 = {explained:.2f}, Spearman = {rank:.2f}"
         ),
     )
-
-
-def _curve(weights: FloatArray) -> tuple[tuple[float, float], ...]:
-    """Points of phi at 0 and at every knot that bends it; rounded, it might not be convex."""
-    bends = KNOTS[weights > 1e-6]
-    at = np.array([0.0, *bends])
-    values = np.maximum(0.0, KNOTS - at[:, None]) @ weights
-    return tuple((float(c), float(v)) for c, v in zip(at, values, strict=True))
 
 
 def choose_rule(fitted: FittedLoss, best: Mapping[int, float], pool: ProcessPoolExecutor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...allocator import fitted_loss
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
@@ -19,8 +21,15 @@ from .situation import MENU, Situation, ground_settings
 DECISIONS_FILE = "decisions.jsonl"
 
 _DECIDES = 1  # raised where arms come to decide otherwise, so that older decisions do not count
+_DIGEST = 8
 _DIGITS = 9  # of seconds, significant: the last bits of a sum are the machine's
 _PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
+
+
+def rules() -> str:
+    """What decisions follow from, beside the cell: the arms' version, and the fitted loss."""
+    fitted = json.dumps(asdict(fitted_loss()), sort_keys=True)
+    return f"{_DECIDES}-{hashlib.sha256(fitted.encode()).hexdigest()[:_DIGEST]}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Decision:
         rows: A digit a client, its strategy's place in `MENU`: one row for all rounds, or a row a
             round.
         seconds: Of the rounds: one for all, or one a round.
-        version: Of the rules by which arms decide.
+        version: Of the rules by which it was decided, see `rules`.
     """
 
     cell: str
@@ -42,7 +51,7 @@ class Decision:
     key: str
     rows: tuple[str, ...]
     seconds: tuple[float, ...]
-    version: int = _DECIDES
+    version: str
 
     @classmethod
     def of(cls, cell: Cell, arm: str, plan: Plan, seconds: Sequence[float]) -> Decision:
@@ -55,6 +64,7 @@ class Decision:
             key=RunSpec(ground_settings(cell.ground), plan).key,
             rows=rows[:1] if len(set(rows)) == 1 else rows,
             seconds=rounded[:1] if len(set(rounded)) == 1 else rounded,
+            version=rules(),
         )
 
     @property
@@ -138,11 +148,12 @@ class Decisions:
         self._take(lines)
 
     def _take(self, text: str) -> None:
+        now = rules()
         for line in text[: text.rfind("\n") + 1].splitlines():
             told = json.loads(line)
             told["rows"], told["seconds"] = tuple(told["rows"]), tuple(told["seconds"])
             decision = Decision(**told)
-            if decision.version == _DECIDES:
+            if decision.version == now:
                 self._kept.setdefault(decision.cell, {})[decision.arm] = decision
 
 

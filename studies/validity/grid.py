@@ -135,16 +135,26 @@ def label_counts_of(setting: Setting, seed: int) -> IntArray:
     return federation_of(setting, seed).label_counts
 
 
+def same_data(setting: Setting) -> Setting:
+    """The one that stands for all settings with its data: bits and network do not matter to them.
+
+    Example:
+        >>> str(same_data(Setting("digits-cnn", 0.3, 4)))
+        'digits-mlp, alpha 0.3, W2A2'
+    """
+    told = TASKS[setting.task]
+    first = next(name for name in _CELLS if TASKS[name].data == told.data)
+    return Setting(first, 1.0 if told.is_natural else setting.alpha, 2)
+
+
 def federation_of(setting: Setting, seed: int) -> Federation:
     """A federation with the data of a setting and seed; bits and network are any."""
-    task, data = setting.task, TASKS[setting.task].data
-    first = next(name for name in _CELLS if TASKS[name].data == data)
-    return _built(first, 1.0 if TASKS[task].is_natural else setting.alpha, seed)
+    return _built(same_data(setting), seed)
 
 
 @lru_cache(_FEDERATIONS_KEPT)
-def _built(task: str, alpha: float, seed: int) -> Federation:
-    settings = task_settings(task, alpha=alpha, bits=2, seed=seed)
+def _built(setting: Setting, seed: int) -> Federation:
+    settings = setting.federation(seed)
     menu, batch = parse_menu(settings.menu), settings.training.batch_size
     no_times = StepProfile("any", batch, menu, np.ones(len(menu)), np.zeros(len(menu)), "none")
     return Federation.build(settings, no_times)

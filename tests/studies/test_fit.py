@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fedhq.allocator import Coverage
-from fedhq.studies.fit import KNOTS, Evidence, Trial, _curve, fit_loss
+from fedhq.studies.fit import Evidence, Trial, fit_loss
+from fedhq.studies.validity.terms import KNOTS, curve_of
 
 POINTS = np.array([(0.0, 0.4), (0.1, 0.2), (0.3, 0.05), (0.6, 0.0)])
 SKIP_PRICE, WIRE_PRICE = 0.3, 2.0
@@ -45,7 +46,7 @@ def test_every_fitted_curve_is_one_that_the_program_takes(seed):
     rng = np.random.default_rng(seed)
     weights = rng.exponential(10.0 ** rng.uniform(-4, 0), len(KNOTS))
     weights[rng.random(len(KNOTS)) < rng.random()] = 0.0
-    curve = _curve(weights)
+    curve = curve_of(weights)
     Coverage([[1]], (0, 1), curve)
     exact = np.maximum(0.0, KNOTS - np.array(curve)[:, :1]) @ weights
     np.testing.assert_allclose(np.array(curve)[:, 1], exact, atol=1e-12)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedhq.allocator import fitted_loss
+from fedhq.studies.headline import decisions as decisions_module
 from fedhq.studies.headline import situation as situations
 from fedhq.studies.headline.arms import (
     ARMS,
@@ -153,6 +155,16 @@ def test_deciding_resumes_after_a_torn_line_and_repeats_itself(tmp_path, monkeyp
     assert known == made[:-1]
     missing = decide(TINY, GROUND, frozenset((d.cell, d.arm) for d in known))
     assert missing == made[-1:]
+
+
+def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
+    kept = Decisions(tmp_path)
+    kept._keep(decide(TINY, GROUND))
+    cell = Cell(GROUND, 1.0, 2.0)
+    assert Decisions(tmp_path).of(cell)
+    other = replace(fitted_loss(), rule_loss=0.02)
+    monkeypatch.setattr(decisions_module, "fitted_loss", lambda: other)
+    assert not Decisions(tmp_path).of(cell)
 
 
 def test_runs_are_trained_seed_by_seed_and_targets_by_other_seeds(tmp_path):

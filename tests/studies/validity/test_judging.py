@@ -1,0 +1,169 @@
+"""Models are judged by losses that are known: who is right wins, and noise wins nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedhq.allocator import Coverage
+from fedhq.studies.runs import TrainedRun
+from fedhq.studies.validity.analysis import analyse
+from fedhq.studies.validity.drawing import Kind
+from fedhq.studies.validity.evidence import Lacking, gather
+from fedhq.studies.validity.findings import findings
+from fedhq.studies.validity.grid import Setting, label_counts_of, trials_of
+from fedhq.studies.validity.left_out import Fold
+from fedhq.studies.validity.models import ABSENCE, COVERAGE, SHARE, UNEVEN
+from fedhq.studies.validity.noise import noise_of
+from fedhq.studies.validity.record import record
+from fedhq.studies.validity.refit import refit
+
+SEEDS = (100, 101)
+SETTINGS = tuple(Setting(t, a, 2) for t in ("digits-mlp", "digits-cnn") for a in (0.1, 0.3))
+CURVE = np.array([(0.0, 1.0), (0.2, 0.3), (0.5, 0.0)])
+GAPS = dict(zip(SETTINGS, (0.1, 0.2, 0.3, 0.2), strict=True))
+SKIP_PRICE, NOISE = 0.4, 0.004
+
+
+def covered(trial):
+    counts = label_counts_of(trial.setting, trial.seed)
+    does = np.array([d == "qat" for d in trial.drawn.does])
+    return does @ counts / counts.sum(axis=0), counts.sum(axis=0) / counts.sum()
+
+
+def by_coverage(trial):
+    coverage, weights = covered(trial)
+    return weights @ np.interp(coverage, *CURVE.T)
+
+
+def by_share(trial):
+    coverage, weights = covered(trial)
+    return np.interp(weights @ coverage, *CURVE.T)
+
+
+def by_unevenness(trial):
+    coverage, weights = covered(trial)
+    share = weights @ coverage
+    return 0.5 * by_share(trial) + 3 * weights @ np.maximum(0, share - coverage)
+
+
+class Store:
+    """Runs whose losses are known."""
+
+    def __init__(self, loss, noise=NOISE):
+        self._loss, self._noise = loss, noise
+        self._rng = np.random.default_rng(0)
+        self.lacks = set()
+
+    def trained(self, trial):
+        if trial in self.lacks:
+            return None
+        absent = np.mean([d == "skip" for d in trial.drawn.does])
+        loss = GAPS[trial.setting] * self._loss(trial) + SKIP_PRICE * absent
+        accuracy = 0.9 - loss + self._noise * self._rng.normal()
+        curve = (accuracy,) * 3
+        return TrainedRun(trial.spec.key, curve, (0.9,) * 3, curve, (0.9,) * 3, 36.0)
+
+    def found(self, batches):
+        runs = {t.spec.key: self.trained(t) for batch in batches for t in batch}
+        self.find = lambda spec: runs.get(spec.key)
+        return gather(self, batches)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return [trials_of(setting, seed) for seed in SEEDS for setting in SETTINGS]
+
+
+@pytest.fixture(scope="module")
+def covering(batches):
+    return analyse(*Store(by_coverage).found(batches))
+
+
+def test_where_coverage_is_true_it_is_kept_and_found_again(covering):
+    assert covering.kept.model is COVERAGE
+    assert covering.judged_of(COVERAGE).explained.low > 0.9
+    assert covering.explains_more.sign == 1
+    assert all(n.has_tradeoff and n.ceiling > 0.9 for n in covering.noise)
+    fitted = refit(covering)
+    at = np.linspace(0, 1, 21)
+    height = np.mean(list(GAPS.values()))
+    known = height * np.interp(at, *CURVE.T)
+    np.testing.assert_allclose(np.interp(at, *np.array(fitted.loss_curve).T), known, atol=0.02)
+    assert 0 < fitted.rule_loss <= 0.02
+    Coverage([[1]], (0, 1), fitted.loss_curve)
+
+
+def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
+    judged = covering.judged_of(COVERAGE)
+    assert judged.blind.mean < judged.explained.mean
+    for fold in (Fold.SETTING, Fold.TASK):
+        assert judged.ranks[fold].mean > 0.9
+    assert np.isnan(judged.ranks[Fold.DATA].mean)  # one data set: nothing is left to fit to
+
+
+def test_where_the_share_is_all_nothing_more_is_kept(batches):
+    analysis = analyse(*Store(by_share).found(batches))
+    assert analysis.kept.model is SHARE
+    assert analysis.explains_more.sign <= 0
+    assert analysis.skew.sign == 0
+
+
+def test_where_lagging_classes_cost_it_is_said_that_no_model_of_the_program_is_as_good(batches):
+    analysis = analyse(*Store(by_unevenness).found(batches))
+    assert analysis.judged_of(UNEVEN).is_as_good
+    assert analysis.kept is None
+    assert max(n.harmed for n in analysis.noise) > 0.1
+    assert any("More QAT can hurt" in text for text in findings(analysis))
+
+
+def test_noise_is_told_from_tradeoffs(batches, covering):
+    cells, _ = Store(lambda trial: 0.0, noise=0.02).found(batches)
+    found = [noise_of(setting, cells) for setting in SETTINGS]
+    assert np.mean([n.noise for n in found]) == pytest.approx(0.02, rel=0.25)
+    assert np.mean([n.ceiling for n in found]) < 0.65
+    assert np.mean([n.harmed for n in found]) < 0.1
+    assert min(n.ceiling for n in covering.noise) > 0.9
+
+
+def test_models_are_not_judged_by_a_single_setting(batches):
+    cells, _ = Store(by_coverage).found(batches[:1])
+    with pytest.raises(ValueError, match="1 of 1 whole settings has one"):
+        analyse(cells, ())
+
+
+def test_a_cell_that_lacks_a_run_is_named_and_does_not_count(batches):
+    store = Store(by_coverage)
+    store.lacks = {batches[0][3]}
+    cells, missing = store.found(batches)
+    assert len(cells) == len(batches) - 1
+    assert [str(m) for m in missing] == [f"{SETTINGS[0]}, seed 100: 1 of 27"]
+
+
+def test_the_record_says_what_it_rests_on(covering):
+    text = record(covering)
+    assert "216 federations in 8 cells" in text
+    assert "2.2 core-hours" in text
+    assert "*coverage, fitted curve* is the simplest" in text
+    missing = (
+        Lacking(SETTINGS[0], 102, 3, 27),
+        Lacking(Setting("digits-mlp", 1.0, 4), 100, 27, 27),
+    )
+    partial = record(replace(covering, missing=missing))
+    assert "2 cells are not whole yet" in partial
+    assert "nothing is known: digits-mlp, alpha 1, W4A4." in partial
+
+
+def test_repeats_are_pairs_of_what_was_trained_twice(batches):
+    cells, _ = Store(by_coverage, noise=0.0).found(batches)
+    assert all(cell.pairs.shape == (5, 2) for cell in cells)
+    assert all(np.ptp(cell.pairs, axis=1).max() < 1e-12 for cell in cells)
+    kinds = {e.trial.drawn.kind for e in cells[0].mixed}
+    assert kinds == {Kind.RANDOM, Kind.BIASED}
+
+
+def test_what_is_absent_by_class_matters_only_where_it_is_absent(covering):
+    predictions = covering.predictions
+    rows = np.array([e.absent == 0 for cell in covering.cells for e in cell.evidence])
+    linear, by_class = (predictions.of(m, Fold.SETTING) for m in (COVERAGE, ABSENCE))
+    assert np.abs(linear - by_class)[rows].max() < 0.02
