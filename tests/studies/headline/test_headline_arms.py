@@ -159,7 +159,7 @@ def test_deciding_resumes_after_a_torn_line_and_repeats_itself(tmp_path, monkeyp
 
 def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
     kept = Decisions(tmp_path)
-    kept._keep(decide(TINY, GROUND))
+    kept.keep(decide(TINY, GROUND))
     cell = Cell(GROUND, 1.0, 2.0)
     assert Decisions(tmp_path).of(cell)
     other = replace(fitted_loss(), rule_loss=0.02)
