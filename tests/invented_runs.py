@@ -16,17 +16,22 @@ class InventedStore:
 
     Args:
         end: From a spec to the accuracy that it ends at; None where it is not trained.
+        in_float: Accuracy of the float model at the end; as deployed where None.
     """
 
-    def __init__(self, end: Callable[[RunSpec], float | None]) -> None:
-        self._end = end
+    def __init__(
+        self, end: Callable[[RunSpec], float | None], in_float: float | None = None
+    ) -> None:
+        self._end, self._in_float = end, in_float
 
     def find(self, spec: RunSpec) -> TrainedRun | None:
         end = self._end(spec)
         if end is None:
             return None
-        curve = tuple(end * np.minimum(1, np.arange(1, ROUNDS + 1) / 10))
-        return TrainedRun(spec.key, curve, curve, curve, curve, 1.0)
+        rise = np.minimum(1, np.arange(1, ROUNDS + 1) / 10)
+        curve = tuple(end * rise)
+        above = curve if self._in_float is None else tuple(self._in_float * rise)
+        return TrainedRun(spec.key, curve, above, curve, above, 1.0)
 
 
 def qat_share(spec: RunSpec) -> float:

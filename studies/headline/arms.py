@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...allocator import (
+    Allocation,
     DataOnly,
     FastestWithin,
     FrontierPick,
@@ -28,6 +29,9 @@ from .situation import MENU, Situation
 
 PTQ, QAT = "ptq-w2a2", "qat-w2a2"
 
+FOLLOWED = "coarse + learned accuracy"
+"""The arm whose decisions need training; see `following`."""
+
 Plan = tuple[tuple[str, ...], ...]
 """Strategies of the clients: one row for all rounds, or a row a round."""
 
@@ -41,15 +45,15 @@ class Arm:
     Args:
         name: For tables.
         says: What it does, in a sentence.
-        decide: Its plan in a cell.
-        kind: `main` in all cells of the exact clock, `effect` in some of them, `unsure` where the
-            server is told wrong times.
+        decide: Its plan in a cell; None where what training shows decides, too (`following`).
+        kind: `main` in all cells of the exact clock, `effect` and `followed` in some of them,
+            `unsure` where the server is told wrong times.
         low_bit: Whether its devices compute faster at fewer bits.
     """
 
     name: str
     says: str
-    decide: Callable[[Situation], Plan]
+    decide: Callable[[Situation], Plan] | None
     kind: str = "main"
     low_bit: bool = False
 
@@ -114,21 +118,31 @@ def learned(situation: Situation) -> Plan:
 
 def learned_rounds(situation: Situation) -> Iterator[tuple[tuple[str, ...], float]]:
     """The rows of `learned`, and the processor seconds that planning and learning took."""
-    allocator = _allocator(situation, _program(), (PTQ, QAT), learn=True)
-    columns = _columns((PTQ, QAT))
+    allocator = learner(situation)
     for number in range(1, situation.rounds + 1):
         start = time.process_time()
         allocation = allocator.plan(number)
         planning = time.process_time() - start
-        seconds = situation.seconds(number)[:, columns]
-        outcomes = [
-            Outcome(i, allocation.strategy(i), float(seconds[i, s]), succeeded=True)
-            for i, s in enumerate(allocation.choice)
-        ]
+        outcomes = outcomes_of(situation, number, allocation)
         start = time.process_time()
         allocator.observe(outcomes)
         learning = time.process_time() - start
         yield tuple(str(o.strategy) for o in outcomes), planning + learning
+
+
+def learner(situation: Situation) -> HybridAllocator:
+    """An allocator that starts as `coarse` and learns from what it observes."""
+    return _allocator(situation, _program(), (PTQ, QAT), learn=True)
+
+
+def outcomes_of(situation: Situation, number: int, allocation: Allocation) -> list[Outcome]:
+    """What becomes of a round: all succeed, in the time that they really take."""
+    seconds, clients = situation.seconds(number), range(len(allocation.choice))
+    done = [allocation.strategy(i) for i in clients]
+    return [
+        Outcome(i, s, float(seconds[i, MENU.index(s)]), True)
+        for i, s in zip(clients, done, strict=True)
+    ]
 
 
 ARMS = (
@@ -174,6 +188,12 @@ ARMS = (
         "effect",
     ),
     Arm("coarse + learned", "re-solved with observed times", learned, "unsure"),
+    Arm(
+        FOLLOWED,
+        "told after every round how much accuracy quantization takes on the server's examples",
+        None,
+        "followed",
+    ),
 )
 """All arms; one more is one more line."""
 

@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if not options.no_training:
         _train(wanted, options.out, options.workers, options.quiet)
+        _follow(grid, decisions, options)
     if not options.train_only:
         _report(grid, decisions, options)
 
@@ -148,12 +149,27 @@ def _train(wanted: Sequence[Batch], folder: Path, workers: int, quiet: bool) -> 
             done += len(missing)
 
 
+def _follow(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> None:
+    """Trains what decides by what training shows; each run is kept, whoever stops it."""
+    from ...fl_core.callbacks.meter import Meter
+    from ..runs import RunStore
+    from .following import follow, followed_cells
+
+    with Meter(options.quiet, unit="cells") as meter:
+
+        def show(done: int, total: int) -> None:
+            meter.show("following training", done, total)
+
+        follow(followed_cells(grid), decisions, RunStore(options.out), options.workers, show)
+
+
 def _tell(grid: Grid, decisions: Decisions, wanted: Sequence[Batch], folder: Path) -> None:
     """Prints what there is to do."""
     from rich.console import Console
     from rich.table import Table
 
     from ..runs import RunStore
+    from .following import followed_cells
 
     store, table = RunStore(folder), Table("runs", "distinct", "to train", "core-hours, about")
     hours = 0.0
@@ -168,5 +184,6 @@ def _tell(grid: Grid, decisions: Decisions, wanted: Sequence[Batch], folder: Pat
     Console().print(table)
     Console().print(
         f"{len(cells)} cells, {made} decisions of arms, {runs} distinct runs; "
-        f"{hours:.2f} core-hours to train"
+        f"{hours:.2f} core-hours to train; then {len(followed_cells(grid))} cells in which an arm "
+        "follows training, a few runs each"
     )

@@ -19,7 +19,7 @@ from .wanted import TARGET_SEEDS
 GOALS = "Goals"
 """Title of the first section."""
 
-_EFFECTS = tuple(arm.name for arm in ARMS if arm.kind == "effect")
+_EFFECTS = tuple(arm.name for arm in ARMS if arm.kind in ("effect", "followed"))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def sections(evidence: Evidence, targets: Targets) -> list[Section]:
 
 
 def _apart(evidence: Evidence) -> list[Setting]:
-    return [s for s in evidence.with_clock(EXACT) if set(_EFFECTS) <= set(s.courses)]
+    return [s for s in evidence.with_clock(EXACT) if set(_EFFECTS) & set(s.courses)]
 
 
 def _goals(evidence: Evidence) -> Section:
@@ -194,17 +194,21 @@ def _ratios(settings: Sequence[Setting]) -> Section:
 def _effects(settings: Sequence[Setting]) -> Section:
     rows = []
     for arm in _EFFECTS:
-        over = [s.over(arm, FEDHQ) for s in settings]
-        drop = [100 * (s.courses[arm].end - s.courses[FEDHQ].end) for s in settings]
-        same = statistics.fmean(s.same_as_coarse[arm] for s in settings)
+        mine = [s for s in settings if arm in s.courses]
+        if not mine:
+            continue
+        over = [s.over(arm, FEDHQ) for s in mine]
+        drop = [100 * (s.courses[arm].end - s.courses[FEDHQ].end) for s in mine]
+        same = statistics.fmean(s.same_as_coarse[arm] for s in mine)
         rows.append(
             (
                 arm,
                 f"{statistics.median(r.least for r in over):.2f}",
                 f"{min(r.least for r in over):.2f} to {max(r.least for r in over):.2f}",
-                f"{statistics.median(s.ratios[arm].least for s in settings):.2f}",
+                f"{statistics.median(s.ratios[arm].least for s in mine):.2f}",
                 f"{statistics.median(drop):+.1f}",
                 f"{same:.0%}",
+                str(len(mine)),
             )
         )
     text = (
@@ -217,6 +221,7 @@ def _effects(settings: Sequence[Setting]) -> Section:
         "than all-QAT, median",
         "points of accuracy at the end",
         "decides as coarse",
+        "settings",
     )
     return Section("Effects apart", text, Table(headings, tuple(rows)))
 
@@ -234,7 +239,7 @@ def _learning(evidence: Evidence) -> list[Section]:
         "Mistold: the server believes the slowest third of the fleet to be the fastest. Slowing: "
         "the middle third takes twice as long from a quarter of the rounds on. Noisy: told right, "
         "but as in the other two every time scatters by a tenth. Learned re-solves the program "
-        "each round with what it observed of times; it learns nothing of accuracy here."
+        "each round with what it observed of times; it is told nothing of accuracy here."
     )
     headings = ("setting", "coarse over learned", "time saved", "coarse over all-QAT", "learned")
     return [Section("Learned against coarse", text, Table(headings, tuple(rows)))]

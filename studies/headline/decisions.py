@@ -125,7 +125,7 @@ class Decisions:
             waiting = [pool.submit(decide, grid, ground, known) for ground in left]
             try:
                 for number, future in enumerate(as_completed(waiting), start=1):
-                    self._keep(future.result())
+                    self.keep(future.result())
                     if on_progress is not None:
                         on_progress(number, len(left))
             except BaseException:
@@ -140,7 +140,8 @@ class Decisions:
             for arm in arms_of(cell, is_apart=grid.is_apart(cell))
         )
 
-    def _keep(self, made: Sequence[Decision]) -> None:
+    def keep(self, made: Sequence[Decision]) -> None:
+        """Takes up decisions, and writes them down."""
         lines = "".join(json.dumps(asdict(d), separators=(",", ":")) + "\n" for d in made)
         with RunLock(self._folder, on_wait=lambda: None), self._path.open("a") as file:
             file.write(lines)
@@ -174,6 +175,7 @@ def decide(
             continue
         situation = Situation.of(cell)
         for arm in wanted:
+            assert arm.decide is not None, "what follows training is in no cell's list"
             plan = arm.decide(situation)
             seconds = round_seconds(situation, plan, low_bit=arm.low_bit)
             made.append(Decision.of(cell, arm.name, plan, seconds))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...allocator import Allocation
-from ...allocator.goal import Outcome
+from ...allocator.goal import Outcome, ServerAccuracy
 from ...allocator.hardware import HardwareTables, StepProfile
 from ...allocator.strategy import parse_menu
 from ...fl_core.callbacks import Callback
@@ -72,7 +72,7 @@ class ToldPlan:
         choice = np.array([menu.index(text) for text in self.spec.row(round_number)])
         return Allocation.of(self.federation.allocator().problem(cohort), choice)
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Learns nothing."""
 
     def state_dict(self) -> Mapping[str, Any]:

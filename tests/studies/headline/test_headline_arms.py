@@ -32,6 +32,8 @@ from fedhq.studies.headline.grid import (
 )
 from fedhq.studies.headline.situation import Situation
 from fedhq.studies.headline.wanted import TARGET_SEEDS, batches
+from fedhq.studies.runs import RunSpec
+from fedhq.studies.runs.training import train_run
 
 GROUND = Ground("digits-mlp", 0.3, 0)
 TINY = Grid(
@@ -145,7 +147,7 @@ def test_deciding_resumes_after_a_torn_line_and_repeats_itself(tmp_path, monkeyp
     assert decide(TINY, GROUND) == made
     assert [d.arm for d in made] == [a.name for a in ARMS if a.kind == "main"]
     decisions = Decisions(tmp_path)
-    decisions._keep(made)
+    decisions.keep(made)
     path = tmp_path / DECISIONS_FILE
     path.write_bytes(path.read_bytes()[:-40])
     again = Decisions(tmp_path)
@@ -157,7 +159,7 @@ def test_deciding_resumes_after_a_torn_line_and_repeats_itself(tmp_path, monkeyp
 
 def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
     kept = Decisions(tmp_path)
-    kept._keep(decide(TINY, GROUND))
+    kept.keep(decide(TINY, GROUND))
     cell = Cell(GROUND, 1.0, 2.0)
     assert Decisions(tmp_path).of(cell)
     other = replace(fitted_loss(), rule_loss=0.02)
@@ -168,7 +170,7 @@ def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
 def test_runs_are_trained_seed_by_seed_and_targets_by_other_seeds(tmp_path):
     decisions = Decisions(tmp_path)
     for seed in TINY.seeds:
-        decisions._keep(decide(TINY, replace(GROUND, seed=seed)))
+        decisions.keep(decide(TINY, replace(GROUND, seed=seed)))
     wanted = batches(TINY, decisions)
     by_seed = [f"digits-mlp, seed {seed}" for seed in TINY.seeds]
     assert [b.name for b in wanted] == ["targets, digits-mlp", *by_seed]
@@ -185,3 +187,18 @@ def test_cells_of_a_grid_are_named_apart():
     clocks = {c.clock for c in SMALL.cells(GROUND)}
     assert clocks == {EXACT, NOISY, MISTOLD, SLOWING}
     assert set(UNSURE_ARMS) <= {a.name for a in ARMS}
+
+
+def test_rounds_train_by_what_was_decided_before_them_alone():
+    """What `following` rests on: another plan from round 3 on leaves rounds 1 and 2 as they are."""
+    whole = situations.ground_settings(GROUND)
+    short = replace(whole, training=replace(whole.training, rounds=4, local_epochs=1))
+    mixed = (PTQ, QAT) * 10
+    first, second = (
+        train_run(RunSpec(short, (mixed, mixed, row, row)))
+        for row in ((QAT,) * 20, ("qat-w2a2-u2",) * 20)
+    )
+    for name in ("deployed", "in_float", "server_deployed", "server_in_float"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert one[:2] == other[:2]
+    assert first.deployed[2:] != second.deployed[2:]

@@ -1,13 +1,15 @@
 """Targets, settings, regrets, verdicts and pages of invented runs."""
 
 import json
-from itertools import product
+from itertools import pairwise, product
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from invented_runs import InventedStore, qat_share
 
 from fedhq.studies.headline import command
+from fedhq.studies.headline.arms import FOLLOWED
 from fedhq.studies.headline.content import sections
 from fedhq.studies.headline.decisions import Decisions, decide
 from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
@@ -35,7 +37,7 @@ GRID = Grid(
 def decisions(tmp_path_factory):
     kept = Decisions(tmp_path_factory.mktemp("decisions"))
     for ground in GRID.grounds(GRID.seeds):
-        kept._keep(decide(GRID, ground))
+        kept.keep(decide(GRID, ground))
     return kept
 
 
@@ -154,7 +156,7 @@ def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
     monkeypatch.setitem(grid.GRIDS, "small", small)
     monkeypatch.setattr(overhead, "measure_overheads", lambda _: [])
     kept = Decisions(tmp_path)
-    kept._keep(decide(small, small.grounds([0])[0]))
+    kept.keep(decide(small, small.grounds([0])[0]))
     asked = ["study", "headline", "--out", str(tmp_path), "--quiet"]
     assert main([*asked, "--dry-run"]) == 0
     assert "core-hours to train" in capsys.readouterr().out
@@ -167,3 +169,34 @@ def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
     assert main([*asked, "--train-only", "--no-training"]) == 2
     assert main(["study", "headline", "--out", str(tmp_path / "report.html")]) == 2
     assert command.run.__doc__
+
+
+def test_following_asks_for_the_runs_of_its_own_decisions_and_resumes(tmp_path):
+    """Quantization hurts far more than was fitted: more QAT is bought, from runs that did so."""
+    from fedhq.studies.headline.following import follow
+
+    class Store(InventedStore):
+        asked: ClassVar[list] = []
+
+        def train(self, specs, workers):
+            self.asked.extend(specs)
+            return [self.find(spec) for spec in specs]
+
+    def end(spec):
+        return 0.9 if qat_share(spec) > 0.9 else 0.3
+
+    cell = Cell(Ground("digits-mlp", 0.3, 0), 0.0, 2.0)
+    kept = Decisions(tmp_path)
+    kept.keep(decide(GRID, cell.ground))
+    store = Store(end, in_float=0.95)
+    follow([cell], kept, store, workers=1)
+    plan, coarse = kept.find(cell, FOLLOWED), kept.find(cell, "coarse")
+    assert store.asked[0].key == coarse.key
+    assert store.asked[-1].key == plan.key
+    changes = sum(a != b for a, b in pairwise(plan.plan)) if len(plan.plan) > 1 else 0
+    assert len(store.asked) == 1 + changes
+    counts = [row.count("qat-w2a2") for row in plan.plan]
+    assert counts[-1] > counts[0] == coarse.plan[0].count("qat-w2a2")
+    before = len(store.asked)
+    follow([cell], Decisions(tmp_path), store, workers=1)
+    assert len(store.asked) == before
