@@ -35,7 +35,7 @@ from .picks import FastestWithin, Knee, MostAccurateWithin, Tradeoff
 from .privacy import grouped_counts, noisy_counts
 from .problem import AllocationProblem
 from .recency import Recency
-from .schedule import Schedule, plan_schedule
+from .schedule import Schedule, fastest_schedule, plan_schedule
 from .solution import Allocation, Answer, Prices, Solution, Solver, Status
 from .solve import solve
 from .solvers.blackbox import BlackBox
@@ -106,6 +106,7 @@ __all__ = [
     "analyse_hardware",
     "explain_infeasibility",
     "feature_counts",
+    "fastest_schedule",
     "find_centres",
     "fitted_loss",
     "grouped_counts",

@@ -27,6 +27,7 @@ from .solution import Allocation
 
 _GAP = 1e-4  # of accuracy: a hundredth of a percent
 _RECENCY = Recency()
+_PRECISION = 1e-3  # of the total time
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,3 +149,52 @@ def plan_schedule(
         )
     allocations = tuple(Allocation.of(problem, choice) for choice in found.choices)
     return Schedule(allocations, found.kinds, weights, budget, found.price, found.loss, found.bound)
+
+
+def fastest_schedule(
+    problem: AllocationProblem,
+    rounds: int,
+    within_loss: float,
+    recency: Recency = _RECENCY,
+    *,
+    gap: float = _GAP,
+) -> Schedule:
+    """The fastest schedule whose predicted loss is near the least that any total time gives.
+
+    What `FastestWithin` is for a round, for all rounds together: the least total time, to a
+    thousandth, that `plan_schedule` needs.
+
+    Args:
+        problem: As for `plan_schedule`.
+        rounds: How many there are.
+        within_loss: Loss that may be given up for speed, as a fraction of accuracy.
+        recency: What a round weighs in the end.
+        gap: Predicted loss that one need not tell apart.
+
+    Raises:
+        InfeasibleError: If no allocation keeps a round's limits.
+        ValueError: If a number is out of its range.
+
+    Example:
+        >>> problem = AllocationProblem(("ptq-w2a2", "qat-w2a2"), [[1, 2], [3, 5]],
+        ...                             [[.1, 0], [.1, 0]])
+        >>> schedule = fastest_schedule(problem, 4, 0.02, Recency(0.5))
+        >>> schedule.round_seconds, round(schedule.loss, 3)
+        (array([3., 3., 5., 5.]), 0.02)
+    """
+    given_up = float(freeze("within_loss", within_loss, ()))
+    shortest = rounds * float(pareto_frontier(problem, most_solved=2).round_seconds[0])
+    longest = rounds * float(np.where(problem.allowed, problem.seconds, 0.0).max())
+    found = plan_schedule(problem, longest, rounds, recency, gap=gap)
+    allowed, enough = found.loss + given_up, float(found.round_seconds.sum())
+    fastest = plan_schedule(problem, shortest, rounds, recency, gap=gap)
+    if fastest.loss <= allowed:
+        return fastest
+    while enough - shortest > _PRECISION * enough:
+        middle = (shortest + enough) / 2
+        tried = plan_schedule(problem, middle, rounds, recency, gap=gap)
+        if tried.loss <= allowed:
+            found, enough = tried, float(tried.round_seconds.sum())
+        else:
+            shortest = middle
+    return found

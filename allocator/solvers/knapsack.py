@@ -154,9 +154,9 @@ class _Search:
             worse = np.add.outer(lost, row[points]).ravel()
             # what is lost grows by the price of what stays unspent, once the rounds are over
             keep = np.flatnonzero((worse <= limit) & (after + rest <= self._budget))
-            keep = keep[_undominated(after[keep], worse[keep] - self._price * after[keep])]
             if not len(keep):
                 return None
+            keep = keep[_undominated(after[keep], worse[keep] - self._price * after[keep])]
             steps.append((keep // len(points), points[keep % len(points)]))
             spent, lost = after[keep], worse[keep]
         last = lost + self._price * (self._budget - spent)

@@ -21,6 +21,7 @@ from fedhq.allocator import (
     Outcome,
     Recency,
     Uniform,
+    fastest_schedule,
     pareto_frontier,
     parse_menu,
     plan_schedule,
@@ -119,17 +120,19 @@ def test_a_schedule_is_near_the_best_of_all_and_its_bound_below(seed: int) -> No
     took = np.array([problem.round_seconds(c) for c in choices])
     total = 3 * (took.min() + 0.6 * rng.random() * (took.max() - took.min()))
     weights = Recency(0.3).weights(3)
-    best = np.inf
-    for three in itertools.product(range(len(choices)), repeat=3):
-        if took[list(three)].sum() <= total:
-            picked = choices[list(three)]
-            own = weights @ loss[np.arange(3), picked].sum(axis=1)
-            covered = weights @ (coverage.teaches[picked] @ coverage.share)
-            best = min(best, own + coverage.loss(covered))
+    threes = np.array(list(itertools.product(range(len(choices)), repeat=3)))
+    own = loss[np.arange(3), choices].sum(axis=1)[threes] @ weights
+    covered = np.einsum("ntc,t->nc", (coverage.teaches[choices] @ coverage.share)[threes], weights)
+    losses, totals = own + coverage.phi(covered) @ coverage.class_weights, took[threes].sum(axis=1)
+    best = losses[totals <= total].min()
     found = plan_schedule(problem, total, 3, Recency(0.3), gap=0.0)
     assert found.bound - 1e-9 <= best <= found.loss + 1e-9
     assert found.loss <= best + 0.01
     assert found.round_seconds.sum() <= total * (1 + 1e-8)
+    fast = fastest_schedule(problem, 3, 0.02, Recency(0.3), gap=0.0)
+    least = totals[losses <= losses.min() + 0.02 + 1e-9].min()
+    assert fast.loss <= losses.min() + 0.02 + 1e-9
+    assert least * (1 - 1e-9) <= fast.round_seconds.sum() <= least * 1.1
 
 
 def test_a_schedule_keeps_its_time_and_beats_equal_rounds() -> None:
