@@ -20,6 +20,7 @@ from ...allocator import (
     Solver,
     Strategy,
     Uniform,
+    fastest_schedule,
     fitted_loss,
 )
 from ...allocator.arrays import IntArray
@@ -111,6 +112,17 @@ def late_qat(situation: Situation) -> Plan:
     return ((PTQ,) * clients,) * first + ((QAT,) * clients,) * (rounds - first)
 
 
+def scheduled(situation: Situation) -> Plan:
+    """The program over all rounds: the least time in which at most as much is lost as in `coarse`.
+
+    Early rounds are forgotten, so QAT is put where it lasts.
+    """
+    problem = _allocator(situation, _program(), (PTQ, QAT), learn=False).problem()
+    schedule = fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss)
+    rounds = map(schedule.allocation, range(1, situation.rounds + 1))
+    return tuple(tuple(str(a.strategy(i)) for i in range(len(a.choice))) for a in rounds)
+
+
 def learned(situation: Situation) -> Plan:
     """The same program, re-solved each round with the times that earlier rounds showed."""
     return tuple(row for row, _ in learned_rounds(situation))
@@ -163,6 +175,7 @@ ARMS = (
         data_only(prefer_skewed=True),
     ),
     Arm("coarse", "fedhq: the program on predicted times and losses", coarse),
+    Arm("scheduled", "fedhq: the program over all rounds, QAT where it lasts", scheduled),
     Arm(
         "bits by speed",
         "QAT at 8, 4, 2 bits from fast to slow; fake quantization costs what it costs",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...allocator import fitted_loss
+from ...fl_core.processes import forking_context
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
@@ -119,8 +119,7 @@ class Decisions:
         left = [g for g in grounds if not self._is_whole(grid, g)]
         if not left:
             return
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context = forking_context(__name__)
         with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
             waiting = [pool.submit(decide, grid, ground, known) for ground in left]
             try:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...fl_core.processes import forking_context
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from .spec import RunSpec
@@ -85,8 +86,7 @@ class RunStore:
             FedHQError: If a run fails; those that were done before are kept.
         """
         left = self.missing(specs)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([train_run.__module__])
+        context = forking_context(train_run.__module__)
         if left:
             pool = ProcessPoolExecutor(workers, context, initializer=_set_up)
             strangers = set(multiprocessing.active_children())
