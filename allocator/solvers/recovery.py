@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
+from ..curves import Curves
 from .relaxation import Relaxation
 
 _CORE = 128  # clients that may move at first
@@ -34,7 +35,7 @@ class _Core:
         regret: `(core, strategies)` cost at the prices above the best; infinite if not usable.
         base: `(core, strategies)` cost.
         taken: `(core, strategies, linear)` of the limits.
-        covered: `(core, strategies, classes)`.
+        covered: `(core, strategies, curves)`.
     """
 
     clients: IntArray
@@ -102,7 +103,7 @@ class Recovery:
         self._base = float(relaxation.base[rows, self.choice].sum())
         self._taken = relaxation.tables[:, rows, self.choice].sum(axis=1)
         taught = relaxation.teaches[self.choice]
-        self._covered = relaxation.carried + taught @ relaxation.share
+        self._covered = relaxation.start + taught @ relaxation.share
         self._use_core(_CORE)
 
     def _use_core(self, size: int) -> None:
@@ -199,23 +200,23 @@ class Recovery:
         )
 
     def _merit_now(self) -> float:
-        classes = self._class_cost(self._covered[None])
-        return float(self._base + classes[0] + self._penalty * self.missed)
+        curves = self._curve_cost(self._covered[None])
+        return float(self._base + curves[0] + self._penalty * self.missed)
 
     def _merits(self, moves: _Moves) -> FloatArray:
         """`(moves,)` objective and penalty after each move."""
         covered = self._covered + moves.covered
         missed = self._missed(self._taken + moves.taken, covered)
-        return self._base + moves.base + self._class_cost(covered) + self._penalty * missed
+        return self._base + moves.base + self._curve_cost(covered) + self._penalty * missed
 
-    def _class_cost(self, covered: FloatArray) -> FloatArray:
-        return _interpolated(covered, self._relaxation.points, self._relaxation.class_base)
+    def _curve_cost(self, covered: FloatArray) -> FloatArray:
+        return _interpolated(covered, self._relaxation.curves, self._relaxation.curve_base)
 
     def _missed(self, taken: FloatArray, covered: FloatArray) -> FloatArray:
         """`(moves,)` by how much limits are missed; changes `taken`."""
         if self._relaxation.has_cap:
-            points, losses = self._relaxation.points, self._relaxation.class_loss
-            taken[:, -1] += _interpolated(covered, points, losses)
+            curves, losses = self._relaxation.curves, self._relaxation.curve_loss
+            taken[:, -1] += _interpolated(covered, curves, losses)
         return np.asarray(np.maximum(taken - self._limits, 0.0).sum(axis=1))
 
     def _make(self, row: int, strategy: int) -> None:
@@ -226,14 +227,14 @@ class Recovery:
         self._now[row] = self.choice[core.clients[row]] = strategy
 
 
-def _interpolated(covered: FloatArray, points: FloatArray, values: FloatArray) -> FloatArray:
-    """`(moves,)` sum over the classes of a piecewise linear function of each one's coverage."""
-    if not values.size:
-        return np.zeros(len(covered))
-    # All classes share a curve up to a factor, their value at 0.
-    scale = values[:, 0]
-    largest = int(np.argmax(scale))
-    if not scale[largest] > 0:
-        return np.zeros(len(covered))
-    curve = np.interp(covered, points, values[largest] / scale[largest])
-    return np.asarray(curve @ scale)
+def _interpolated(covered: FloatArray, curves: Curves, values: FloatArray) -> FloatArray:
+    """`(moves,)` sum over the curves of what each is worth at what is covered."""
+    total = np.zeros(len(covered))
+    for part in curves.parts:
+        # All of a part share a curve up to a factor, their value at 0.
+        scale = values[part, 0]
+        largest = int(np.argmax(scale))
+        if scale[largest] > 0:
+            curve = values[part][largest] / scale[largest]
+            total = total + np.interp(covered[:, part], curves.points, curve) @ scale
+    return total
