@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import IntArray
 from ..check import violations, within_deadline
 from ..frontier import PickRule, find_frontier
+from ..picks import FastestWithin
 from ..problem import AllocationProblem
 from ..solution import Answer, Solver, Status
 
@@ -42,7 +43,9 @@ class FrontierPick:
 
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem."""
-        frontier = find_frontier(problem, solver=self.solver)
+        uneven = problem.coverage is not None and problem.coverage.has_unevenness
+        within = self.rule.loss if uneven and isinstance(self.rule, FastestWithin) else np.inf
+        frontier = find_frontier(problem, solver=self.solver, within=within)
         if frontier is None:
             return Answer(Status.INFEASIBLE)
         try:
