@@ -42,7 +42,7 @@ class Coverage:
         >>> c = Coverage([[8, 0], [0, 2]], (0, 1), ((0, .4), (.5, 0)))
         >>> round(c.loss(np.array([1.0, 0.25])), 3)  # 0.8 * phi(1) + 0.2 * phi(0.25)
         0.04
-        >>> c.unevenness(np.array([1.0, 0.25]))  # the share is 0.8 * 1 + 0.2 * 0.25
+        >>> round(c.unevenness(np.array([1.0, 0.25])), 3)  # the share is 0.8 * 1 + 0.2 * 0.25
         0.12
     """
 
@@ -129,7 +129,7 @@ class Coverage:
     @property
     def has_unevenness(self) -> bool:
         """Whether unevenness counts; with a single class there is none."""
-        return self.unevenness_price > 0 and np.count_nonzero(self.population) > 1
+        return self.unevenness_price > 0 and int(np.count_nonzero(self.population)) > 1
 
     def lags(self, covered: FloatArray) -> FloatArray:
         """By how much each class lags behind the share; `(..., classes)` like the coverages."""

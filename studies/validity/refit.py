@@ -25,9 +25,10 @@ _LEAST_MEASURED = 10
 def refit(analysis: Analysis) -> FittedLoss:
     """Coverage with a fitted curve, on everything that is trained; with unevenness if that is kept.
 
-    The curve's shape and the price of unevenness over its height come from all settings, each measured by its own gap between all-PTQ and
-    all-QAT; its height is the mean gap of the settings with a trade-off, tasks counting alike.
-    Prices of absent data and wire noise are in accuracy, as measured.
+    The curve's shape, and the price of unevenness over its height, come from all settings, each
+    measured by its own gap between all-PTQ and all-QAT; its height is the mean gap of the settings
+    with a trade-off, tasks counting alike. Prices of absent data and wire noise are in accuracy, as
+    measured.
     """
     cells, model = analysis.cells, model_of(analysis)
     evidence = [e for cell in cells for e in cell.evidence]
