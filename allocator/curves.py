@@ -1,4 +1,4 @@
-"""The coverage term as a sum of convex curves, each of a sum over the clients: what prices need."""
+"""The coverage term as a sum of convex curves, each of what is linear in who teaches."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _APART = 1.1  # the last point over the one before: slopes between nearer ones w
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """`sum_k weights_k curve_k(start_k + sum_i teaches share[i, k])`, no sum below 0.
+    """`sum_k weights_k curve_k(at(covered)_k)`, of what is covered of the classes.
 
-    The first are the coverages of the classes. Where unevenness has a price, as many follow for the
-    classes' leads: `lead_c = most + coverage_c - share`, so that a class that lags behind has a
-    lead below `most`, and `psi(lead) = price * max(0, most - lead)`. The share is never above
+    The first are the coverages of the classes. Where unevenness has a price, as many follow
+    for the classes' leads: `lead_c = most + coverage_c - share`, so that a class that lags behind
+    has a lead below `most`, and `psi(lead) = price * max(0, most - lead)`. The share is never above
     `most`, so that leads are not below 0; a client's part of one may be.
 
     Args:
         weights: `(curves,)` g of the class.
-        share: `(clients, curves)` what a client that teaches adds.
-        start: `(curves,)` what is there without anybody.
+        carried: `(classes,)` what is covered without anybody.
+        most: The share is never above.
         points: `(points,)` breakpoints, the same for all, rising from 0.
         values: `(curves, points)` the curves there; constant after the last.
         num_classes: How many curves are of coverage.
     """
 
     weights: FloatArray
-    share: FloatArray
-    start: FloatArray
+    carried: FloatArray
+    most: float
     points: FloatArray
     values: FloatArray
     num_classes: int
@@ -49,16 +49,14 @@ class Curves:
         Example:
             >>> term = Coverage([[8, 0], [0, 2]], (0, 1), ((0, .4), (1, 0)), unevenness_price=2.0)
             >>> curves = Curves.of(term)
-            >>> curves.share[0].round(3), curves.start, curves.values[[0, 2]]
+            >>> curves.moved(term.share[0]).round(3), curves.start, curves.values[[0, 2]]
             (array([ 1. ,  0. ,  0.2, -0.8]), array([0., 0., 1., 1.]), array([[0.4, 0. ],
                    [2. , 0. ]]))
         """
         start = term.carried if carried is None else carried
         points, phi = term.loss_curve.T
         classes = len(term.population)
-        curves = cls(
-            term.class_weights, term.share, start, points, np.tile(phi, (classes, 1)), classes
-        )
+        curves = cls(term.class_weights, start, 0.0, points, np.tile(phi, (classes, 1)), classes)
         if not term.has_unevenness:
             return curves
         taught = term.most_share - float(term.carried @ term.class_weights)
@@ -67,10 +65,9 @@ class Curves:
         )
 
     @classmethod
-    def none(cls, num_clients: int) -> Curves:
+    def none(cls) -> Curves:
         """No curve at all."""
-        nothing = np.zeros(0)
-        return cls(nothing, np.zeros((num_clients, 0)), nothing, np.zeros(1), np.zeros((0, 1)), 0)
+        return cls(np.zeros(0), np.zeros(0), 0.0, np.zeros(1), np.zeros((0, 1)), 0)
 
     def _with_leads(self, price: float, most_share: float) -> Curves:
         most, points = _point_above(self.points, most_share)
@@ -80,8 +77,7 @@ class Curves:
         return replace(
             self,
             weights=np.append(g, g),
-            share=np.hstack([self.share, self.share - (self.share @ g)[:, None]]),
-            start=np.append(self.start, most + self.start - self.start @ g),
+            most=most,
             points=points,
             values=np.repeat([phi, psi], classes, axis=0),
         )
@@ -99,15 +95,40 @@ class Curves:
         classes = self.num_classes
         return tuple(slice(k, k + classes) for k in range(0, len(self.weights), classes or 1))
 
+    @property
+    def has_leads(self) -> bool:
+        """Whether there are curves of leads."""
+        return len(self.weights) > self.num_classes
+
+    @property
+    def start(self) -> FloatArray:
+        """`(curves,)` where each stands without anybody."""
+        return self.at(self.carried)
+
+    def at(self, covered: FloatArray) -> FloatArray:
+        """`(..., curves)` where each stands at `(..., classes)` coverages."""
+        if not self.has_leads:
+            return covered
+        places = self.moved(covered)
+        places[..., self.num_classes :] += self.most
+        return places
+
+    def moved(self, taught: FloatArray) -> FloatArray:
+        """`(..., curves)` how far `(..., classes)` of what is taught moves each along its curve."""
+        if not self.has_leads:
+            return taught
+        share = taught @ self.weights[: self.num_classes]
+        return np.concatenate([taught, taught - share[..., None]], axis=-1)
+
     def of_classes(self, prices: FloatArray) -> FloatArray:
         """`(classes,)` what the `(curves,)` prices say of one more of a class's coverage.
 
         That of a lead counts for its class, and against all by their part of the share; so the sum
         may be below 0.
         """
+        if not self.has_leads:
+            return prices
         own, leads = prices[: self.num_classes], prices[self.num_classes :]
-        if not len(leads):
-            return own
         return np.asarray(own + leads - self.weights[: self.num_classes] * leads.sum())
 
 

@@ -53,13 +53,13 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """A schedule, its separable loss, and what it adds to the curves in the end."""
+    """A schedule, its separable loss, and what it covers of the classes in the end."""
 
     choices: IntArray
     kinds: IntArray
     seconds: FloatArray
     own: float
-    sums: FloatArray
+    covered: FloatArray
 
 
 def spread(
@@ -150,7 +150,7 @@ class _Rounds:
     def frontier(self, prices: FloatArray) -> Frontier | None:
         """A round's least loss, coverage priced in, as a function of its time."""
         teaches, problem = self._term.teaches, self._problem
-        worth = self._curves.share @ prices
+        worth = self._term.share @ self._curves.of_classes(prices)
         untaught = np.outer(np.maximum(worth, 0.0), float(teaches.max()) - teaches)
         harm = np.outer(np.minimum(worth, 0.0), teaches)
         nothing = Coverage(np.ones((problem.num_clients, 1)), np.zeros(len(teaches)), ((0.0, 0.0),))
@@ -166,12 +166,13 @@ class _Rounds:
 
     def rest(self, prices: FloatArray) -> float:
         """What a bound with prices has beside the rounds."""
-        curves, most = self._curves, self._term.teaches.max()
+        curves, most, share = self._curves, self._term.teaches.max(), self._term.share
         values = curves.weights[:, None] * curves.values
         least = (values + np.outer(prices, curves.points)).min(axis=1)
-        whole = most * curves.share.sum(axis=0)
+        whole = curves.moved(most * share.sum(axis=0))
         rest = float((least - prices * (curves.start + self._weights.sum() * whole)).sum())
-        harm = np.minimum(curves.share @ prices, 0.0).sum()  # of those nobody pays not to teach
+        # Of those whose teaching harms nothing has to be given back: a round charges it itself.
+        harm = np.minimum(share @ curves.of_classes(prices), 0.0).sum()
         return rest + float(self._weights.sum() * most * harm)
 
     def column(self, frontier: Frontier, points: IntArray) -> _Column:
@@ -182,23 +183,22 @@ class _Rounds:
     def _column(self, choices: IntArray, kinds: IntArray) -> _Column:
         rows = np.arange(self._problem.num_clients)
         own = self._problem.loss[rows, choices].sum(axis=1)
-        sums = self._term.teaches[choices] @ self._curves.share
+        covered = self._term.teaches[choices] @ self._term.share
         seconds = self._problem.seconds[rows, choices].max(axis=1)
         w = np.bincount(kinds, self._weights, len(choices))
-        return _Column(choices, kinds, seconds[kinds], float(w @ own), w @ sums)
+        return _Column(choices, kinds, seconds[kinds], float(w @ own), w @ covered)
 
     def loss(self, column: _Column) -> float:
         """Predicted loss of the last model."""
-        covered = column.sums[: len(self._past)]
-        return column.own + self._term.loss(self._past + covered)
+        return column.own + self._term.loss(self._past + column.covered)
 
     def mixed(self, columns: list[_Column]) -> _Mixture | None:
         """The best mixture of schedules; None where the linear program fails on its numbers."""
         slopes, offsets = self._curves.lines
         (curves, lines), n = slopes.shape, len(columns)
-        sums = np.stack([c.sums for c in columns])  # (columns, curves)
+        places = self._curves.moved(np.stack([c.covered for c in columns]))  # (columns, curves)
         above = np.zeros((curves, lines, n + curves))
-        above[:, :, :n] = slopes[:, :, None] * sums.T[:, None, :]
+        above[:, :, :n] = slopes[:, :, None] * places.T[:, None, :]
         above[np.arange(curves), :, n + np.arange(curves)] = -1.0
         limits = -offsets - self._curves.start[:, None] * slopes
         found = scipy.optimize.linprog(

@@ -35,7 +35,7 @@ class _Core:
         regret: `(core, strategies)` cost at the prices above the best; infinite if not usable.
         base: `(core, strategies)` cost.
         taken: `(core, strategies, linear)` of the limits.
-        covered: `(core, strategies, curves)`.
+        covered: `(core, strategies, classes)`.
     """
 
     clients: IntArray
@@ -103,7 +103,7 @@ class Recovery:
         self._base = float(relaxation.base[rows, self.choice].sum())
         self._taken = relaxation.tables[:, rows, self.choice].sum(axis=1)
         taught = relaxation.teaches[self.choice]
-        self._covered = relaxation.start + taught @ relaxation.share
+        self._covered = relaxation.curves.carried + taught @ relaxation.share
         self._use_core(_CORE)
 
     def _use_core(self, size: int) -> None:
@@ -229,12 +229,12 @@ class Recovery:
 
 def _interpolated(covered: FloatArray, curves: Curves, values: FloatArray) -> FloatArray:
     """`(moves,)` sum over the curves of what each is worth at what is covered."""
-    total = np.zeros(len(covered))
+    total, places = np.zeros(len(covered)), curves.at(covered)
     for part in curves.parts:
         # All of a part share a curve up to a factor, their value at 0.
         scale = values[part, 0]
         largest = int(np.argmax(scale))
         if scale[largest] > 0:
             curve = values[part][largest] / scale[largest]
-            total = total + np.interp(covered[:, part], curves.points, curve) @ scale
+            total = total + np.interp(places[:, part], curves.points, curve) @ scale
     return total

@@ -42,6 +42,7 @@ class Relaxation:
         tables: `(linear, clients, strategies)` of the rows and, where given, of max_loss.
         limits: `(prices,)`.
         teaches: `(strategies,)`; zeros without coverage.
+        share: `(clients, classes)`.
         curves: Of the coverage term; none without.
         curve_base: `(curves, points)` cost of ending at a breakpoint, in units.
         curve_loss: `(curves, points)` what max_loss counts there.
@@ -57,6 +58,7 @@ class Relaxation:
     tables: FloatArray
     limits: FloatArray
     teaches: FloatArray
+    share: FloatArray
     curves: Curves
     curve_base: FloatArray
     curve_loss: FloatArray
@@ -76,9 +78,10 @@ class Relaxation:
         if problem.switching_seconds is not None:
             base = base + problem.switching_seconds
         if term is None:
-            teaches, curves = np.zeros(problem.seconds.shape[1]), Curves.none(problem.num_clients)
+            teaches, curves = np.zeros(problem.seconds.shape[1]), Curves.none()
+            share = np.zeros((problem.num_clients, 0))
         else:
-            teaches, curves = term.teaches, Curves.of(term)
+            teaches, share, curves = term.teaches, term.share, Curves.of(term)
         losses = curves.weights[:, None] * curves.values
         tables, limits, scales = _scaled(problem, rows)
         unit = _range(problem, usable, base, weight * (0.0 if term is None else term.most))
@@ -92,6 +95,7 @@ class Relaxation:
             tables=tables,
             limits=np.concatenate([limits[: len(rows.all)], curves.start, limits[len(rows.all) :]]),
             teaches=teaches,
+            share=share,
             curves=curves,
             curve_base=losses * (weight / unit),
             curve_loss=losses / scales[-1] if has_cap else losses * 0.0,
@@ -111,18 +115,13 @@ class Relaxation:
             usable=self.usable[rows],
             base=self.base[rows] * weight,
             tables=self.tables[:, rows] * weight,
-            curves=replace(self.curves, share=self.share[rows] * weight),
+            share=self.share[rows] * weight,
         )
 
     @cached_property
     def num_rows(self) -> int:
         """How many prices are of rows."""
         return len(self.rows.all)
-
-    @property
-    def share(self) -> FloatArray:
-        """`(clients, curves)` what a client that teaches adds to each."""
-        return self.curves.share
 
     @property
     def points(self) -> FloatArray:
@@ -132,7 +131,7 @@ class Relaxation:
     @property
     def num_curves(self) -> int:
         """How many prices are of curves; they follow the rows'."""
-        return int(self.share.shape[1])
+        return len(self.curves.weights)
 
     @property
     def num_prices(self) -> int:
@@ -186,7 +185,8 @@ class Relaxation:
             tables = self.tables[:, rows]
             cost += (of_tables @ tables.reshape(len(of_tables), -1)).reshape(cost.shape)
         if self.num_curves:
-            cost -= np.multiply.outer(self.share[rows] @ of_curves, self.teaches)
+            worth = self.share[rows] @ self.curves.of_classes(of_curves)
+            cost -= np.multiply.outer(worth, self.teaches)
         return cost
 
     def curve_priced(self, prices: FloatArray) -> FloatArray:

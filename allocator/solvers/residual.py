@@ -184,7 +184,7 @@ class _Builder:
 
     def _coverage(self, covered: FloatArray) -> tuple[scipy.sparse.csr_array, FloatArray]:
         relaxation, c = self._relaxation, self._num_curves
-        teaches = relaxation.teaches[self._strategies][:, None]
-        left = -_ROW_RANGE * (teaches * relaxation.share[self._clients]).T
+        teaches, moved = relaxation.teaches[self._strategies][:, None], relaxation.curves.moved
+        left = -_ROW_RANGE * moved(teaches * relaxation.share[self._clients]).T
         right = np.hstack([np.eye(c), np.zeros((c, c))])
-        return self._rows(left, right), _ROW_RANGE * (relaxation.start + covered)
+        return self._rows(left, right), _ROW_RANGE * (relaxation.start + moved(covered))

@@ -77,12 +77,12 @@ def _add_clients(
 ) -> None:
     """Adds the mean and the covariance of what the clients' choices take."""
     linear, curves, teaches = relaxation.of_tables, relaxation.of_curves, relaxation.teaches
-    share = relaxation.share[rows]
+    share, moved = relaxation.share[rows], relaxation.curves.moved
     taught = weights @ teaches
     if relaxation.num_curves:
-        total[curves] -= taught @ share
+        total[curves] -= moved(taught @ share)
         spread = np.maximum(weights @ teaches**2 - taught**2, 0.0)
-        curvature[curves, curves] += (share * spread[:, None]).T @ share
+        curvature[curves, curves] += moved(moved((share * spread[:, None]).T @ share).T).T
     if not len(linear):
         return
     tables = relaxation.tables[:, rows]
@@ -93,7 +93,7 @@ def _add_clients(
     second = taken.reshape(flat) @ tables.reshape(flat).T - means @ means.T
     curvature[linear[:, None], linear] += second
     if relaxation.num_curves:
-        cross = -(taken @ teaches - means * taught) @ share
+        cross = moved(-(taken @ teaches - means * taught) @ share)
         curvature[linear, curves] += cross
         curvature[curves, linear] += cross.T
 

@@ -56,7 +56,10 @@ def test_curves_sum_up_to_the_loss(seed):
     term, rng = problem.coverage, np.random.default_rng(seed)
     curves = Curves.of(term)
     for choice in rng.integers(0, len(problem.strategies), (20, 6)):
-        sums = curves.start + term.teaches[choice] @ curves.share
+        sums = curves.at(term.covered(choice))
+        np.testing.assert_allclose(
+            sums, curves.start + curves.moved(term.teaches[choice] @ term.share), atol=1e-12
+        )
         values = [np.interp(s, curves.points, v) for s, v in zip(sums, curves.values, strict=True)]
         assert curves.weights @ values == pytest.approx(term.loss(term.covered(choice)))
         assert sums.min() >= -1e-12
@@ -70,7 +73,7 @@ def test_a_price_of_a_class_is_what_its_curves_say_together():
     curves, term = Curves.of(problem.coverage), problem.coverage
     prices = np.random.default_rng(0).random(len(curves.weights))
     worth = term.share @ curves.of_classes(prices)
-    np.testing.assert_allclose(curves.share @ prices, worth, atol=1e-12)
+    np.testing.assert_allclose(curves.moved(term.share) @ prices, worth, atol=1e-12)
     relaxation = Relaxation.of(problem)
     named = relaxation.named(np.full(relaxation.num_prices, 1e-3))
     assert named.coverage.shape == term.population.shape
