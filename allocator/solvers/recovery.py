@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..curves import Curves
+from .balanced import balanced_choice
 from .relaxation import Relaxation
 
 _CORE = 128  # clients that may move at first
@@ -89,14 +90,24 @@ class Recovery:
         relaxation: The priced problem.
         prices: Near the best ones.
         mask: `(clients, strategies)` what is usable within the round time.
+        width: Of the smoothing behind the prices, in units, to start from a choice that is as even
+            as the smooth dual's; from everybody's best one where None.
     """
 
-    def __init__(self, relaxation: Relaxation, prices: FloatArray, mask: BoolArray) -> None:
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        prices: FloatArray,
+        mask: BoolArray,
+        width: float | None = None,
+    ) -> None:
         self._relaxation = relaxation
         cost = np.where(mask, relaxation.priced(prices), np.inf)
         self.choice: IntArray = np.asarray(cost.argmin(axis=1), dtype=np.int64)
         cost -= cost.min(axis=1, keepdims=True)
         self._regret = cost
+        if width is not None:
+            self.choice = balanced_choice(relaxation, cost, width)
         self._penalty = _PENALTY * (1.0 / len(cost) + float(prices.max(initial=0.0)))
         self._limits = relaxation.table_limits
         rows = np.arange(len(cost))

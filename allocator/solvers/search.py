@@ -29,7 +29,8 @@ _FINEST = 2e-6  # of the bound: below, allocations differ by more than the bound
 _SAMPLE_GAP = 1e-4
 _DENSE = 100.0  # clients within the width at first
 _MOST_CLIMBS = 40
-_AROUND = 6  # thresholds at which an allocation is sought at last
+_AROUND = 6  # thresholds at which an allocation is sought at last ...
+_KICKS = 20  # ... so often anew where evenness counts: few moves keep it
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
 _PROVEN = 1e-8  # relative: as near as HiGHS can tell
 _PRICED, _DUST = 1e-5, 30.0  # precision of reported prices, relative; least price over barrier
@@ -219,16 +220,18 @@ class Search:
         if bounds.lower[k] >= bounds.upper - bounds.slack:
             return
         mask = bounds.relaxation.within(float(bounds.thresholds.times[k]))
-        recovery = Recovery(bounds.relaxation, peak.prices, mask)
-        recovery.improve(in_pairs)
-        recovery.kick(kicks)
-        self.offer(recovery.choice)
+        for width in (None, peak.width) if bounds.relaxation.curves.has_leads else (None,):
+            recovery = Recovery(bounds.relaxation, peak.prices, mask, width)
+            recovery.improve(in_pairs)
+            recovery.kick(kicks)
+            self.offer(recovery.choice)
 
     def _recover_around(self) -> None:
         """Tries the thresholds of least bound: rounding is luck, and they are many tickets."""
         bounds = self.bounds
+        kicks = _KICKS if bounds.relaxation.curves.has_leads else 0
         for k in np.argsort(bounds.lower, kind="stable")[:_AROUND]:
-            self.recover(int(k), bounds.nearest_peak(int(k)))
+            self.recover(int(k), bounds.nearest_peak(int(k)), kicks=kicks)
 
     def offer(self, choice: IntArray) -> None:
         """Takes a choice if it keeps all limits and is better than the present one."""
