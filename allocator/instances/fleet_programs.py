@@ -80,7 +80,7 @@ def uneven(seed: int, num_clients: int) -> AllocationProblem:
     step = rng.lognormal(0, 0.6, (num_clients, 1)) * WORK
     labels = np.ceil(rng.dirichlet(np.full(_CLASSES, 0.05), num_clients) * 100 - 0.5)
     labels[:, 0] += 1
-    coverage = Coverage(labels, TEACHES, _FLAT_CURVE, unevenness_price=float(rng.choice([0.5, 2])))
+    coverage = Coverage(labels, TEACHES, _FLAT_CURVE, unevenness_price=float(rng.choice([0.3, 1])))
     loss = labels.sum(axis=1, keepdims=True) / labels.sum() * np.array([0.3, 0.02, 0.02])
     has_limit = seed % 3 == 2
     return AllocationProblem(

@@ -29,8 +29,7 @@ _FINEST = 2e-6  # of the bound: below, allocations differ by more than the bound
 _SAMPLE_GAP = 1e-4
 _DENSE = 100.0  # clients within the width at first
 _MOST_CLIMBS = 40
-_AROUND = 6  # thresholds at which an allocation is sought at last ...
-_KICKS = 20  # ... so often anew where evenness counts: few moves keep it
+_AROUND = 6  # thresholds at which an allocation is sought at last
 _FAR = 0.01  # of the bound: beyond, a peak's prices say little of a threshold
 _PROVEN = 1e-8  # relative: as near as HiGHS can tell
 _PRICED, _DUST = 1e-5, 30.0  # precision of reported prices, relative; least price over barrier
@@ -194,14 +193,19 @@ class Search:
             return None
         return cls(problem, Bounds(relaxation, gap, enough / relaxation.unit))
 
-    def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
+    def run(self, is_late: Callable[[], bool] = lambda: False, kicks: int = 0) -> None:
+        """Climbs and recovers until the gap is reached, no climb helps, or it is late.
+
+        Args:
+            is_late: Asked after every climb.
+            kicks: Of every recovery at last.
+        """
         while not self.is_infeasible and (k := self.bounds.next_threshold()) is not None:
             self.recover(k, self.bounds.climb(k), in_pairs=False)
             if is_late():
                 break
         if not self.is_infeasible and self.bounds.peaks:
-            self._recover_around()
+            self._recover_around(kicks)
 
     @property
     def is_infeasible(self) -> bool:
@@ -226,10 +230,9 @@ class Search:
             recovery.kick(kicks)
             self.offer(recovery.choice)
 
-    def _recover_around(self) -> None:
+    def _recover_around(self, kicks: int) -> None:
         """Tries the thresholds of least bound: rounding is luck, and they are many tickets."""
         bounds = self.bounds
-        kicks = _KICKS if bounds.relaxation.curves.has_leads else 0
         for k in np.argsort(bounds.lower, kind="stable")[:_AROUND]:
             self.recover(int(k), bounds.nearest_peak(int(k)), kicks=kicks)
 

@@ -78,7 +78,7 @@ def test_a_single_class_is_never_uneven():
 @pytest.mark.parametrize("solver", [Milp(), Exact()], ids=["milp", "exact"])
 def test_an_exact_solver_equals_the_enumeration(solver):
     feasible = changed = 0
-    for seed in range(60):
+    for seed in range(45):
         problem = skewed(seed, 1 + seed % 6)
         best, solution = enumerated(problem), solve(problem, solver)
         if best is None:
@@ -92,8 +92,8 @@ def test_an_exact_solver_equals_the_enumeration(solver):
         without = replace(problem, coverage=replace(problem.coverage, unevenness_price=0.0))
         other = solve(without, solver).allocation.choice
         changed += problem.objective(other) > best + slack
-    assert feasible > 30
-    assert changed >= 5
+    assert feasible > 20
+    assert changed >= 4
 
 
 def test_cvxpy_and_the_exact_search_agree_at_medium_size():
@@ -108,7 +108,7 @@ def test_cvxpy_and_the_exact_search_agree_at_medium_size():
 
 def test_no_bound_exceeds_the_optimum_at_strong_prices():
     near = 0
-    for seed in range(120):
+    for seed in range(80):
         problem = skewed(seed, 2 + seed % 5, price=float(10.0 ** (seed % 4 - 1)))
         best = enumerated(problem)
         if best is None:
@@ -117,4 +117,4 @@ def test_no_bound_exceeds_the_optimum_at_strong_prices():
         assert solution.status is not Status.INFEASIBLE, seed
         assert solution.bound <= best + slack_of(problem, best), seed
         near += solution.bound > 0.5 * best
-    assert near > 30
+    assert near > 20
