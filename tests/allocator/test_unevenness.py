@@ -108,7 +108,7 @@ def test_cvxpy_and_the_exact_search_agree_at_medium_size():
 
 def test_no_bound_exceeds_the_optimum_at_strong_prices():
     near = 0
-    for seed in range(80):
+    for seed in range(50):
         problem = skewed(seed, 2 + seed % 5, price=float(10.0 ** (seed % 4 - 1)))
         best = enumerated(problem)
         if best is None:
@@ -117,4 +117,4 @@ def test_no_bound_exceeds_the_optimum_at_strong_prices():
         assert solution.status is not Status.INFEASIBLE, seed
         assert solution.bound <= best + slack_of(problem, best), seed
         near += solution.bound > 0.5 * best
-    assert near > 20
+    assert near > 12
