@@ -19,7 +19,10 @@ class Coverage:
 
     `sum_c g_c phi(coverage_c)` with `coverage_c = carried_c + sum teaches[s] label_counts[i, c]
     x[i, s] / population_c`; `g` is the population's class distribution, and phi the convex,
-    decreasing, piecewise linear curve through the given points, constant after the last.
+    decreasing, piecewise linear curve through the given points, constant after the last. To it
+    comes `unevenness_price * sum_c g_c max(0, share - coverage_c)`, `share = sum_k g_k coverage_k`:
+    how far classes lag behind the share of all examples. Unlike phi it may rise with coverage:
+    nothing and everything are even, a pool that holds few classes is not.
 
     Args:
         label_counts: `(clients, classes)` examples of each class; one column where unknown.
@@ -28,6 +31,7 @@ class Coverage:
         population: `(classes,)` examples in the whole fleet, no less than the column sums; these
             where None.
         carried: `(classes,)` coverage that recent rounds still give; zeros where None.
+        unevenness_price: Loss per unit of unevenness, >= 0.
 
     Raises:
         ValueError: If shapes differ, values are negative or not finite, `teaches` exceeds 1,
@@ -38,6 +42,8 @@ class Coverage:
         >>> c = Coverage([[8, 0], [0, 2]], (0, 1), ((0, .4), (.5, 0)))
         >>> round(c.loss(np.array([1.0, 0.25])), 3)  # 0.8 * phi(1) + 0.2 * phi(0.25)
         0.04
+        >>> round(c.unevenness(np.array([1.0, 0.25])), 3)  # the share is 0.8 * 1 + 0.2 * 0.25
+        0.12
     """
 
     label_counts: FloatArray
@@ -45,6 +51,7 @@ class Coverage:
     loss_curve: FloatArray
     population: FloatArray
     carried: FloatArray
+    unevenness_price: float
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class Coverage:
         loss_curve: ArrayLike,
         population: ArrayLike | None = None,
         carried: ArrayLike | None = None,
+        unevenness_price: float = 0.0,
     ) -> None:
         counts = freeze_counts(label_counts)
         classes = counts.shape[1:]
@@ -63,6 +71,8 @@ class Coverage:
         object.__setattr__(self, "population", freeze("population", whole, classes))
         rest = np.zeros(classes) if carried is None else carried
         object.__setattr__(self, "carried", freeze("carried", rest, classes))
+        price = float(freeze("unevenness_price", unevenness_price, ()))
+        object.__setattr__(self, "unevenness_price", price)
         if self.teaches.ndim != 1 or (self.teaches > 1).any():
             raise ValueError(f"`0 <= teaches <= 1` must hold, but got {self.teaches}.")
         with np.errstate(over="ignore"):
@@ -116,9 +126,34 @@ class Coverage:
         """The curve's value at each coverage of an array of any shape."""
         return np.interp(covered, self.loss_curve[:, 0], self.loss_curve[:, 1])
 
+    @property
+    def has_unevenness(self) -> bool:
+        """Whether unevenness counts; with a single class there is none."""
+        return self.unevenness_price > 0 and int(np.count_nonzero(self.population)) > 1
+
+    def lags(self, covered: FloatArray) -> FloatArray:
+        """By how much each class lags behind the share; `(..., classes)` like the coverages."""
+        share = covered @ self.class_weights
+        return np.asarray(np.maximum(share[..., None] - covered, 0.0))
+
+    def unevenness(self, covered: FloatArray) -> float:
+        """`sum_c g_c max(0, share - coverage_c)` of a `(classes,)` coverage; in [0, 1/4] mostly."""
+        return float(self.lags(covered) @ self.class_weights)
+
     def loss(self, covered: FloatArray) -> float:
         """The term's value for a `(classes,)` coverage, as a fraction of accuracy."""
-        return float(self.class_weights @ self.phi(covered))
+        value = float(self.class_weights @ self.phi(covered))
+        if self.has_unevenness:
+            value += self.unevenness_price * self.unevenness(covered)
+        return value
+
+    def losses(self, covered: FloatArray) -> FloatArray:
+        """`(...)` the term's values for `(..., classes)` coverages."""
+        values = np.asarray(self.phi(covered) @ self.class_weights)
+        if self.has_unevenness:
+            lags = self.lags(covered) @ self.class_weights
+            values = values + self.unevenness_price * lags
+        return values
 
     @property
     def lines(self) -> tuple[FloatArray, FloatArray]:
@@ -131,6 +166,18 @@ class Coverage:
     def unit(self) -> float:
         """phi(0), or 1 where phi is 0 everywhere: what solvers measure the term in."""
         return float(self.loss_curve[0, 1]) or 1.0
+
+    @property
+    def most_share(self) -> float:
+        """The most that can be taught of all examples, with what is carried."""
+        taught = float(self.teaches.max()) * self.label_counts.sum() / self.population.sum()
+        return float(self.carried @ self.class_weights + taught)
+
+    @property
+    def most(self) -> float:
+        """What the term can never exceed."""
+        unevenness = self.unevenness_price * self.most_share if self.has_unevenness else 0.0
+        return float(self.loss_curve[0, 1]) + unevenness
 
 
 def check_curve(points: ArrayLike) -> FloatArray:

@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import FloatArray, freeze_counts
+from .arrays import FloatArray, freeze, freeze_counts
 from .strategy import Strategy
 
 _FLOAT_BITS = 32
@@ -37,9 +37,10 @@ class FittedLoss:
         skip_memory: How much of a client's data the weights still hold a round later, in [0, 1):
             the price of its `a`-th absence in a row is `1 - skip_memory ** a` of the skip price, so
             that who just took part may rest. 0 charges every absence alike; see `RESTING`.
+        unevenness_price: Loss per unit of unevenness; see `Coverage`.
 
     Raises:
-        ValueError: If `0 <= skip_memory < 1` does not hold.
+        ValueError: If `0 <= skip_memory < 1` or `unevenness_price >= 0` does not hold.
     """
 
     loss_curve: tuple[tuple[float, float], ...]
@@ -48,10 +49,12 @@ class FittedLoss:
     rule_loss: float
     origin: str
     skip_memory: float = 0.0
+    unevenness_price: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.skip_memory < 1:
             raise ValueError(f"`0 <= skip_memory < 1` must hold, but got {self.skip_memory}.")
+        freeze("unevenness_price", self.unevenness_price, ())
 
 
 @cache
@@ -70,6 +73,7 @@ def fitted_loss() -> FittedLoss:
         wire_price=float(content["wire_price"]),
         rule_loss=float(content["rule_loss"]),
         origin=str(content["origin"]),
+        unevenness_price=float(content.get("unevenness_price", 0.0)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
-from .check import exceeds, violations, within_deadline
+from .check import exceeds, violations, with_tolerance, within_deadline
 from .errors import InfeasibleError, SolverError
 from .groups import Merged
 from .infeasible import explain_infeasibility
@@ -133,8 +133,13 @@ def find_frontier(
     gap: float = 0.0,
     solver: Solver | None = None,
     most_solved: int | None = None,
+    within: float = np.inf,
 ) -> Frontier | None:
-    """`pareto_frontier`, but None instead of reasons where no allocation keeps every limit."""
+    """`pareto_frontier`, but None instead of reasons where no allocation keeps every limit.
+
+    Where no sort finds it, only the points that are needed to know the fastest whose loss is at
+    most that of the most accurate one plus `within`, and that one.
+    """
     merged = Merged.of(problem)
     if is_separable(merged.problem):
         frontier = _swept(merged.problem)
@@ -142,7 +147,7 @@ def find_frontier(
         frontier = _stepped(merged.problem, steps)
     else:
         usual = solver or _usual(merged.problem)
-        frontier = _Bisection(merged.problem, gap, usual, most_solved).frontier()
+        frontier = _Bisection(merged.problem, gap, usual, most_solved, within).frontier()
     if frontier is None or problem.groups is None:
         return frontier
     choose = frontier._choose
@@ -194,9 +199,14 @@ class _Bisection:
     """The least loss within some of the times, until no other time can be better by the gap."""
 
     def __init__(
-        self, problem: AllocationProblem, gap: float, solver: Solver, most_solved: int | None
+        self,
+        problem: AllocationProblem,
+        gap: float,
+        solver: Solver,
+        most_solved: int | None,
+        within: float,
     ) -> None:
-        self._problem = problem
+        self._problem, self._within = problem, within
         self._gap, self._solver = gap, solver
         self._left = np.inf if most_solved is None else most_solved
         self._times = np.unique(problem.seconds[within_deadline(problem)])
@@ -252,9 +262,13 @@ class _Bisection:
 
     def _is_open(self, low: int, high: int) -> bool:
         """Whether a time in between may be better than the lower end by more than the tolerance."""
-        fast = self._found[low]
+        fast, slow, best = self._found[low], self._found[high], self._found[len(self._times) - 1]
+        if best is not None and np.isfinite(self._within):
+            most = with_tolerance(best.loss + self._within)
+            if (slow and slow.loss > most) or (fast and fast.loss <= most):
+                return False
         if fast is None:
-            return self._found[high] is not None
+            return slow is not None
         return self._step(low, high) > max(self._gap, _EQUAL * abs(fast.loss))
 
     def _not_dominated(self) -> list[_Point]:

@@ -72,7 +72,12 @@ def _merge(problem: AllocationProblem, first: IntArray, row_of: IntArray) -> All
         budgets=tuple(Budget(b.resource, total(b.usage), b.limit) for b in problem.budgets),
         coverage=term
         and Coverage(
-            total(term.label_counts), term.teaches, term.loss_curve, term.population, term.carried
+            total(term.label_counts),
+            term.teaches,
+            term.loss_curve,
+            term.population,
+            term.carried,
+            term.unevenness_price,
         ),
         num_examples=total(problem.num_examples),
         switching_seconds=None if switching is None else total(switching),

@@ -243,11 +243,11 @@ def _least(
 
 
 def _least_coverage_loss(problem: AllocationProblem) -> float:
-    """The coverage term if every client did what teaches most."""
+    """The curve if every client did what teaches most: no less, as unevenness only adds to it."""
     if (term := problem.coverage) is None:
         return 0.0
     most = np.where(problem.allowed, term.teaches, 0.0).max(axis=1)
-    return term.loss(term.carried + most @ term.share)
+    return float(term.class_weights @ term.phi(term.carried + most @ term.share))
 
 
 def _name(what: str, problem: AllocationProblem, each: FloatArray, above: float = 0.0) -> str:

@@ -3,9 +3,10 @@
     minimise  sum_t w_t loss(x_t) + sum_c g_c phi(past_c + sum_t w_t coverage_c(x_t))
     such that sum_t round_seconds(x_t) <= total, and every round keeps its own limits
 
-With a price for every class the curved term becomes linear, and with a price of time the rounds
-come apart: each is a sweep. Schedules found so are columns of a small linear program, whose own
-prices ask for the next one (Dantzig-Wolfe); what prices cannot better is proven.
+and the unevenness of what is covered in the end. With a price for every curve (`Curves`) these
+terms become linear, and with a price of time the rounds come apart: each is a sweep. Schedules
+found so are columns of a small linear program, whose own prices ask for the next one
+(Dantzig-Wolfe); what prices cannot better is proven.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import scipy  # loads `scipy.optimize` when it is first used
 from .arrays import FloatArray, IntArray
 from .check import exceeds
 from .coverage import Coverage
+from .curves import Curves
 from .frontier import Frontier, find_frontier
 from .problem import AllocationProblem
 from .solvers.knapsack import pack
@@ -107,7 +109,7 @@ def spread(
 
 @dataclass(frozen=True, eq=False)
 class _Mixture:
-    """Shares of columns, `(columns,)`, their loss, and the price of each class' coverage there."""
+    """Shares of columns, `(columns,)`, their loss, and the `(curves,)` prices of coverage there."""
 
     loss: float
     shares: FloatArray
@@ -130,6 +132,7 @@ class _Rounds:
         self._problem, self._term = problem, term
         self._weights, self._total = weights, total_seconds
         self._past = np.zeros(len(term.population)) if past is None else past
+        self._curves = Curves.of(term, self._past, float(weights.sum()))
         self._sorts = not (problem.budgets or problem.counts)
 
     @property
@@ -137,21 +140,23 @@ class _Rounds:
         return _MOST_STEPS if self._sorts else _FEW_STEPS
 
     def first_prices(self) -> FloatArray:
-        """`(classes,)` of coverage: what it is worth on the average of the curve."""
+        """`(curves,)` of coverage: what it is worth on the average of the curve; 0 of leads."""
         (_, top), (end, low) = self._term.loss_curve[0], self._term.loss_curve[-1]
-        return self._term.class_weights * ((top - low) / end if end else 0.0)
+        prices = np.zeros(len(self._curves.weights))
+        worth = self._term.class_weights * ((top - low) / end if end else 0.0)
+        prices[: len(worth)] = worth
+        return prices
 
     def frontier(self, prices: FloatArray) -> Frontier | None:
         """A round's least loss, coverage priced in, as a function of its time."""
-        term, problem = self._term, self._problem
-        untaught = float(term.teaches.max()) - term.teaches
-        loss = problem.loss + np.outer(term.share @ prices, untaught)
-        nothing = Coverage(
-            np.ones((problem.num_clients, 1)), np.zeros(len(untaught)), ((0.0, 0.0),)
-        )
+        teaches, problem = self._term.teaches, self._problem
+        worth = self._term.share @ self._curves.of_classes(prices)
+        untaught = np.outer(np.maximum(worth, 0.0), float(teaches.max()) - teaches)
+        harm = np.outer(np.minimum(worth, 0.0), teaches)
+        nothing = Coverage(np.ones((problem.num_clients, 1)), np.zeros(len(teaches)), ((0.0, 0.0),))
         priced = replace(
             problem,
-            loss=loss,
+            loss=problem.loss + untaught - harm,
             coverage=nothing if problem.min_participation else None,
             max_loss=None,
             tradeoff=None,
@@ -161,11 +166,14 @@ class _Rounds:
 
     def rest(self, prices: FloatArray) -> float:
         """What a bound with prices has beside the rounds."""
-        term = self._term
-        at, value = term.loss_curve.T
-        least = (np.outer(term.class_weights, value) + np.outer(prices, at)).min(axis=1)
-        whole = term.teaches.max() * term.share.sum(axis=0)
-        return float((least - prices * (self._past + self._weights.sum() * whole)).sum())
+        curves, most, share = self._curves, self._term.teaches.max(), self._term.share
+        values = curves.weights[:, None] * curves.values
+        least = (values + np.outer(prices, curves.points)).min(axis=1)
+        whole = curves.moved(most * share.sum(axis=0))
+        rest = float((least - prices * (curves.start + self._weights.sum() * whole)).sum())
+        # Of those whose teaching harms nothing has to be given back: a round charges it itself.
+        harm = np.minimum(share @ curves.of_classes(prices), 0.0).sum()
+        return rest + float(self._weights.sum() * most * harm)
 
     def column(self, frontier: Frontier, points: IntArray) -> _Column:
         used, kinds = np.unique(points, return_inverse=True)
@@ -186,24 +194,25 @@ class _Rounds:
 
     def mixed(self, columns: list[_Column]) -> _Mixture | None:
         """The best mixture of schedules; None where the linear program fails on its numbers."""
-        slopes, offsets = self._term.lines
-        covered = np.stack([c.covered for c in columns])  # (columns, classes)
-        classes, lines, n = covered.shape[1], len(slopes), len(columns)
-        above = np.zeros((classes, lines, n + classes))
-        above[:, :, :n] = slopes[:, None] * covered.T[:, None, :]
-        above[np.arange(classes), :, n + np.arange(classes)] = -1.0
-        limits = -offsets - np.outer(self._past, slopes)
+        slopes, offsets = self._curves.lines
+        (curves, lines), n = slopes.shape, len(columns)
+        places = self._curves.moved(np.stack([c.covered for c in columns]))  # (columns, curves)
+        above = np.zeros((curves, lines, n + curves))
+        above[:, :, :n] = slopes[:, :, None] * places.T[:, None, :]
+        above[np.arange(curves), :, n + np.arange(curves)] = -1.0
+        limits = -offsets - self._curves.start[:, None] * slopes
         found = scipy.optimize.linprog(
-            np.append([c.own for c in columns], self._term.class_weights),
-            above.reshape(-1, n + classes),
+            np.append([c.own for c in columns], self._curves.weights),
+            above.reshape(-1, n + curves),
             limits.ravel(),
-            np.append(np.ones(n), np.zeros(classes))[None],
+            np.append(np.ones(n), np.zeros(curves))[None],
             [1.0],
         )
         if found.x is None or found.fun is None:
             return None
-        duals = found.ineqlin.marginals.reshape(classes, lines)
-        return _Mixture(float(found.fun), found.x[:n], np.maximum(duals @ slopes, 0.0))
+        duals = found.ineqlin.marginals.reshape(curves, lines)
+        prices = np.concatenate([duals[p] @ slopes[p.start] for p in self._curves.parts])
+        return _Mixture(float(found.fun), found.x[:n], np.maximum(prices, 0.0))
 
     def rounded(self, columns: list[_Column], shares: FloatArray) -> Iterator[_Column]:
         """A schedule near a mixture: each round does as the one most short of its share does."""

@@ -99,6 +99,7 @@ def round_problem(
             _loss_curve(rules, goal, known.loss),
             population=population if population.any() else np.ones(len(population)),
             carried=memory.carried(fleet),
+            unevenness_price=rules.fitted.unevenness_price,
         ),
         num_examples=examples,
         min_participation=goal.min_participation,

@@ -41,6 +41,8 @@ class Status(StrEnum):
 class Prices:
     """Shadow prices: by how much the objective falls per unit that a limit is relaxed, all >= 0.
 
+    Those of coverage may be below 0 where unevenness has a price.
+
     Args:
         budgets: `(budgets,)` objective units per unit of the resource.
         coverage: `(classes,)` objective units per unit of a class's coverage.

@@ -163,7 +163,7 @@ def _largest_terms(problem: AllocationProblem) -> float:
     """The largest single values of the objective's terms: a MIP solver's gap is relative to it."""
     loss = float(problem.loss[problem.allowed].max())
     if problem.coverage is not None:
-        loss += float(problem.coverage.loss_curve[0, 1])
+        loss += problem.coverage.most
     value = problem.time_weight * float(problem.seconds[problem.allowed].max())
     value += problem.loss_weight * loss
     if problem.switching_seconds is not None:

@@ -209,8 +209,13 @@ def _coverage(
     """Coverage of the labels by the fitted curve."""
     if terms.labels is None:
         return None
-    counts = _label_counts(terms.labels, clients)
-    return Coverage(counts, teaches(menu, _deployed(terms, menu)), fitted_loss().loss_curve)
+    counts, fitted = _label_counts(terms.labels, clients), fitted_loss()
+    return Coverage(
+        counts,
+        teaches(menu, _deployed(terms, menu)),
+        fitted.loss_curve,
+        unevenness_price=fitted.unevenness_price,
+    )
 
 
 def _deployed(terms: CsvTerms, menu: tuple[Strategy, ...]) -> Strategy:

@@ -20,7 +20,7 @@ _PROBLEM = (
 _NEEDED = ("strategies", "seconds", "loss")
 _BUDGET = ("resource", "usage", "limit")
 _COUNT = ("strategies", "at_least", "at_most")
-_COVERAGE = ("label_counts", "teaches", "loss_curve", "population", "carried")
+_COVERAGE = ("label_counts", "teaches", "loss_curve", "population", "carried", "unevenness_price")
 
 
 def problem_from_json(source: Source) -> AllocationProblem:
@@ -113,7 +113,9 @@ def _count_fields(count: Count) -> dict[str, Any]:
 
 
 def _coverage_fields(coverage: Coverage) -> dict[str, Any]:
-    return {key: getattr(coverage, key).tolist() for key in _COVERAGE}
+    fields: dict[str, Any] = {key: getattr(coverage, key).tolist() for key in _COVERAGE[:-1]}
+    price = coverage.unevenness_price
+    return {**fields, "unevenness_price": price} if price else fields
 
 
 def _refuse(constant: str) -> float:
@@ -257,6 +259,7 @@ def _coverage(table: object) -> Coverage | None:
         fields.matrix("loss_curve") or [],
         fields.numbers("population"),
         fields.numbers("carried"),
+        fields.number("unevenness_price") or 0.0,
     )
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import IntArray
+from ..arrays import FloatArray, IntArray
+from ..coverage import Coverage
 from ..limits import Kind, Limit
 from ..problem import AllocationProblem
 from ..solution import Prices
 from .quantities import PERCENT, POINTS, Unit
 from .uses import LimitUse, limit_uses
+
+_EVEN = 1e-12  # of coverage: less is rounding
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class ClassReport:
     Args:
         label: The class's place in the label counts.
         covered: Its coverage.
-        slope: By how much the loss falls per unit of more coverage, from here on.
+        slope: By how much the loss falls per unit of more coverage, from here on; below 0 where it
+            rises, as the other classes lag behind the more.
         price: Objective units per unit of coverage; None where the solution has none.
     """
 
@@ -67,9 +71,10 @@ class ClassReport:
     price: float | None
 
     def __str__(self) -> str:
+        does = "raises" if self.slope < 0 else "lowers"
         return (
             f"class {self.label} ({PERCENT.text(self.covered)} covered): one more % of its "
-            f"examples lowers the loss by {POINTS.text(self.slope / PERCENT.factor)}"
+            f"examples {does} the loss by {POINTS.text(abs(self.slope) / PERCENT.factor)}"
         )
 
     def price_words(self, objective: Unit) -> str:
@@ -122,7 +127,7 @@ def class_reports(
         return ()
     covered, (slopes, _) = term.covered(choice), term.lines
     segment = np.searchsorted(term.loss_curve[:, 0], covered, side="right") - 1
-    falls = -term.class_weights * slopes[segment]
+    falls = -term.class_weights * slopes[segment] + _evened(term, covered)
     return tuple(
         ClassReport(
             c,
@@ -132,3 +137,15 @@ def class_reports(
         )
         for c in range(len(covered))
     )
+
+
+def _evened(term: Coverage, covered: FloatArray) -> FloatArray:
+    """`(classes,)` by how much the loss by unevenness falls per unit of more coverage."""
+    if not term.has_unevenness:
+        return np.zeros(len(covered))
+    weights, lead = term.class_weights, covered - covered @ term.class_weights
+    behind = lead < -_EVEN
+    # More of one class raises the share, behind which the others then lag, the even ones too.
+    others = weights[lead <= _EVEN].sum() - np.where(lead <= _EVEN, weights, 0.0)
+    own = np.where(behind, 1.0 - weights, 0.0)
+    return np.asarray(term.unevenness_price * weights * (own - others))

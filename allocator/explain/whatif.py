@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..check import violations, with_tolerance
+from ..coverage import Coverage
 from ..groups import Merged
 from ..limits import Limit
 from ..problem import AllocationProblem
@@ -82,6 +83,15 @@ class Alternative:
     needed: tuple[LimitUse, ...]
     flips: Flips
     priced: float | None
+
+
+def _change_of(term: Coverage, after: FloatArray, before: FloatArray) -> FloatArray:
+    """`(rows,)` what the loss by coverage changes from the `(classes,)` coverages before."""
+    change = (term.phi(after) - term.phi(before)) @ term.class_weights
+    if term.has_unevenness:
+        lags = (term.lags(after) - term.lags(before)) @ term.class_weights
+        change = change + term.unevenness_price * lags
+    return np.asarray(change)
 
 
 _Effects = tuple[FloatArray, FloatArray, FloatArray]
@@ -176,7 +186,7 @@ class Moves:
         size = problem.loss[rows, strategy] + problem.loss[rows, self.choice[rows]]
         if term is not None:
             covered = self._covered + self._taught(rows, strategy)
-            loss += (term.phi(covered) - term.phi(self._covered)) @ term.class_weights
+            loss += _change_of(term, covered, self._covered)
             size += term.loss(self._covered)
         loss[np.abs(loss) <= _ROUNDING * size] = 0.0  # else the tradeoff would flip at 1e17
         switching = np.zeros(len(rows))

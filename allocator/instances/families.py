@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from ..problem import AllocationProblem
-from .fleet_programs import federated, one_giant
+from .fleet_programs import federated, one_giant, uneven
 from .hard_programs import (
     all_equal,
     extreme_scales,
@@ -42,6 +42,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "subset sum": subset_sum,
         "ties": ties,
         "one giant": one_giant,
+        "uneven": uneven,
         "all equal": all_equal,
         "extreme scales": extreme_scales,
         "infeasible by a hair": infeasible_by_a_hair,

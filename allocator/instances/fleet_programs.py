@@ -14,6 +14,7 @@ TEACHES = (0.0, 0.0, 1.0)
 WORK = np.array([0.0, 1.0, 1.5])  # of skip, PTQ and QAT, relative to a float step
 LOSS_CURVE = ((0.0, 0.45), (0.1, 0.2), (0.3, 0.04), (0.6, 0.0))
 
+_FLAT_CURVE = ((0.0, 0.1), (0.3, 0.04), (1.0, 0.0))
 _CLASSES = 10
 _DEVICE_SHARES = (0.5, 0.3, 0.2)
 _STEP_SECONDS = np.array([1.0, 2.5, 8.0])  # of the three device classes
@@ -57,6 +58,39 @@ def one_giant(seed: int, num_clients: int, separable: bool = False) -> Allocatio
     size = np.ones(num_clients)
     size[rng.integers(num_clients)] = 1e3
     return _fleet(rng, size, separable)
+
+
+def uneven(seed: int, num_clients: int) -> AllocationProblem:
+    """A fleet whose clients hold a class or two, and unevenness has a price: more QAT may cost.
+
+    No budgets: without the price, everybody would do QAT who can in time. There is no separable
+    variant.
+
+    Args:
+        seed: Of all random numbers; every third one limits the loss in place of a trade-off.
+        num_clients: Clients of the cohort.
+
+    Example:
+        >>> problem = uneven(0, 6)
+        >>> only_one = np.where(np.arange(6) == 0, 2, 1)
+        >>> bool(problem.total_loss(only_one) > problem.total_loss(np.full(6, 1)))
+        True
+    """
+    rng = np.random.default_rng(seed)
+    step = rng.lognormal(0, 0.6, (num_clients, 1)) * WORK
+    labels = np.ceil(rng.dirichlet(np.full(_CLASSES, 0.05), num_clients) * 100 - 0.5)
+    labels[:, 0] += 1
+    coverage = Coverage(labels, TEACHES, _FLAT_CURVE, unevenness_price=float(rng.choice([0.3, 1])))
+    loss = labels.sum(axis=1, keepdims=True) / labels.sum() * np.array([0.3, 0.02, 0.02])
+    has_limit = seed % 3 == 2
+    return AllocationProblem(
+        MENU,
+        step,
+        loss,
+        tradeoff=None if has_limit else 20.0,
+        max_loss=0.08 if has_limit else None,
+        coverage=coverage,
+    )
 
 
 def _fleet(rng: np.random.Generator, size: FloatArray, separable: bool) -> AllocationProblem:

@@ -58,7 +58,11 @@ def in_other_units(
         ),
         coverage=None
         if term is None
-        else replace(term, loss_curve=term.loss_curve * np.array([1.0, loss])),
+        else replace(
+            term,
+            loss_curve=term.loss_curve * np.array([1.0, loss]),
+            unevenness_price=term.unevenness_price * loss,
+        ),
         switching_seconds=None if switching is None else switching * seconds,
     )
 

@@ -1,8 +1,8 @@
 """The outer problem: prices that make the relaxation's bound largest, for one round time.
 
 Newton's method on the smooth dual with a logarithmic barrier that keeps prices positive, smoothing
-and barrier shrinking together: an interior-point method. The few classes and prices are smoothed as
-widely as all the clients together; with one width for all, kinks of the classes would be far
+and barrier shrinking together: an interior-point method. The few curves and prices are smoothed as
+widely as all the clients together; with one width for all, kinks of the curves would be far
 sharper than what the clients show, and Newton's steps short.
 """
 

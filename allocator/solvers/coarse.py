@@ -126,5 +126,4 @@ def _losses(problem: AllocationProblem, choice: IntArray, wanted: int) -> FloatA
     if (term := problem.coverage) is None:
         return np.asarray(loss)
     gained = (term.teaches[wanted] - term.teaches[choice])[:, None] * term.share
-    phi = term.phi(term.covered(choice) + gained)
-    return np.asarray(loss + phi @ term.class_weights)
+    return np.asarray(loss + term.losses(term.covered(choice) + gained))

@@ -169,7 +169,12 @@ def _coverage(
     unit = term.unit / ROW_RANGE  # of the classes' losses, to which the tolerances apply
     slopes, offsets = (line / unit for line in term.lines)
     lines = [slope * covered + offset for slope, offset in zip(slopes, offsets, strict=True)]
-    return covered, (unit * term.class_weights) @ cp.max(cp.vstack(lines), axis=0)
+    loss = (unit * term.class_weights) @ cp.max(cp.vstack(lines), axis=0)
+    if term.has_unevenness:
+        # In thousandths, as coverage itself is small against the tolerances.
+        lags = cp.pos(ROW_RANGE * (term.class_weights @ covered - covered))
+        loss += (term.unevenness_price / ROW_RANGE * term.class_weights) @ lags
+    return covered, loss
 
 
 def _limits(
@@ -205,7 +210,7 @@ def _objective(
     largest = max(
         float(table[usable].max()),
         problem.time_weight * float(problem.seconds[usable].max()),
-        0.0 if term is None else problem.loss_weight * float(term.loss_curve[0, 1]),
+        0.0 if term is None else problem.loss_weight * term.most,
     )
     unit = largest / COST_RANGE or 1.0
     terms: Any = (problem.time_weight / unit) * variables.round_seconds

@@ -3,7 +3,8 @@
 If of all strategies that a client can end within a time one has the least own loss, teaches most
 and takes part, whichever time, then everybody's such strategy is the best that a round of that time
 can give: there is nothing to trade between clients, unless a budget or a count ties them. With
-skip, ptq and qat at one width of the wire it is so, and the whole frontier is one sort.
+skip, ptq and qat at one width of the wire it is so, and the whole frontier is one sort; not where
+unevenness has a price, since then to teach more may cost.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Dominant:
             (array([3., 5.]), array([0.2, 0. ]), array([1, 0]))
         """
         if problem.coverage is None or problem.budgets or problem.counts:
+            return None
+        if problem.coverage.has_unevenness:
             return None
         switches = _Switches.of(problem)
         if switches is None:

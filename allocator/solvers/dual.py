@@ -11,6 +11,8 @@ from .milp import check_settings
 from .prune import without_dear
 from .search import Search
 
+_KICKS = 20  # where evenness counts: few single moves keep it
+
 
 @dataclass(frozen=True)
 class Dual:
@@ -52,7 +54,8 @@ class Dual:
         search = Search.of(problem, self.gap)
         if search is None:
             return Answer(Status.INFEASIBLE)
-        search.run()
+        uneven = search.bounds.relaxation.curves.has_leads
+        search.run(kicks=_KICKS if uneven else 0)
         answer = search.answer("prices and recovery, without a search among allocations")
         narrower = without_dear(problem, answer)
         return answer if narrower is None else self(narrower)

@@ -68,7 +68,7 @@ def _evaluate(problem: AllocationProblem, choices: IntArray) -> tuple[FloatArray
     loss = problem.loss[rows, choices].sum(axis=1)
     if (term := problem.coverage) is not None:
         covered = term.carried + np.einsum("ki,ic->kc", term.teaches[choices], term.share)
-        loss = loss + term.phi(covered) @ term.class_weights
+        loss = loss + term.losses(covered)
     objective = problem.time_weight * seconds + problem.loss_weight * loss
     if problem.switching_seconds is not None:
         objective = objective + problem.switching_seconds[rows, choices].sum(axis=1)

@@ -2,7 +2,8 @@
 
 At a point of the frontier many allocations are equal in round time and predicted loss: once
 coverage suffices, the program does not care whether a fast client trains with QAT or not. More
-coverage never hurts and the prediction may be wrong, so what is free is taken.
+coverage hurts by unevenness at most, which is predicted, and the prediction of what it is good for
+may be wrong: what is free is taken.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import numpy as np
 from ..arrays import IntArray
 from ..check import violations, within_deadline
 from ..frontier import PickRule, find_frontier
+from ..picks import FastestWithin
 from ..problem import AllocationProblem
 from ..solution import Answer, Solver, Status
+
+_ROUNDING = 1e-12  # of the loss
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class FrontierPick:
 
     def __call__(self, problem: AllocationProblem, /) -> Answer:
         """Answers the problem."""
-        frontier = find_frontier(problem, solver=self.solver)
+        uneven = problem.coverage is not None and problem.coverage.has_unevenness
+        within = self.rule.loss if uneven and isinstance(self.rule, FastestWithin) else np.inf
+        frontier = find_frontier(problem, solver=self.solver, within=within)
         if frontier is None:
             return Answer(Status.INFEASIBLE)
         try:
@@ -54,8 +60,8 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
     """Lets every client teach more where that costs nothing.
 
     A client takes the strategy that teaches most among those that end within the round time, have
-    no more loss and switching price of their own, and keep every limit; of equals the fastest.
-    Round time and loss do not rise.
+    no more loss and switching price of their own, keep every limit and do not raise the whole loss;
+    of equals the fastest. Round time and loss do not rise.
 
     Args:
         problem: The problem.
@@ -74,7 +80,8 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
     """
     if problem.coverage is None:
         return choice
-    teaches = problem.coverage.teaches
+    teaches, uneven = problem.coverage.teaches, problem.coverage.has_unevenness
+    most = problem.total_loss(choice) * (1 + _ROUNDING)
     used, rows = choice.copy(), np.arange(problem.num_clients)
     free = within_deadline(problem) & (problem.seconds <= problem.round_seconds(choice))
     free &= problem.loss <= problem.loss[rows, choice][:, None]
@@ -86,7 +93,7 @@ def use_slack(problem: AllocationProblem, choice: IntArray) -> IntArray:
         order = np.lexsort((problem.seconds[client], -teaches))
         for strategy in order[free[client, order]]:
             used[client] = strategy
-            if not violations(problem, used):
+            if not (uneven and problem.total_loss(used) > most) and not violations(problem, used):
                 break
             used[client] = now
     return used

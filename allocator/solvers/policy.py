@@ -48,7 +48,8 @@ class Policy:
         term = problem.coverage
         if term is not None:
             curve = term.loss_curve * np.array([1.0, self.coverage_weight])
-            term = replace(term, loss_curve=curve)
+            price = term.unevenness_price * self.coverage_weight
+            term = replace(term, loss_curve=curve, unevenness_price=price)
         return replace(
             problem,
             tradeoff=self.tradeoff,
@@ -116,7 +117,7 @@ class PolicySpace:
 
 
 def _largest_loss(problem: AllocationProblem) -> float:
-    """The sum of everybody's largest loss, and that of no coverage at all."""
+    """The sum of everybody's largest loss, and the most that the data taught may cost."""
     term = problem.coverage
     own = float(np.where(problem.allowed, problem.loss, 0.0).max(axis=1).sum())
-    return own + (0.0 if term is None else float(term.loss_curve[0, 1]))
+    return own + (0.0 if term is None else term.most)

@@ -1,9 +1,10 @@
 """The whole program as a mixed-integer linear program for HiGHS: encoding and decoding.
 
 Columns: x[i, s] (binary), T, and per class its coverage and loss, the latter above every segment of
-the convex curve. HiGHS may miss a row by an absolute 1e-6, so T is measured in thousandths of the
-slowest usable choice, coverage in thousandths, class losses in thousandths of phi(0), and a limit's
-row in thousandths of the limit: an error is then 1e-9 of what it is about.
+the convex curve, and where unevenness has a price by how much it lags behind. HiGHS may miss a row
+by an absolute 1e-6, so T is measured in thousandths of the slowest usable choice, coverage and lags
+in thousandths, class losses in thousandths of phi(0), and a limit's row in thousandths of the
+limit: an error is then 1e-9 of what it is about.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ ROW_RANGE = 1e3
 class Program:
     """The encoded program.
 
-    Inequalities stand in this order: own times below T, the limits of `rows`, `max_loss`, curves;
-    equalities: one strategy a client, then the coverage of classes.
+    Inequalities stand in this order: own times below T, the limits of `rows`, `max_loss`, curves,
+    lags; equalities: one strategy a client, then the coverage of classes.
 
     Args:
         linear: Columns and rows, scaled; its cost is divided by `unit`.
@@ -43,6 +44,7 @@ class Program:
         shape: (clients, strategies); the first columns are the binaries, client by client.
         unit: Objective units per unit of cost.
         time_unit: Seconds per unit of the column T.
+        has_unevenness: Whether it has columns of lags; coverage may then have prices below 0.
     """
 
     linear: LinearProgram
@@ -51,6 +53,7 @@ class Program:
     shape: tuple[int, int]
     unit: float
     time_unit: float
+    has_unevenness: bool
 
     @classmethod
     def of(cls, problem: AllocationProblem) -> Program | None:
@@ -82,6 +85,7 @@ class Program:
             _linear_limits(rows, columns),
             *(_max_loss(problem, columns, scale) for scale in loss_scales),
             *_curves(problem, columns),
+            *_lags(problem, columns),
         ]
         equalities, right = _equalities(problem, columns)
         upper = np.full(columns.total, np.inf)
@@ -96,7 +100,8 @@ class Program:
             upper=upper,
             whole=np.arange(columns.total) < columns.time,
         )
-        return cls(linear, rows, loss_scales, problem.seconds.shape, 1.0, time_unit)
+        shape, uneven = problem.seconds.shape, columns.has_lags
+        return cls(linear, rows, loss_scales, shape, 1.0, time_unit, uneven)
 
     def minimising(self, cost: FloatArray) -> Program:
         """The same limits with a `(columns,)` cost, which is scaled for HiGHS."""
@@ -147,31 +152,35 @@ class Program:
         limits = self.rows.all
         scales = np.array([row_scale(row) for row in limits])
         after = of_rows[len(limits) :]
+        classes = found.equality_prices[self.shape[0] :]
+        if not self.has_unevenness:
+            classes = np.maximum(classes, 0.0)
         return self.rows.prices(
             of_rows[: len(limits)] / scales if limits else np.zeros(0),
-            coverage=np.maximum(found.equality_prices[self.shape[0] :], 0.0)
-            * (self.unit * ROW_RANGE),
+            coverage=classes * (self.unit * ROW_RANGE),
             max_loss=sum(after[k] / scale for k, scale in enumerate(self.loss_scales)),
         )
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the columns stand: the binaries, then T, then per class coverage and loss."""
+    """Where the columns stand: the binaries, then T, then per class coverage, loss, and lag."""
 
     time: int
     num_classes: int
+    has_lags: bool
 
     @classmethod
     def of(cls, problem: AllocationProblem) -> Columns:
         """The columns of a problem."""
-        num_classes = 0 if problem.coverage is None else len(problem.coverage.population)
-        return cls(problem.seconds.size, num_classes)
+        if (term := problem.coverage) is None:
+            return cls(problem.seconds.size, 0, False)
+        return cls(problem.seconds.size, len(term.population), term.has_unevenness)
 
     @property
     def total(self) -> int:
         """How many columns there are."""
-        return self.time + 1 + 2 * self.num_classes
+        return self.time + 1 + (2 + self.has_lags) * self.num_classes
 
     def rows(
         self,
@@ -193,6 +202,10 @@ class Columns:
         """The column of a class's loss, counted from T."""
         return 1 + self.num_classes + c
 
+    def lag(self, c: int) -> int:
+        """The column of how much a class lags behind the share, counted from T."""
+        return 1 + 2 * self.num_classes + c
+
 
 _Block: TypeAlias = "tuple[scipy.sparse.csr_array, FloatArray]"
 
@@ -207,12 +220,17 @@ def loss_scale(problem: AllocationProblem, max_loss: float) -> float:
     sizes = problem.loss
     if (term := problem.coverage) is not None:
         sizes = np.append(sizes, term.class_weights * term.unit)
+        if term.has_unevenness:
+            sizes = np.append(sizes, term.class_weights * term.unevenness_price)
     return row_size(max_loss, sizes) / ROW_RANGE
 
 
 def _class_costs(term: Coverage) -> FloatArray:
-    """`(classes,)` the loss L per unit of each class-loss column."""
-    return np.asarray(term.class_weights * (term.unit / ROW_RANGE))
+    """The loss L per unit of each class' loss column, then of each lag column where there are."""
+    losses = term.class_weights * (term.unit / ROW_RANGE)
+    if not term.has_unevenness:
+        return np.asarray(losses)
+    return np.append(losses, term.class_weights * (term.unevenness_price / ROW_RANGE))
 
 
 def _own_times(problem: AllocationProblem, columns: Columns, time_unit: float) -> _Block:
@@ -235,7 +253,7 @@ def _max_loss(problem: AllocationProblem, columns: Columns, scale: float) -> _Bl
     rest = {}
     if problem.coverage is not None:
         weights = _class_costs(problem.coverage) / scale
-        rest = {columns.loss(c): w[None] for c, w in enumerate(weights)}
+        rest = {columns.loss(c): w[None] for c, w in enumerate(weights)}  # lags stand after losses
     row = columns.rows(problem.loss.reshape(1, -1) / scale, rest)
     return row, np.array([with_tolerance(problem.max_loss or 0.0) / scale])
 
@@ -254,6 +272,18 @@ def _curves(problem: AllocationProblem, columns: Columns) -> list[_Block]:
         )
         for c in range(columns.num_classes)
     ]
+
+
+def _lags(problem: AllocationProblem, columns: Columns) -> list[_Block]:
+    """One row a class: what it lags behind is at least the share of all less its coverage."""
+    if problem.coverage is None or not columns.has_lags:
+        return []
+    weights, classes = problem.coverage.class_weights, range(columns.num_classes)
+    behind = weights - np.eye(len(weights))  # (classes, classes) share less coverage
+    rest = {columns.coverage(c): behind[:, c] for c in classes}
+    rest |= {columns.lag(c): -np.eye(len(weights))[c] for c in classes}
+    nothing = scipy.sparse.csr_array((len(weights), columns.time))
+    return [(columns.rows(nothing, rest), np.zeros(len(weights)))]
 
 
 def _equalities(problem: AllocationProblem, columns: Columns) -> _Block:

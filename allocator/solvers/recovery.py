@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
+from ..curves import Curves
+from .balanced import balanced_choice
 from .relaxation import Relaxation
 
 _CORE = 128  # clients that may move at first
@@ -88,21 +90,31 @@ class Recovery:
         relaxation: The priced problem.
         prices: Near the best ones.
         mask: `(clients, strategies)` what is usable within the round time.
+        width: Of the smoothing behind the prices, in units, to start from a choice that is as even
+            as the smooth dual's; from everybody's best one where None.
     """
 
-    def __init__(self, relaxation: Relaxation, prices: FloatArray, mask: BoolArray) -> None:
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        prices: FloatArray,
+        mask: BoolArray,
+        width: float | None = None,
+    ) -> None:
         self._relaxation = relaxation
         cost = np.where(mask, relaxation.priced(prices), np.inf)
         self.choice: IntArray = np.asarray(cost.argmin(axis=1), dtype=np.int64)
         cost -= cost.min(axis=1, keepdims=True)
         self._regret = cost
+        if width is not None:
+            self.choice = balanced_choice(relaxation, cost, width)
         self._penalty = _PENALTY * (1.0 / len(cost) + float(prices.max(initial=0.0)))
         self._limits = relaxation.table_limits
         rows = np.arange(len(cost))
         self._base = float(relaxation.base[rows, self.choice].sum())
         self._taken = relaxation.tables[:, rows, self.choice].sum(axis=1)
         taught = relaxation.teaches[self.choice]
-        self._covered = relaxation.carried + taught @ relaxation.share
+        self._covered = relaxation.curves.carried + taught @ relaxation.share
         self._use_core(_CORE)
 
     def _use_core(self, size: int) -> None:
@@ -199,23 +211,23 @@ class Recovery:
         )
 
     def _merit_now(self) -> float:
-        classes = self._class_cost(self._covered[None])
-        return float(self._base + classes[0] + self._penalty * self.missed)
+        curves = self._curve_cost(self._covered[None])
+        return float(self._base + curves[0] + self._penalty * self.missed)
 
     def _merits(self, moves: _Moves) -> FloatArray:
         """`(moves,)` objective and penalty after each move."""
         covered = self._covered + moves.covered
         missed = self._missed(self._taken + moves.taken, covered)
-        return self._base + moves.base + self._class_cost(covered) + self._penalty * missed
+        return self._base + moves.base + self._curve_cost(covered) + self._penalty * missed
 
-    def _class_cost(self, covered: FloatArray) -> FloatArray:
-        return _interpolated(covered, self._relaxation.points, self._relaxation.class_base)
+    def _curve_cost(self, covered: FloatArray) -> FloatArray:
+        return _interpolated(covered, self._relaxation.curves, self._relaxation.curve_base)
 
     def _missed(self, taken: FloatArray, covered: FloatArray) -> FloatArray:
         """`(moves,)` by how much limits are missed; changes `taken`."""
         if self._relaxation.has_cap:
-            points, losses = self._relaxation.points, self._relaxation.class_loss
-            taken[:, -1] += _interpolated(covered, points, losses)
+            curves, losses = self._relaxation.curves, self._relaxation.curve_loss
+            taken[:, -1] += _interpolated(covered, curves, losses)
         return np.asarray(np.maximum(taken - self._limits, 0.0).sum(axis=1))
 
     def _make(self, row: int, strategy: int) -> None:
@@ -226,14 +238,14 @@ class Recovery:
         self._now[row] = self.choice[core.clients[row]] = strategy
 
 
-def _interpolated(covered: FloatArray, points: FloatArray, values: FloatArray) -> FloatArray:
-    """`(moves,)` sum over the classes of a piecewise linear function of each one's coverage."""
-    if not values.size:
-        return np.zeros(len(covered))
-    # All classes share a curve up to a factor, their value at 0.
-    scale = values[:, 0]
-    largest = int(np.argmax(scale))
-    if not scale[largest] > 0:
-        return np.zeros(len(covered))
-    curve = np.interp(covered, points, values[largest] / scale[largest])
-    return np.asarray(curve @ scale)
+def _interpolated(covered: FloatArray, curves: Curves, values: FloatArray) -> FloatArray:
+    """`(moves,)` sum over the curves of what each is worth at what is covered."""
+    total, places = np.zeros(len(covered)), curves.at(covered)
+    for part in curves.parts:
+        # All of a part share a curve up to a factor, their value at 0.
+        scale = values[part, 0]
+        largest = int(np.argmax(scale))
+        if scale[largest] > 0:
+            curve = values[part][largest] / scale[largest]
+            total = total + np.interp(places[:, part], curves.points, curve) @ scale
+    return total

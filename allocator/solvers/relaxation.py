@@ -1,12 +1,12 @@
 """The Lagrangian relaxation of the whole program: with every limit priced, it separates.
 
 For prices p >= 0, one a limit, and a round time T, the program falls apart into one small choice a
-client and one a class of the coverage term (design section 3):
+client and one a curve of the coverage term (design section 3):
 
     D(p, T) = w T + sum_i min_s r[i, s] + sum_c min_k r[c, k] - p . limits
 
-`s` over what client i can do within T, `k` over the breakpoints of phi, r the priced costs. D is a
-lower bound of every allocation that ends by T, and concave in p.
+`s` over what client i can do within T, `k` over the breakpoints of a curve, r the priced costs. D
+is a lower bound of every allocation that ends by T, and concave in p.
 
 Everything is measured in `unit`, the range of the objective, so that magnitudes do not matter; a
 limit is measured in what all clients could take of it.
@@ -21,6 +21,7 @@ import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..check import with_tolerance, within_deadline
+from ..curves import Curves
 from ..problem import AllocationProblem
 from ..rows import Rows
 from ..solution import Prices
@@ -30,7 +31,7 @@ _LEVEL = 1e-9  # of the least objective: the unit is no smaller
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """A problem in the form that is priced; prices are of the rows, then classes, then max_loss.
+    """A problem in the form that is priced; prices are of the rows, then curves, then max_loss.
 
     Args:
         problem: Without groups.
@@ -40,11 +41,11 @@ class Relaxation:
         base: `(clients, strategies)` cost without prices, in units.
         tables: `(linear, clients, strategies)` of the rows and, where given, of max_loss.
         limits: `(prices,)`.
-        teaches: `(strategies,)`; empty without coverage, as are the next two.
+        teaches: `(strategies,)`; zeros without coverage.
         share: `(clients, classes)`.
-        class_base: `(classes, points)` cost of ending at a breakpoint, in units.
-        class_loss: `(classes, points)` what max_loss counts there.
-        points: `(points,)` breakpoints of phi.
+        curves: Of the coverage term; none without.
+        curve_base: `(curves, points)` cost of ending at a breakpoint, in units.
+        curve_loss: `(curves, points)` what max_loss counts there.
         scales: `(linear,)` what the tables were divided by.
         unit: Objective units per unit.
     """
@@ -58,9 +59,9 @@ class Relaxation:
     limits: FloatArray
     teaches: FloatArray
     share: FloatArray
-    class_base: FloatArray
-    class_loss: FloatArray
-    points: FloatArray
+    curves: Curves
+    curve_base: FloatArray
+    curve_loss: FloatArray
     scales: FloatArray
     unit: float
 
@@ -77,14 +78,13 @@ class Relaxation:
         if problem.switching_seconds is not None:
             base = base + problem.switching_seconds
         if term is None:
-            classes, phi = np.zeros((0, 1)), np.zeros(1)
-            teaches, share = np.zeros(problem.seconds.shape[1]), np.zeros((problem.num_clients, 0))
-            points, carried = np.zeros(1), np.zeros(0)
+            teaches, curves = np.zeros(problem.seconds.shape[1]), Curves.none()
+            share = np.zeros((problem.num_clients, 0))
         else:
-            classes, (points, phi) = term.class_weights[:, None], term.loss_curve.T
-            teaches, share, carried = term.teaches, term.share, term.carried
+            teaches, share, curves = term.teaches, term.share, Curves.of(term)
+        losses = curves.weights[:, None] * curves.values
         tables, limits, scales = _scaled(problem, rows)
-        unit = _range(problem, usable, base, weight * float(phi[0]))
+        unit = _range(problem, usable, base, weight * (0.0 if term is None else term.most))
         has_cap = problem.max_loss is not None
         return cls(
             problem=problem,
@@ -93,12 +93,12 @@ class Relaxation:
             usable=usable,
             base=base / unit,
             tables=tables,
-            limits=np.concatenate([limits[: len(rows.all)], carried, limits[len(rows.all) :]]),
+            limits=np.concatenate([limits[: len(rows.all)], curves.start, limits[len(rows.all) :]]),
             teaches=teaches,
             share=share,
-            class_base=classes * phi * (weight / unit),
-            class_loss=classes * phi / scales[-1] if has_cap else classes * phi * 0.0,
-            points=points,
+            curves=curves,
+            curve_base=losses * (weight / unit),
+            curve_loss=losses / scales[-1] if has_cap else losses * 0.0,
             scales=scales,
             unit=unit,
         )
@@ -124,9 +124,14 @@ class Relaxation:
         return len(self.rows.all)
 
     @property
-    def num_classes(self) -> int:
-        """How many prices are of classes; they follow the rows'."""
-        return int(self.share.shape[1])
+    def points(self) -> FloatArray:
+        """`(points,)` breakpoints of the curves."""
+        return self.curves.points
+
+    @property
+    def num_curves(self) -> int:
+        """How many prices are of curves; they follow the rows'."""
+        return len(self.curves.weights)
 
     @property
     def num_prices(self) -> int:
@@ -142,12 +147,12 @@ class Relaxation:
     def of_tables(self) -> IntArray:
         """Where the prices of the tables stand."""
         places = np.arange(self.num_prices)
-        return np.delete(places, self.of_classes)
+        return np.delete(places, self.of_curves)
 
     @property
-    def of_classes(self) -> slice:
-        """Where the prices of the classes stand."""
-        return slice(self.num_rows, self.num_rows + self.num_classes)
+    def of_curves(self) -> slice:
+        """Where the prices of the curves stand."""
+        return slice(self.num_rows, self.num_rows + self.num_curves)
 
     @property
     def table_limits(self) -> FloatArray:
@@ -155,9 +160,9 @@ class Relaxation:
         return self.limits[self.of_tables]
 
     @property
-    def carried(self) -> FloatArray:
-        """`(classes,)` the coverage that is there without anybody."""
-        return self.limits[self.of_classes]
+    def start(self) -> FloatArray:
+        """`(curves,)` what is there without anybody."""
+        return self.limits[self.of_curves]
 
     def time_cost(self, threshold: float) -> float:
         """What a round time costs, in units."""
@@ -168,55 +173,54 @@ class Relaxation:
         return self.usable & (self.seconds <= threshold)
 
     def _split(self, prices: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-        """Prices of the tables, of the classes, and of max_loss."""
+        """Prices of the tables, of the curves, and of max_loss."""
         cap = float(prices[-1]) if self.has_cap else 0.0
-        return prices[self.of_tables], prices[self.of_classes], cap
+        return prices[self.of_tables], prices[self.of_curves], cap
 
     def priced(self, prices: FloatArray, rows: slice = slice(None)) -> FloatArray:
         """`(clients, strategies)` costs with the prices, in units, of some clients."""
-        of_tables, of_classes, _ = self._split(prices)
+        of_tables, of_curves, _ = self._split(prices)
         cost = self.base[rows].copy()
         if len(of_tables):
             tables = self.tables[:, rows]
             cost += (of_tables @ tables.reshape(len(of_tables), -1)).reshape(cost.shape)
-        if self.num_classes:
-            cost -= np.multiply.outer(self.share[rows] @ of_classes, self.teaches)
+        if self.num_curves:
+            worth = self.share[rows] @ self.curves.of_classes(of_curves)
+            cost -= np.multiply.outer(worth, self.teaches)
         return cost
 
-    def class_priced(self, prices: FloatArray) -> FloatArray:
-        """`(classes, points)` costs of the classes' breakpoints with the prices, in units."""
-        _, of_classes, cap = self._split(prices)
+    def curve_priced(self, prices: FloatArray) -> FloatArray:
+        """`(curves, points)` costs of the curves' breakpoints with the prices, in units."""
+        _, of_curves, cap = self._split(prices)
         return np.asarray(
-            self.class_base + cap * self.class_loss + np.multiply.outer(of_classes, self.points)
+            self.curve_base + cap * self.curve_loss + np.multiply.outer(of_curves, self.points)
         )
 
     def constant(self, prices: FloatArray) -> float:
-        """What the prices cost at the limits and gain in the classes: all of D but the clients."""
-        classes = self.class_priced(prices)
-        return float(classes.min(axis=1).sum() if classes.size else 0.0) - float(
-            prices @ self.limits
-        )
+        """What the prices cost at the limits and gain in the curves: all of D but the clients."""
+        curves = self.curve_priced(prices)
+        return float(curves.min(axis=1).sum() if curves.size else 0.0) - float(prices @ self.limits)
 
     @property
     def big_parts(self) -> int:
-        """Classes and prices: few, and each as weighty as very many clients."""
-        return self.num_classes + self.num_prices
+        """Curves and prices: few, and each as weighty as very many clients."""
+        return self.num_curves + self.num_prices
 
     def named(self, prices: FloatArray) -> Prices:
         """The prices in objective units per unit of each limit.
 
-        A class's is no more than phi's steepest slope is worth: beyond, the bound does not change.
+        A curve's is no more than its steepest slope is worth: beyond, the bound does not change.
         """
-        of_tables, of_classes, cap = self._split(prices)
-        costs = self.class_base + cap * self.class_loss
-        steepest = np.zeros(self.num_classes)
+        of_tables, of_curves, cap = self._split(prices)
+        costs = self.curve_base + cap * self.curve_loss
+        steepest = np.zeros(self.num_curves)
         if len(self.points) > 1:
             steepest = (costs[:, 0] - costs[:, 1]) / (self.points[1] - self.points[0])
-        of_tables, of_classes = of_tables * self.unit, np.minimum(of_classes, steepest) * self.unit
+        of_tables, of_curves = of_tables * self.unit, np.minimum(of_curves, steepest) * self.unit
         of_tables = of_tables / self.scales
         return self.rows.prices(
             of_tables[: self.num_rows],
-            of_classes,
+            self.curves.of_classes(of_curves),
             float(of_tables[self.num_rows :].sum()),
         )
 
@@ -234,7 +238,7 @@ def _scaled(problem: AllocationProblem, rows: Rows) -> tuple[FloatArray, FloatAr
         np.divide(table, scales[k], out=divided[k])
     most = 2 * np.array(scales)
     if problem.max_loss is not None and problem.coverage is not None:
-        most[-1] += 2 * problem.coverage.unit
+        most[-1] += 2 * max(problem.coverage.unit, problem.coverage.most)
     # A limit that all clients together stay far below is as good as none; dividing may overflow.
     return divided, np.minimum(limits, most) / np.array(scales), np.array(scales)
 

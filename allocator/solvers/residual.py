@@ -23,7 +23,7 @@ _ROW_RANGE = 1e3  # what a row's limit is scaled to: HiGHS may miss a row by 1e-
 class Residual:
     """The clients that still have a choice; the others are fixed.
 
-    Columns: the open choices (binary), then per class its coverage and its part of phi(0).
+    Columns: the open choices (binary), then per curve its sum and its part of the value at 0.
 
     Args:
         choice: `(clients,)` of the fixed ones; all of them where nothing is open.
@@ -57,11 +57,11 @@ class Residual:
         taken = relaxation.tables[:, rows, choice[rows]].sum(axis=1)
         covered = relaxation.teaches[choice[rows]] @ relaxation.share[rows]
         cost = relaxation.base[clients, strategies]
-        classes = relaxation.class_base[:, 0] if relaxation.num_classes else np.zeros(0)
-        unit = max(float(np.append(cost, classes / _ROW_RANGE).max(initial=0.0)), 1e-300)
-        unit = max(unit, float(classes.max(initial=0.0))) / _COST_RANGE
+        curves = relaxation.curve_base[:, 0] if relaxation.num_curves else np.zeros(0)
+        unit = max(float(np.append(cost, curves / _ROW_RANGE).max(initial=0.0)), 1e-300)
+        unit = max(unit, float(curves.max(initial=0.0))) / _COST_RANGE
         linear = _Builder(relaxation, clients, strategies).program(
-            np.concatenate([cost, 0 * classes, classes / _ROW_RANGE]) / unit, taken, covered
+            np.concatenate([cost, 0 * curves, curves / _ROW_RANGE]) / unit, taken, covered
         )
         fixed = float(relaxation.base[rows, choice[rows]].sum())
         return cls(choice, clients, strategies, linear, unit, fixed)
@@ -120,8 +120,8 @@ class _Builder:
     def __init__(self, relaxation: Relaxation, clients: IntArray, strategies: IntArray) -> None:
         self._relaxation = relaxation
         self._clients, self._strategies = clients, strategies
-        self._num_classes = relaxation.num_classes
-        self._total = len(clients) + 2 * self._num_classes
+        self._num_curves = relaxation.num_curves
+        self._total = len(clients) + 2 * self._num_curves
 
     def program(self, cost: FloatArray, taken: FloatArray, covered: FloatArray) -> LinearProgram:
         """The program, from the columns' cost and what the fixed clients take and cover."""
@@ -151,28 +151,28 @@ class _Builder:
         )
 
     def _limits(self, taken: FloatArray) -> tuple[scipy.sparse.csr_array, FloatArray]:
-        relaxation, c = self._relaxation, self._num_classes
+        relaxation, c = self._relaxation, self._num_curves
         limits = relaxation.table_limits
         tables = relaxation.tables[:, self._clients, self._strategies]
         rest = np.zeros((len(limits), 2 * c))
         if relaxation.has_cap and c:
-            rest[-1, c:] = relaxation.class_loss[:, 0] / _ROW_RANGE
+            rest[-1, c:] = relaxation.curve_loss[:, 0] / _ROW_RANGE
         sizes = np.array([row_size(x, t) for x, t in zip(limits, relaxation.tables, strict=True)])
         scale = _ROW_RANGE / sizes.reshape(-1, 1)
         return self._rows(tables * scale, rest * scale), (limits - taken) * scale[:, 0]
 
     def _curves(self) -> tuple[scipy.sparse.csr_array, FloatArray]:
-        """Each class's part of phi(0) lies above every segment of the curve."""
-        term, c = self._relaxation.problem.coverage, self._num_classes
-        if term is None:
-            return scipy.sparse.csr_array((0, self._total)), np.zeros(0)
-        slopes, offsets = (line / term.unit for line in term.lines)
-        right = np.zeros((c * len(slopes), 2 * c))
+        """Each curve's part of its value at 0 lies above every segment."""
+        curves, c = self._relaxation.curves, self._num_curves
+        units = np.where(curves.values[:, :1] > 0, curves.values[:, :1], 1.0)
+        slopes, offsets = (line / units for line in curves.lines)
+        lines = slopes.shape[1]
+        right = np.zeros((c * lines, 2 * c))
         for k in range(c):
-            rows = slice(k * len(slopes), (k + 1) * len(slopes))
-            right[rows, k], right[rows, c + k] = slopes, -1.0
+            rows = slice(k * lines, (k + 1) * lines)
+            right[rows, k], right[rows, c + k] = slopes[k], -1.0
         left = scipy.sparse.csr_array((len(right), len(self._clients)))
-        return self._rows(left, right), np.tile(-offsets * _ROW_RANGE, c)
+        return self._rows(left, right), -offsets.ravel() * _ROW_RANGE
 
     def _one_each(self) -> tuple[scipy.sparse.csr_array, FloatArray]:
         binaries = len(self._clients)
@@ -180,11 +180,11 @@ class _Builder:
         left = scipy.sparse.csr_array(
             (np.ones(binaries), (place, np.arange(binaries))), shape=(len(first), binaries)
         )
-        return self._rows(left, np.zeros((len(first), 2 * self._num_classes))), np.ones(len(first))
+        return self._rows(left, np.zeros((len(first), 2 * self._num_curves))), np.ones(len(first))
 
     def _coverage(self, covered: FloatArray) -> tuple[scipy.sparse.csr_array, FloatArray]:
-        relaxation, c = self._relaxation, self._num_classes
-        teaches = relaxation.teaches[self._strategies][:, None]
-        left = -_ROW_RANGE * (teaches * relaxation.share[self._clients]).T
+        relaxation, c = self._relaxation, self._num_curves
+        teaches, moved = relaxation.teaches[self._strategies][:, None], relaxation.curves.moved
+        left = -_ROW_RANGE * moved(teaches * relaxation.share[self._clients]).T
         right = np.hstack([np.eye(c), np.zeros((c, c))])
-        return self._rows(left, right), _ROW_RANGE * (relaxation.carried + covered)
+        return self._rows(left, right), _ROW_RANGE * (relaxation.start + moved(covered))

@@ -193,14 +193,19 @@ class Search:
             return None
         return cls(problem, Bounds(relaxation, gap, enough / relaxation.unit))
 
-    def run(self, is_late: Callable[[], bool] = lambda: False) -> None:
-        """Climbs and recovers until the gap is reached, no climb helps, or it is late."""
+    def run(self, is_late: Callable[[], bool] = lambda: False, kicks: int = 0) -> None:
+        """Climbs and recovers until the gap is reached, no climb helps, or it is late.
+
+        Args:
+            is_late: Asked after every climb.
+            kicks: Of every recovery at last.
+        """
         while not self.is_infeasible and (k := self.bounds.next_threshold()) is not None:
             self.recover(k, self.bounds.climb(k), in_pairs=False)
             if is_late():
                 break
         if not self.is_infeasible and self.bounds.peaks:
-            self._recover_around()
+            self._recover_around(kicks)
 
     @property
     def is_infeasible(self) -> bool:
@@ -219,16 +224,17 @@ class Search:
         if bounds.lower[k] >= bounds.upper - bounds.slack:
             return
         mask = bounds.relaxation.within(float(bounds.thresholds.times[k]))
-        recovery = Recovery(bounds.relaxation, peak.prices, mask)
-        recovery.improve(in_pairs)
-        recovery.kick(kicks)
-        self.offer(recovery.choice)
+        for width in (None, peak.width) if bounds.relaxation.curves.has_leads else (None,):
+            recovery = Recovery(bounds.relaxation, peak.prices, mask, width)
+            recovery.improve(in_pairs)
+            recovery.kick(kicks)
+            self.offer(recovery.choice)
 
-    def _recover_around(self) -> None:
+    def _recover_around(self, kicks: int) -> None:
         """Tries the thresholds of least bound: rounding is luck, and they are many tickets."""
         bounds = self.bounds
         for k in np.argsort(bounds.lower, kind="stable")[:_AROUND]:
-            self.recover(int(k), bounds.nearest_peak(int(k)))
+            self.recover(int(k), bounds.nearest_peak(int(k)), kicks=kicks)
 
     def offer(self, choice: IntArray) -> None:
         """Takes a choice if it keeps all limits and is better than the present one."""

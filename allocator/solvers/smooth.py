@@ -45,7 +45,7 @@ class Smooth:
             relaxation: The priced problem.
             prices: `(prices,)`, >= 0.
             mask: `(clients, strategies)` what may be chosen; at least one a client.
-            width: Of the smoothing, in units: clients share it, and so do classes and prices.
+            width: Of the smoothing, in units: clients share it, and so do curves and prices.
         """
         total = np.zeros(relaxation.num_prices)
         curvature = np.zeros((relaxation.num_prices, relaxation.num_prices))
@@ -58,12 +58,12 @@ class Smooth:
             softness += eps * log_sum
             _add_clients(relaxation, weights, rows, total, curvature)
         curvature /= eps
-        if relaxation.num_classes:
+        if relaxation.num_curves:
             eps = width / relaxation.big_parts
-            weights, least, log_sum = _soft_minimum(relaxation.class_priced(prices), eps)
+            weights, least, log_sum = _soft_minimum(relaxation.curve_priced(prices), eps)
             bound += least
             softness += eps * log_sum
-            _add_classes(relaxation, weights, eps, total, curvature)
+            _add_curves(relaxation, weights, eps, total, curvature)
         bound -= float(prices @ relaxation.limits)
         return cls(bound - softness, bound, total - relaxation.limits, curvature)
 
@@ -76,13 +76,13 @@ def _add_clients(
     curvature: FloatArray,
 ) -> None:
     """Adds the mean and the covariance of what the clients' choices take."""
-    linear, classes, teaches = relaxation.of_tables, relaxation.of_classes, relaxation.teaches
-    share = relaxation.share[rows]
+    linear, curves, teaches = relaxation.of_tables, relaxation.of_curves, relaxation.teaches
+    share, moved = relaxation.share[rows], relaxation.curves.moved
     taught = weights @ teaches
-    if relaxation.num_classes:
-        total[classes] -= taught @ share
+    if relaxation.num_curves:
+        total[curves] -= moved(taught @ share)
         spread = np.maximum(weights @ teaches**2 - taught**2, 0.0)
-        curvature[classes, classes] += (share * spread[:, None]).T @ share
+        curvature[curves, curves] += moved(moved((share * spread[:, None]).T @ share).T).T
     if not len(linear):
         return
     tables = relaxation.tables[:, rows]
@@ -92,22 +92,22 @@ def _add_clients(
     total[linear] += means.sum(axis=1)
     second = taken.reshape(flat) @ tables.reshape(flat).T - means @ means.T
     curvature[linear[:, None], linear] += second
-    if relaxation.num_classes:
-        cross = -(taken @ teaches - means * taught) @ share
-        curvature[linear, classes] += cross
-        curvature[classes, linear] += cross.T
+    if relaxation.num_curves:
+        cross = moved(-(taken @ teaches - means * taught) @ share)
+        curvature[linear, curves] += cross
+        curvature[curves, linear] += cross.T
 
 
-def _add_classes(
+def _add_curves(
     relaxation: Relaxation,
     weights: FloatArray,
     eps: float,
     total: FloatArray,
     curvature: FloatArray,
 ) -> None:
-    """Adds the mean and the covariance, over eps, of where the classes' coverages end."""
-    places = np.arange(relaxation.num_prices)[relaxation.of_classes]
-    points, losses = relaxation.points, relaxation.class_loss
+    """Adds the mean and the covariance, over eps, of where the curves end."""
+    places = np.arange(relaxation.num_prices)[relaxation.of_curves]
+    points, losses = relaxation.points, relaxation.curve_loss
     ends = weights @ points
     total[places] += ends
     curvature[places, places] += (weights @ points**2 - ends**2) / eps

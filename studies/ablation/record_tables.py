@@ -44,7 +44,12 @@ def rounded(problem: AllocationProblem) -> AllocationProblem:
         coverage=None
         if term is None
         else Coverage(
-            term.label_counts, term.teaches, _short(term.loss_curve), term.population, term.carried
+            term.label_counts,
+            term.teaches,
+            _short(term.loss_curve),
+            term.population,
+            term.carried,
+            term.unevenness_price,
         ),
     )
 

@@ -28,7 +28,10 @@ _PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
 
 def rules() -> str:
     """What decisions follow from, beside the cell: the arms' version, and the fitted loss."""
-    fitted = json.dumps(asdict(fitted_loss()), sort_keys=True)
+    known = asdict(fitted_loss())
+    if not known["unevenness_price"]:
+        del known["unevenness_price"]  # as in versions that knew of none
+    fitted = json.dumps(known, sort_keys=True)
     return f"{_DECIDES}-{hashlib.sha256(fitted.encode()).hexdigest()[:_DIGEST]}"
 
 

@@ -171,8 +171,10 @@ def _gaps(analysis: Analysis) -> str:
 
 def _refitted(analysis: Analysis) -> str:
     fitted = refit(analysis)
+    price = fitted.unevenness_price
     return (
-        f"Fitted to all settings: phi {curve_words(fitted.loss_curve)}; absent data cost "
+        f"Fitted to all settings: phi {curve_words(fitted.loss_curve)}; "
+        f"{f'unevenness costs {price:g} a unit, ' if price else ''}absent data cost "
         f"{fitted.skip_price:g} a share, wire noise {fitted.wire_price:g} a unit; rule_loss "
         f"{fitted.rule_loss:g}."
     )

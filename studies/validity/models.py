@@ -125,11 +125,10 @@ SHIPPED = LossModel("coverage, curve as shipped", _LABELS, ((terms.shipped,),), 
 ABSENCE = LossModel(
     "coverage, absence by class", _LABELS, ((terms.classes,),), terms.absences, in_program=False
 )
+LAGGING = LossModel("coverage and unevenness", _LABELS, ((terms.classes, terms.unevenness),))
 INTERACTIONS = (
     UNEVEN,
-    LossModel(
-        "coverage and unevenness", _LABELS, ((terms.classes, terms.unevenness),), in_program=False
-    ),
+    LAGGING,
     LossModel("coverage and share", _LABELS, ((terms.classes, terms.share),), in_program=False),
     LossModel(
         "coverage times share", _LABELS, ((terms.classes, terms.interaction),), in_program=False

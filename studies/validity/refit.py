@@ -12,7 +12,7 @@ from ...allocator import FittedLoss
 from ...allocator.arrays import FloatArray
 from .analysis import Analysis
 from .left_out import Fold, task_weights
-from .models import COVERAGE, Tables
+from .models import COVERAGE, LAGGING, LossModel, Tables
 from .ranks import rows_of, short
 from .terms import KNOTS, curve_of
 
@@ -23,20 +23,22 @@ _LEAST_MEASURED = 10
 
 
 def refit(analysis: Analysis) -> FittedLoss:
-    """Coverage with a fitted curve, on everything that is trained.
+    """Coverage with a fitted curve, on everything that is trained; with unevenness if that is kept.
 
-    The curve's shape comes from all settings, each measured by its own gap between all-PTQ and
-    all-QAT; its height is the mean gap of the settings with a trade-off, tasks counting alike.
-    Prices of absent data and wire noise are in accuracy, as measured.
+    The curve's shape, and the price of unevenness over its height, come from all settings, each
+    measured by its own gap between all-PTQ and all-QAT; its height is the mean gap of the settings
+    with a trade-off, tasks counting alike. Prices of absent data and wire noise are in accuracy, as
+    measured.
     """
-    cells = analysis.cells
+    cells, model = analysis.cells, model_of(analysis)
     evidence = [e for cell in cells for e in cell.evidence]
     losses, gaps = np.array([(e.loss, max(e.gap, 0.0)) for e in evidence]).T
     every = np.ones(len(losses), dtype=bool)
-    fit = Tables.of(COVERAGE, evidence).fit(losses, task_weights(cells), gaps, every)
+    fit = Tables.of(model, evidence).fit(losses, task_weights(cells), gaps, every)
     height = mean_gap(analysis)
     seeds = sorted({cell.seed for cell in cells})
-    judged = analysis.judged_of(COVERAGE)
+    judged = analysis.judged_of(model)
+    unevenness = float(fit.weights[len(KNOTS)]) if model is LAGGING else 0.0
     return FittedLoss(
         loss_curve=curve_of(height * fit.weights[: len(KNOTS)]),
         skip_price=round(float(fit.weights[-2]), _DIGITS),
@@ -48,7 +50,14 @@ def refit(analysis: Analysis) -> FittedLoss:
             f"{short(judged.ranks[Fold.SETTING].mean)}, R2 {short(judged.explained.mean)} "
             "where the gap between all-PTQ and all-QAT is known"
         ),
+        unevenness_price=round(height * unevenness, _DIGITS),
     )
+
+
+def model_of(analysis: Analysis) -> LossModel:
+    """What is fitted: coverage and unevenness where these are kept, else coverage."""
+    kept = analysis.kept
+    return LAGGING if kept is not None and kept.model is LAGGING else COVERAGE
 
 
 def mean_gap(analysis: Analysis) -> float:
@@ -88,7 +97,7 @@ def _without_gap(analysis: Analysis, height: float) -> tuple[FloatArray, FloatAr
     """Predicted and measured losses, of mixed allocations in settings with a trade-off."""
     wanted = {noise.setting for noise in analysis.noise if noise.has_tradeoff}
     predictions = analysis.predictions
-    known = predictions.of(COVERAGE, Fold.SETTING, gap_known=True)
+    known = predictions.of(model_of(analysis), Fold.SETTING, gap_known=True)
     predicted: list[FloatArray] = []
     measured: list[FloatArray] = []
     for cell, rows in zip(analysis.cells, rows_of(analysis.cells), strict=True):

@@ -96,9 +96,11 @@ def interaction(evidence: Sequence[Evidence]) -> FloatArray:
 
 
 def shipped(evidence: Sequence[Evidence]) -> FloatArray:
-    """The curve of `fitted.json`."""
-    points = np.array(fitted_loss().loss_curve)
-    return np.array([[e.taught.weights @ np.interp(e.taught.share, *points.T)] for e in evidence])
+    """The curve of `fitted.json`, and unevenness if it has a price there."""
+    fitted = fitted_loss()
+    points = np.array(fitted.loss_curve)
+    curve = [[e.taught.weights @ np.interp(e.taught.share, *points.T)] for e in evidence]
+    return np.array(curve) + fitted.unevenness_price * unevenness(evidence)
 
 
 def prices(evidence: Sequence[Evidence]) -> FloatArray:

@@ -110,7 +110,7 @@ def bounds_by_loops(relaxation, prices, times):
                 for s in range(cost.shape[1])
                 if relaxation.usable[i, s] and problem.seconds[i, s] <= time
             )
-        for ends in relaxation.class_priced(prices):
+        for ends in relaxation.curve_priced(prices):
             value += min(ends)
         found.append(value)
     return np.array(found)
@@ -203,12 +203,12 @@ def in_original_units(problem, prices):
 
 def without_excess(relaxation, prices):
     """The prices, those of a class no higher than what its first coverage is worth."""
-    first, count = relaxation.num_rows, relaxation.num_classes
+    first, count = relaxation.num_rows, relaxation.num_curves
     prices = prices.copy()
     if count and len(relaxation.points) > 1:
         free = prices.copy()
         free[first : first + count] = 0
-        costs = relaxation.class_priced(free)
+        costs = relaxation.curve_priced(free)
         steepest = (costs[:, 0] - costs[:, 1]) / relaxation.points[1]
         prices[first : first + count] = np.minimum(prices[first : first + count], steepest)
     return prices

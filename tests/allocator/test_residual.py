@@ -70,7 +70,7 @@ def test_with_everything_open_it_finds_the_least_of_the_enumeration():
         assert_least(
             relaxation, Residual.of(relaxation, nothing_chosen(relaxation), mask), expected
         )
-        capped += relaxation.has_cap and relaxation.num_classes > 0 and expected is not None
+        capped += relaxation.has_cap and relaxation.num_curves > 0 and expected is not None
         infeasible += expected is None
     assert capped > 20
     assert infeasible > 20

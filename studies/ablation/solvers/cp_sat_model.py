@@ -96,14 +96,14 @@ class _Builder:
     def limit_loss(self, limit: float) -> None:
         """Limits the loss L."""
         loss, term = self._problem.loss, self._problem.coverage
-        sizes = loss if term is None else np.append(loss, term.class_weights * term.unit)
+        sizes = loss if term is None else np.append(loss, term.class_weights * _unit(term))
         size = row_size(limit, sizes)
         loss = np.minimum(loss, _BEYOND * max(limit, size))
-        classes = 0.0 if term is None else float(term.class_weights.sum()) * term.unit
+        classes = 0.0 if term is None else float(term.class_weights.sum()) * _unit(term)
         scale = self._scale(self._most(loss) + classes + limit)
         total = self._sum(loss, scale)
         if term is not None:
-            total += sum(self._class_losses(term, scale))
+            total += sum(self._class_losses(term, scale) + self._lags(term, scale))
         self.program.add(total <= _down(limit, scale))
 
     def minimise(self) -> tuple[float, float]:
@@ -115,13 +115,14 @@ class _Builder:
         least = np.where(self._usable, cost, np.inf).min(axis=1)
         excess = np.where(self._usable, cost - least[:, None], 0.0)
         seconds = np.where(self._usable, problem.time_weight * problem.seconds, 0.0)
-        classes = 0.0 if term is None else problem.loss_weight * term.unit
+        classes = 0.0 if term is None else problem.loss_weight * _unit(term)
         scale = self._scale(self._most(excess) + float(seconds.max()) + classes)
         total = self._sum(excess, scale)
         if problem.time_weight:
             total += self._round_time(seconds, scale)
         if term is not None and problem.loss_weight:
-            total += sum(self._class_losses(term, problem.loss_weight * scale))
+            factor = problem.loss_weight * scale
+            total += sum(self._class_losses(term, factor) + self._lags(term, factor))
         self.program.minimize(total)
         return scale, float(least.sum())
 
@@ -150,6 +151,22 @@ class _Builder:
             losses.append(loss)
         return losses
 
+    def _lags(self, term: Coverage, scale: float) -> list[Any]:
+        """Per class, at least the loss by how much it lags behind the share of all; none if even.
+
+        More of other classes puts a class behind, and more of its own lets it catch up.
+        """
+        if not term.has_unevenness:
+            return []
+        weights, losses = term.class_weights, []
+        for c, weight in enumerate(weights * term.unevenness_price * scale):
+            lag = self.program.new_int_var(0, _down(term.most_share, weight) + 1, "")
+            behind = np.outer(term.share @ weights - term.share[:, c], term.teaches)
+            least = _down(float(term.carried @ weights - term.carried[c]), weight)
+            self.program.add(lag - self._sum(behind, weight) >= least)
+            losses.append(lag)
+        return losses
+
     def _scale(self, largest: float) -> float:
         """The power of two that brings a sum near to what the numbers of this problem may be."""
         units = min(_A_CLIENT * len(self.choice), _LARGEST_SUM)
@@ -164,6 +181,11 @@ class _Builder:
         factors = _all_down(table[self._usable], scale)
         terms = [(does, f) for does, f in zip(self._literals, factors, strict=True) if f]
         return self._weighted_sum([does for does, _ in terms], [f for _, f in terms])
+
+
+def _unit(term: Coverage) -> float:
+    """What a class's loss is measured in, its lag included."""
+    return max(term.unit, term.most)
 
 
 def _down(value: float, scale: float) -> int:

@@ -55,10 +55,9 @@ class Walk:
         if problem.switching_seconds is not None:
             self._price = self._price + problem.switching_seconds
         self._everybody = np.arange(problem.num_clients)
-        self._share, self._weights = np.zeros((problem.num_clients, 0)), np.zeros(0)
+        self._share = np.zeros((problem.num_clients, 0))
         if problem.coverage is not None:
             self._share = problem.coverage.share
-            self._weights = problem.coverage.class_weights
         self.choice = self._least_taken() if choice is None else choice.copy()
         self._sum_up()
 
@@ -163,4 +162,4 @@ class Walk:
             return np.zeros((len(clients), self._usable.shape[1]))
         more = term.teaches - term.teaches[self.choice[clients], None]
         covered = self._covered + more[:, :, None] * self._share[clients, None]
-        return np.asarray(term.phi(covered) @ self._weights)
+        return term.losses(covered)

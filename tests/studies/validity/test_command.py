@@ -47,6 +47,7 @@ def test_a_part_of_the_grid_is_analysed_and_what_is_missing_is_said(trained, cap
         "skip_price",
         "skip_memory",
         "wire_price",
+        "unevenness_price",
         "rule_loss",
         "origin",
     }

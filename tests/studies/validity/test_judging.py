@@ -13,7 +13,7 @@ from fedhq.studies.validity.evidence import Lacking, gather
 from fedhq.studies.validity.findings import findings
 from fedhq.studies.validity.grid import Setting, label_counts_of, trials_of
 from fedhq.studies.validity.left_out import Fold
-from fedhq.studies.validity.models import ABSENCE, COVERAGE, SHARE, UNEVEN
+from fedhq.studies.validity.models import ABSENCE, COVERAGE, LAGGING, SHARE
 from fedhq.studies.validity.noise import noise_of
 from fedhq.studies.validity.record import record
 from fedhq.studies.validity.refit import refit
@@ -44,7 +44,7 @@ def by_share(trial):
 def by_unevenness(trial):
     coverage, weights = covered(trial)
     share = weights @ coverage
-    return 0.5 * by_share(trial) + 3 * weights @ np.maximum(0, share - coverage)
+    return 0.5 * by_coverage(trial) + 3 * weights @ np.maximum(0, share - coverage)
 
 
 class Store:
@@ -91,6 +91,7 @@ def test_where_coverage_is_true_it_is_kept_and_found_again(covering):
     known = height * np.interp(at, *CURVE.T)
     np.testing.assert_allclose(np.interp(at, *np.array(fitted.loss_curve).T), known, atol=0.02)
     assert 0 < fitted.rule_loss <= 0.02
+    assert fitted.unevenness_price == 0
     Coverage([[1]], (0, 1), fitted.loss_curve)
 
 
@@ -109,10 +110,16 @@ def test_where_the_share_is_all_nothing_more_is_kept(batches):
     assert analysis.skew.sign == 0
 
 
-def test_where_lagging_classes_cost_it_is_said_that_no_model_of_the_program_is_as_good(batches):
+def test_where_lagging_classes_cost_unevenness_is_kept_and_its_price_found_again(batches):
     analysis = analyse(*Store(by_unevenness).found(batches))
-    assert analysis.judged_of(UNEVEN).is_as_good
-    assert analysis.kept is None
+    assert analysis.kept.model is LAGGING
+    assert not analysis.judged_of(COVERAGE).is_as_good
+    fitted = refit(analysis)
+    height = np.mean(list(GAPS.values()))  # all-QAT is even, and all-PTQ loses half a unit
+    assert fitted.unevenness_price == pytest.approx(3 * height, rel=0.1)
+    known = 0.5 * height * CURVE[0, 1]
+    assert fitted.loss_curve[0][1] == pytest.approx(known, abs=0.02)
+    assert f"unevenness costs {fitted.unevenness_price:g} a unit" in findings(analysis)[-1]
     assert max(n.harmed for n in analysis.noise) > 0.1
     assert any("More QAT can hurt" in text for text in findings(analysis))
 

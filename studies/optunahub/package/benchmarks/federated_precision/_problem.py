@@ -166,7 +166,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
     def reference_point(self) -> tuple[float, float]:
         """A round time and a loss that nothing exceeds, to measure hypervolumes from."""
         coverage = self._program.coverage
-        untaught = 0.0 if coverage is None else float(coverage.loss_curve[0, 1])
+        untaught = 0.0 if coverage is None else coverage.most
         slowest = float(self._program.seconds[self._program.allowed].max())
         return slowest, float(self._program.loss.max(axis=1).sum()) + untaught
 
