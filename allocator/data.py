@@ -73,6 +73,7 @@ def fitted_loss() -> FittedLoss:
         wire_price=float(content["wire_price"]),
         rule_loss=float(content["rule_loss"]),
         origin=str(content["origin"]),
+        skip_memory=float(content.get("skip_memory", 0.0)),
         unevenness_price=float(content.get("unevenness_price", 0.0)),
     )
 

@@ -23,7 +23,9 @@ from fedhq.fl_core.flower.legacy.strategy import LegacyAllocatorStrategy
 def outcomes(monkeypatch):
     """All that the allocator is told of."""
     told = []
-    monkeypatch.setattr(HybridAllocator, "observe", lambda self, several: told.extend(several))
+    monkeypatch.setattr(
+        HybridAllocator, "observe", lambda self, several, accuracy: told.extend(several)
+    )
     return told
 
 

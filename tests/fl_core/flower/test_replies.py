@@ -291,7 +291,7 @@ def test_a_model_that_the_inner_strategy_spoils_is_dropped(tmp_path: Path) -> No
 
     strategy = all_around(Spoils(), folder=tmp_path)
     heard = []
-    strategy.allocator.observe = heard.extend
+    strategy.allocator.observe = lambda several, accuracy: heard.extend(several)
     result = play(strategy, FakeGrid(fleet(2)))
     np.testing.assert_array_equal(values_of(result.arrays)["b"], MODEL["b"])
     assert [(o.seconds, o.succeeded) for o in heard] == [(None, False)] * 2  # they were not slow
