@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..runs import RunStore
     from .decisions import Decisions
     from .grid import Grid
     from .wanted import Batch
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("runs/headline"),
         help="folder of decisions and runs (default: %(default)s)",
     )
+    parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="take up the runs that ship, from which fedhq's own records were made",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--dry-run", action="store_true", help="decide and count what is to be trained; then end"
@@ -68,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
     if options.train_only and options.no_training:
         raise ValueError("--train-only with --no-training leaves nothing to do. Give one of them.")
     from ..document import check_plotly
+    from ..runs import RECORDED, RunStore
     from ..writing import make_folder
     from .decisions import Decisions
     from .grid import GRIDS
@@ -79,20 +86,20 @@ def run(options: argparse.Namespace) -> None:
     grid, decisions = GRIDS[options.grid], Decisions(options.out)
     _decide(grid, decisions, options.workers, options.quiet)
     wanted = batches(grid, decisions)
+    store = RunStore(options.out, [RECORDED] if options.recorded else [])
     if options.dry_run:
-        _tell(grid, decisions, wanted, options.out)
+        _tell(grid, decisions, wanted, store)
         return
     if not options.no_training:
-        _train(wanted, options.out, options.workers, options.quiet)
-        _follow(grid, decisions, options)
+        _train(wanted, store, options.workers, options.quiet)
+        _follow(grid, decisions, store, options)
     if not options.train_only:
-        _report(grid, decisions, options)
+        _report(grid, decisions, store, options)
 
 
-def _report(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> None:
+def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse.Namespace) -> None:
     """Judges what is trained, and writes the page and the record."""
     from ..provenance import Provenance
-    from ..runs import RunStore
     from ..writing import write_at_once
     from .content import sections
     from .markdown import markdown
@@ -103,7 +110,7 @@ def _report(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> No
     from .targets import preset_targets
     from .verdicts import Evidence, judge
 
-    folder, store = options.out, RunStore(options.out)
+    folder = options.out
     targets = preset_targets(grid, store, folder)
     settings = read_settings(grid, decisions, store, targets)
     evidence = Evidence(settings, regrets(grid, store), measure_overheads(grid))
@@ -132,11 +139,9 @@ def _decide(grid: Grid, decisions: Decisions, workers: int, quiet: bool) -> None
         decisions.make(grid, grid.grounds(grid.seeds), workers, show)
 
 
-def _train(wanted: Sequence[Batch], folder: Path, workers: int, quiet: bool) -> None:
+def _train(wanted: Sequence[Batch], store: RunStore, workers: int, quiet: bool) -> None:
     from ...fl_core.callbacks.meter import Meter
-    from ..runs import RunStore
 
-    store = RunStore(folder)
     left = [(batch, missing) for batch in wanted if (missing := store.missing(batch.specs))]
     total, done = sum(len(missing) for _, missing in left), 0
     with Meter(quiet, unit="runs") as meter:
@@ -149,10 +154,9 @@ def _train(wanted: Sequence[Batch], folder: Path, workers: int, quiet: bool) -> 
             done += len(missing)
 
 
-def _follow(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> None:
+def _follow(grid: Grid, decisions: Decisions, store: RunStore, options: argparse.Namespace) -> None:
     """Trains what decides by what training shows; each run is kept, whoever stops it."""
     from ...fl_core.callbacks.meter import Meter
-    from ..runs import RunStore
     from .following import follow, followed_cells
 
     with Meter(options.quiet, unit="cells") as meter:
@@ -160,18 +164,17 @@ def _follow(grid: Grid, decisions: Decisions, options: argparse.Namespace) -> No
         def show(done: int, total: int) -> None:
             meter.show("following training", done, total)
 
-        follow(followed_cells(grid), decisions, RunStore(options.out), options.workers, show)
+        follow(followed_cells(grid), decisions, store, options.workers, show)
 
 
-def _tell(grid: Grid, decisions: Decisions, wanted: Sequence[Batch], folder: Path) -> None:
+def _tell(grid: Grid, decisions: Decisions, wanted: Sequence[Batch], store: RunStore) -> None:
     """Prints what there is to do."""
     from rich.console import Console
     from rich.table import Table
 
-    from ..runs import RunStore
     from .following import followed_cells
 
-    store, table = RunStore(folder), Table("runs", "distinct", "to train", "core-hours, about")
+    table = Table("runs", "distinct", "to train", "core-hours, about")
     hours = 0.0
     for batch in wanted:
         missing = len(store.missing(batch.specs))

@@ -16,10 +16,13 @@ from typing import Any
 from ...fl_core.processes import forking_context
 from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
+from ..writing import write_at_once
 from .spec import RunSpec
 from .training import TrainedRun, train_run
 
 RUNS_FILE = "runs.jsonl"
+RECORDED = Path(__file__).with_name("recorded") / "runs.jsonl.gz"
+"""The runs that fedhq's own records were made from."""
 
 
 class RunStore:
@@ -29,7 +32,8 @@ class RunStore:
 
     Args:
         folder: Holds `RUNS_FILE`; it is made if it is missing.
-        recorded: Files of runs, `.jsonl` or `.jsonl.gz`, that are taken up, too, and never written.
+        recorded: Files of runs, compressed like `RECORDED`, that are taken up, too, and never
+            written.
 
     Example:
         >>> import tempfile
@@ -46,12 +50,21 @@ class RunStore:
         self._runs: dict[str, TrainedRun] = {}
         self._read = 0
         for path in recorded:
-            content = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
-            self._take(content)
+            self._take(gzip.decompress(path.read_bytes()))
 
     def __len__(self) -> int:
         self._look()
         return len(self._runs)
+
+    def record(self, path: Path) -> None:
+        """Writes all runs into one compressed file; the same runs are the same bytes.
+
+        Args:
+            path: The file, such as another store takes as `recorded`.
+        """
+        self._look()
+        lines = "".join(_line(self._runs[key]) for key in sorted(self._runs))
+        write_at_once(path, gzip.compress(lines.encode(), mtime=0))
 
     def find(self, spec: RunSpec) -> TrainedRun | None:
         """The trained run of a spec; None where there is none yet."""
@@ -106,7 +119,7 @@ class RunStore:
         return [self._runs[spec.key] for spec in specs]
 
     def _keep(self, run: TrainedRun) -> None:
-        line = json.dumps(asdict(run), separators=(",", ":")) + "\n"
+        line = _line(run)
         with RunLock(self._folder, on_wait=lambda: None), self._path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -136,6 +149,10 @@ class RunStore:
             }
             run = TrainedRun(**curves)
             self._runs.setdefault(run.key, run)
+
+
+def _line(run: TrainedRun) -> str:
+    return json.dumps(asdict(run), separators=(",", ":")) + "\n"
 
 
 def _set_up() -> None:

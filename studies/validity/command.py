@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where trained runs are kept, which other studies may share (default: --out)",
     )
     parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="take up the runs that ship, from which fedhq's own records were made",
+    )
+    parser.add_argument(
         "--tasks", help="only these, separated by commas, for instance digits-mlp,digits-cnn"
     )
     parser.add_argument("--seeds", help="only these, separated by commas (default: 100,101,102)")
@@ -70,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         ValueError: If an option breaks its rule.
         FedHQError: If a run fails.
     """
-    from ..runs import TASKS, RunStore
+    from ..runs import RECORDED, TASKS, RunStore
     from .grid import SEEDS, batches
 
     if options.fit is not None:
@@ -79,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--workers {options.workers}: must be at least 1.")
     tasks = tuple(TASKS) if options.tasks is None else options.tasks.split(",")
     wanted = batches(tasks, SEEDS if options.seeds is None else _seeds(options.seeds))
-    store = RunStore(options.runs or options.out)
+    store = RunStore(options.runs or options.out, [RECORDED] if options.recorded else [])
     if not options.train_only:
         check_plotly()
     if not options.no_training:

@@ -76,8 +76,11 @@ def test_a_line_that_a_process_tore_as_it_ended_is_trained_again(tmp_path, train
 
 
 def test_recorded_runs_are_taken_up_and_never_written(tmp_path, trained):
-    recorded = tmp_path / "recorded.jsonl"
-    recorded.write_text(json.dumps(vars(trained)) + "\n")
+    (tmp_path / RUNS_FILE).write_text(json.dumps(vars(trained)) + "\n")
+    recorded, again = tmp_path / "recorded.jsonl.gz", tmp_path / "again.jsonl.gz"
+    RunStore(tmp_path).record(recorded)
     store = RunStore(tmp_path / "own", recorded=[recorded])
     assert store.find(QAT) == trained
     assert not (tmp_path / "own" / RUNS_FILE).exists()
+    store.record(again)
+    assert again.read_bytes() == recorded.read_bytes()
