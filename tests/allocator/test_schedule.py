@@ -193,6 +193,7 @@ def test_too_little_time_or_limits_that_cannot_be_kept_raise() -> None:
         (lambda: Goal(total_seconds=9.0), "must be given together"),
         (lambda: Goal(total_seconds=9.0, rounds=0), "`rounds >= 1`"),
         (lambda: Goal(total_seconds=9.0, rounds=3, tradeoff=2.0), "both say what time is worth"),
+        (lambda: Goal(total_seconds=9.0, rounds=3, max_loss=0.1), "`max_loss` = 0.1 is"),
         (lambda: replace(FITTED, skip_memory=1.0), "`0 <= skip_memory < 1`"),
     ],
 )
