@@ -51,7 +51,7 @@ class RoundMemory:
         self._held = np.append(self._held, np.zeros(num_clients))
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes in a round's outcomes, in an order of their own."""
+        """Takes in a round's outcomes; one without a usable update leaves what the weights hold."""
         taught = self._taught.copy()
         absent = self._absent + ((self._absent > 0) | (self._last != _NEVER))
         level = np.zeros_like(self._held)
@@ -66,7 +66,9 @@ class RoundMemory:
                 absent[outcome.client] = 0
         self._taught = self._carry * taught
         self._inherited = self._carry * self._inherited
-        self._absent, self._held = absent, _RECENCY.after(self._held, level)
+        self._absent = absent
+        if any(o.succeeded and not o.strategy.is_skip for o in outcomes):
+            self._held = _RECENCY.after(self._held, level)
         self.spent_seconds += max((o.seconds for o in outcomes if o.seconds is not None), default=0)
 
     def taught(self, fleet: FleetTables) -> FloatArray:

@@ -1,0 +1,30 @@
+"""Rounds within a total time: what is remembered of earlier ones, and what a round is judged by."""
+
+import numpy as np
+import pytest
+
+from fedhq.allocator import Outcome, parse_menu
+from fedhq.allocator.fleet import FleetTables
+from fedhq.allocator.hardware import HardwareTables
+from fedhq.allocator.memory import RoundMemory
+
+MENU = parse_menu(["skip", "ptq-w2a2", "qat-w2a2"])
+SKIP, PTQ, QAT = MENU
+
+
+def fleet(label_counts) -> FleetTables:
+    hardware = HardwareTables.unknown(MENU, len(label_counts))
+    return FleetTables.of(hardware, np.sum(label_counts, axis=1), label_counts)
+
+
+@pytest.mark.parametrize("lost", [[], [Outcome(0, QAT, 9.0, False)], [Outcome(0, SKIP, 0.0, True)]])
+def test_a_round_without_a_usable_update_leaves_what_the_weights_hold(lost) -> None:
+    memory, clients = RoundMemory(MENU, QAT, 0.0), fleet([[4, 0], [4, 8]])
+    memory.join(2)
+    memory.observe([Outcome(0, QAT, 1.0, True), Outcome(1, PTQ, 1.0, True)])
+    held = memory.taught(clients)
+    assert held[0] > 0 == held[1]
+    memory.observe(lost)
+    assert memory.taught(clients).tolist() == held.tolist()
+    memory.observe([Outcome(1, PTQ, 1.0, True)])  # this one did replace a share of them
+    assert memory.taught(clients)[0] < held[0]
