@@ -73,7 +73,7 @@ class RoundMemory:
 
     def taught(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` share of a class's examples that the weights were taught, by recency."""
-        return np.asarray(self._held @ fleet.label_counts / np.maximum(fleet.population, 1.0))
+        return fleet.covered(self._held)
 
     def absent_rounds(self, rows: IntArray) -> IntArray:
         """`(cohort,)` rounds since an update of a client's was last used, or it was first asked."""
@@ -81,8 +81,7 @@ class RoundMemory:
 
     def carried(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` coverage that recent rounds still give."""
-        taught = self._taught @ fleet.label_counts
-        return np.asarray(self._inherited + taught / np.maximum(fleet.population, 1.0))
+        return np.asarray(self._inherited + fleet.covered(self._taught))
 
     def changes(self, rows: IntArray) -> BoolArray:
         """`(cohort, strategies)` whether a choice is another than the client's last; skip never."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedhq.allocator import Outcome, parse_menu
+from fedhq.allocator.adjust.exposure import Exposure
 from fedhq.allocator.fleet import FleetTables
 from fedhq.allocator.hardware import HardwareTables
 from fedhq.allocator.memory import RoundMemory
@@ -28,3 +29,16 @@ def test_a_round_without_a_usable_update_leaves_what_the_weights_hold(lost) -> N
     assert memory.taught(clients).tolist() == held.tolist()
     memory.observe([Outcome(1, PTQ, 1.0, True)])  # this one did replace a share of them
     assert memory.taught(clients)[0] < held[0]
+
+
+def test_counts_that_are_shares_cover_like_counts() -> None:
+    counts = np.array([[4.0, 0, 0], [4, 8, 0]])
+    memory, exposure = RoundMemory(MENU, QAT, 0.5), Exposure(MENU, QAT)
+    for remembered in (memory, exposure):
+        remembered.join(2)
+        remembered.observe([Outcome(0, QAT, 1.0, True), Outcome(1, PTQ, 1.0, True)])
+    for coverage in (memory.taught, memory.carried, exposure.covered):
+        found = coverage(fleet(counts))
+        assert found[0] > 0
+        assert coverage(fleet(counts / 100)) == pytest.approx(found)
+        assert found[2] == 0  # nobody holds any
