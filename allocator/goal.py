@@ -10,6 +10,7 @@ import numpy as np
 from .arrays import FloatArray, IntArray, freeze
 from .data import FittedLoss
 from .hardware import HardwareTables
+from .recency import check_rounds
 from .strategy import Strategy
 from .terms import Budget, Count
 
@@ -149,8 +150,7 @@ class Goal:
         if self.total_seconds is None or self.rounds is None:
             return
         freeze("total_seconds", self.total_seconds, ())
-        if self.rounds < 1:
-            raise ValueError(f"`rounds >= 1` must hold, but got {self.rounds}.")
+        check_rounds(self.rounds)
         if self.tradeoff is not None:
             raise ValueError(
                 f"`total_seconds` = {self.total_seconds:g} and `tradeoff` = {self.tradeoff:g} both "
