@@ -9,7 +9,7 @@ from .errors import InfeasibleError
 from .frontier import find_frontier
 from .goal import Goal
 from .infeasible import explain_infeasibility
-from .over_rounds import spread
+from .over_rounds import one_of_many, spread
 from .problem import AllocationProblem
 from .recency import Recency
 
@@ -62,7 +62,7 @@ def pace(
     found = spread(problem, weights, left, past, _GAP)
     if found is not None:
         return _within(problem, float(found.seconds[0])), ""
-    frontier = find_frontier(problem, most_solved=2)
+    frontier = find_frontier(one_of_many(problem), most_solved=2)
     if frontier is None:
         if strict:
             raise InfeasibleError(explain_infeasibility(problem))
@@ -79,10 +79,5 @@ def pace(
 
 def _within(problem: AllocationProblem, seconds: float) -> AllocationProblem:
     deadline = problem.deadline_seconds
-    return replace(
-        problem,
-        deadline_seconds=seconds if deadline is None else min(seconds, deadline),
-        tradeoff=None,
-        max_loss=None,
-        switching_seconds=None,
-    )
+    within = seconds if deadline is None else min(seconds, deadline)
+    return replace(one_of_many(problem), deadline_seconds=within)
