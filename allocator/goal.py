@@ -114,8 +114,9 @@ class Goal:
         energy_joules: Upper limit of what a round's clients need together to train.
         total_seconds: Upper limit of what all rounds take together; given `rounds`, a schedule (see
             `plan_schedule`) says how long each may be, from what is left of both, and the loss is
-            minimised within. All limits beside it hold in every round; a price of switching
-            does not count, and the default rule gives up no loss for speed.
+            minimised within. All limits beside it hold in every round; a price of switching and
+            `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
+            speed, and the loss of a plan is that in the end (see `pacing.pace`).
         rounds: How many there will be.
 
     Raises:
