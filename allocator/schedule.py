@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
+from .check import with_tolerance
 from .errors import InfeasibleError
 from .frontier import pareto_frontier
 from .over_rounds import one_of_many, spread
@@ -186,7 +187,7 @@ def fastest_schedule(
     shortest = rounds * _fastest_seconds(problem)
     longest = rounds * float(np.where(problem.allowed, problem.seconds, 0.0).max())
     found = plan_schedule(problem, longest, rounds, recency, gap=gap)
-    allowed, enough = found.loss + given_up, float(found.round_seconds.sum())
+    allowed, enough = with_tolerance(found.loss + given_up), float(found.round_seconds.sum())
     fastest = plan_schedule(problem, shortest, rounds, recency, gap=gap)
     if fastest.loss <= allowed:
         return fastest
