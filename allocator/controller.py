@@ -343,27 +343,12 @@ class HybridAllocator:
             ValueError: If the cohort is impossible (see `problem`), or the solver cannot express a
                 term of the problem.
         """
-        memory = self._known.memory
-        problem, short = pace(
-            self.problem(cohort),
-            self.goal,
-            round_number,
-            memory.spent_seconds,
-            memory.taught(self._known.fleet),
-            strict=self._rules.strict,
-        )
-        carried = memory.carried(self._known.fleet)
-        assert problem.coverage is not None
-        curve = problem.coverage.loss_curve
-        tables = (problem.seconds, problem.loss, problem.switching_seconds, carried, curve)
-        arrays = (None if t is None else t.tobytes() for t in tables)
-        limit = (problem.deadline_seconds, short)
-        state = (problem.clients, self.goal, limit, repr(self.solver), *arrays)
-        planned = self._planned
+        problem, planned = self.problem(cohort), self._planned
+        state = self._state(problem, round_number)
         if planned is None or planned[0] != state or planned[1] is not self.solver:
             self._planned = None  # no note of another round, should this one raise
-            allocation, note = self._decide(problem)
-            self._planned = planned = (state, self.solver, allocation, f"{short} {note}".strip())
+            allocation, note = self._decide(problem, round_number)
+            self._planned = planned = (state, self.solver, allocation, note)
         return planned[2]
 
     def tell(
@@ -432,11 +417,26 @@ class HybridAllocator:
         self._known.load_state_dict(state, self.goal)
         self._planned = None
 
-    def _decide(self, problem: AllocationProblem) -> tuple[Allocation, str]:
-        if self._rules.strict:
-            return solve(problem, self.solver).allocation, ""
-        allocation, note = settle(problem, self.solver)
+    def _state(self, problem: AllocationProblem, round_number: int) -> tuple[object, ...]:
+        """All that a plan depends on: what is equal is planned once."""
+        assert problem.coverage is not None
+        term, memory = problem.coverage, self._known.memory
+        tables = [problem.seconds, problem.loss, problem.switching_seconds]
+        tables += [term.carried, term.loss_curve]
+        when: tuple[object, ...] = ()
+        if self.goal.total_seconds is not None:
+            when = (round_number, memory.spent_seconds, memory.taught(self._known.fleet).tobytes())
+        arrays = (None if t is None else t.tobytes() for t in tables)
+        return (problem.clients, self.goal, when, repr(self.solver), *arrays)
+
+    def _decide(self, problem: AllocationProblem, round_number: int) -> tuple[Allocation, str]:
+        strict, memory = self._rules.strict, self._known.memory
+        taught, spent = memory.taught(self._known.fleet), memory.spent_seconds
+        paced, short = pace(problem, self.goal, round_number, spent, taught, strict=strict)
+        if strict:
+            return solve(paced, self.solver).allocation, short
+        allocation, note = settle(paced, self.solver)
         rows = [int(name) for name in problem.clients]
         if not self.num_examples[rows].any():
-            note = f"No client of the cohort holds an example: all count alike. {note}".strip()
-        return allocation, note
+            note = f"No client of the cohort holds an example: all count alike. {note}"
+        return allocation, f"{short} {note}".strip()

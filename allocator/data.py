@@ -21,7 +21,10 @@ from .strategy import Strategy
 _FLOAT_BITS = 32
 
 RESTING = 0.52
-"""A `skip_memory` as fitted by `python -m fedhq.studies.schedules`; see its record."""
+"""A `skip_memory` as fitted by `python -m fedhq.studies.schedules`; see its record.
+
+No default: `FittedLoss` and `fitted.json` have 0, and `allocation.resting` asks for this one.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class FittedLoss:
         origin: How, on what and when it was fitted.
         skip_memory: How much of a client's data the weights still hold a round later, in [0, 1):
             the price of its `a`-th absence in a row is `1 - skip_memory ** a` of the skip price, so
-            that who just took part may rest. 0 charges every absence alike; see `RESTING`.
+            that who just took part may rest. 0 charges every absence alike; `RESTING` was fitted,
+            but has to be asked for.
         unevenness_price: Loss per unit of unevenness; see `Coverage`.
 
     Raises:

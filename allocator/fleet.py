@@ -81,6 +81,14 @@ class FleetTables:
         """`(clients, strategies)` what may be planned."""
         return self.hardware.allowed & ~self.forbidden
 
+    def covered(self, levels: FloatArray) -> FloatArray:
+        """`(classes,)` share of each class that is taught, where clients teach at `(clients,)`.
+
+        Counts may be shares, or noisy ones below one in all: only a class without any is none.
+        """
+        whole = np.where(self.population > 0, self.population, 1.0)
+        return np.asarray(levels @ self.label_counts / whole)
+
     def joined(self, more: FleetTables) -> FleetTables:
         """These clients and then the others.
 

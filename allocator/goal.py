@@ -10,6 +10,7 @@ import numpy as np
 from .arrays import FloatArray, IntArray, freeze
 from .data import FittedLoss
 from .hardware import HardwareTables
+from .recency import check_rounds
 from .strategy import Strategy
 from .terms import Budget, Count
 
@@ -113,12 +114,14 @@ class Goal:
         energy_joules: Upper limit of what a round's clients need together to train.
         total_seconds: Upper limit of what all rounds take together; given `rounds`, a schedule (see
             `plan_schedule`) says how long each may be, from what is left of both, and the loss is
-            minimised within.
+            minimised within. All limits beside it hold in every round; a price of switching and
+            `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
+            speed, and the loss of a plan is that in the end (see `pacing.pace`).
         rounds: How many there will be.
 
     Raises:
         ValueError: If `0 < holds_with < 1` does not hold, only one of `total_seconds` and `rounds`
-            is given, or a total time with a tradeoff.
+            is given, or a total time with a tradeoff or a maximum loss.
     """
 
     tradeoff: float | None = None
@@ -148,12 +151,17 @@ class Goal:
         if self.total_seconds is None or self.rounds is None:
             return
         freeze("total_seconds", self.total_seconds, ())
-        if self.rounds < 1:
-            raise ValueError(f"`rounds >= 1` must hold, but got {self.rounds}.")
+        check_rounds(self.rounds)
         if self.tradeoff is not None:
             raise ValueError(
                 f"`total_seconds` = {self.total_seconds:g} and `tradeoff` = {self.tradeoff:g} both "
                 "say what time is worth, but one must. Leave one out."
+            )
+        if self.max_loss is not None:
+            raise ValueError(
+                f"`max_loss` = {self.max_loss:g} is of one round, which a `total_seconds` = "
+                f"{self.total_seconds:g} does not look at alone: early rounds may teach nothing. "
+                "Leave one out; `fastest_schedule` finds the least time within a loss."
             )
 
     @property

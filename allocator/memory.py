@@ -51,7 +51,7 @@ class RoundMemory:
         self._held = np.append(self._held, np.zeros(num_clients))
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Takes in a round's outcomes, in an order of their own."""
+        """Takes in a round's outcomes; one without a usable update leaves what the weights hold."""
         taught = self._taught.copy()
         absent = self._absent + ((self._absent > 0) | (self._last != _NEVER))
         level = np.zeros_like(self._held)
@@ -66,12 +66,14 @@ class RoundMemory:
                 absent[outcome.client] = 0
         self._taught = self._carry * taught
         self._inherited = self._carry * self._inherited
-        self._absent, self._held = absent, _RECENCY.after(self._held, level)
+        self._absent = absent
+        if any(o.succeeded and not o.strategy.is_skip for o in outcomes):
+            self._held = _RECENCY.after(self._held, level)
         self.spent_seconds += max((o.seconds for o in outcomes if o.seconds is not None), default=0)
 
     def taught(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` share of a class's examples that the weights were taught, by recency."""
-        return np.asarray(self._held @ fleet.label_counts / np.maximum(fleet.population, 1.0))
+        return fleet.covered(self._held)
 
     def absent_rounds(self, rows: IntArray) -> IntArray:
         """`(cohort,)` rounds since an update of a client's was last used, or it was first asked."""
@@ -79,8 +81,7 @@ class RoundMemory:
 
     def carried(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` coverage that recent rounds still give."""
-        taught = self._taught @ fleet.label_counts
-        return np.asarray(self._inherited + taught / np.maximum(fleet.population, 1.0))
+        return np.asarray(self._inherited + fleet.covered(self._taught))
 
     def changes(self, rows: IntArray) -> BoolArray:
         """`(cohort, strategies)` whether a choice is another than the client's last; skip never."""

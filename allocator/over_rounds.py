@@ -107,6 +107,11 @@ def spread(
     return Spread(chosen.choices, chosen.kinds, chosen.seconds, best, min(bound, best), price)
 
 
+def one_of_many(problem: AllocationProblem) -> AllocationProblem:
+    """A round's program without what only counts where there is one round."""
+    return replace(problem, max_loss=None, tradeoff=None, switching_seconds=None)
+
+
 @dataclass(frozen=True, eq=False)
 class _Mixture:
     """Shares of columns, `(columns,)`, their loss, and the `(curves,)` prices of coverage there."""
@@ -155,12 +160,9 @@ class _Rounds:
         harm = np.outer(np.minimum(worth, 0.0), teaches)
         nothing = Coverage(np.ones((problem.num_clients, 1)), np.zeros(len(teaches)), ((0.0, 0.0),))
         priced = replace(
-            problem,
+            one_of_many(problem),
             loss=problem.loss + untaught - harm,
             coverage=nothing if problem.min_participation else None,
-            max_loss=None,
-            tradeoff=None,
-            switching_seconds=None,
         )
         return find_frontier(priced, most_solved=_MOST_SOLVED)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .arrays import FloatArray
+import numpy as np
+
+from .arrays import FloatArray, IntArray
 from .errors import InfeasibleError
 from .frontier import find_frontier
 from .goal import Goal
 from .infeasible import explain_infeasibility
-from .over_rounds import spread
+from .over_rounds import one_of_many, spread
 from .problem import AllocationProblem
 from .recency import Recency
 
 _RECENCY = Recency()
 _GAP = 1e-4  # of accuracy: a hundredth of a percent
+_LEAST_WEIGHT = 1e-3  # an early round does what is best for what it weighs, be that ever so little
 
 
 def pace(
@@ -31,6 +34,10 @@ def pace(
     The rounds to come are taken to be like this one, and the rest of the time is spread over them
     as `plan_schedule` does; what the schedule gives this round is its deadline, within which the
     loss is minimised. Later rounds make up for what this one turns out to take.
+
+    That is the loss in the end: the round counts by its weight there, beside what earlier rounds
+    taught and what the schedule lets later ones teach. What all others cover need not be covered
+    again, and who already teaches it may do what is fast.
 
     Args:
         problem: The round's program; returned as it is where the goal has no total time.
@@ -61,28 +68,43 @@ def pace(
     past = _RECENCY.left(taught, goal.rounds, to_come)
     found = spread(problem, weights, left, past, _GAP)
     if found is not None:
-        return _within(problem, float(found.seconds[0])), ""
-    frontier = find_frontier(problem, most_solved=2)
+        later = weights[1:] @ _covered(problem, found.choices)[found.kinds[1:]]
+        return _within(problem, float(found.seconds[0]), weights, past + later), ""
+    frontier = find_frontier(one_of_many(problem), most_solved=2)
     if frontier is None:
         if strict:
             raise InfeasibleError(explain_infeasibility(problem))
-        return _within(problem, left / to_come), ""
-    fastest = float(frontier.round_seconds[0])
+        return _within(problem, left / to_come, weights, past), ""
+    fastest, choice = float(frontier.round_seconds[0]), frontier.allocation(0).choice
     short = (
         f"`total_seconds` is short: {to_come} rounds of at least {fastest:.6g} s are to come, but "
         f"{left:.6g} s are left. "
     )
     if strict and not spent_seconds:
         raise InfeasibleError(f"{short}Give more time or train fewer rounds.")
-    return _within(problem, fastest), f"{short}Planned as fast as can be."
+    later = weights[1:].sum() * _covered(problem, choice)
+    return _within(problem, fastest, weights, past + later), f"{short}Planned as fast as can be."
 
 
-def _within(problem: AllocationProblem, seconds: float) -> AllocationProblem:
-    deadline = problem.deadline_seconds
+def _covered(problem: AllocationProblem, choices: IntArray) -> FloatArray:
+    """`(..., classes)` what `(..., clients)` choices cover of the classes in one round."""
+    term = problem.coverage
+    if term is None:
+        return np.zeros((*choices.shape[:-1], 1))
+    return term.teaches[choices] @ term.share
+
+
+def _within(
+    problem: AllocationProblem, seconds: float, weights: FloatArray, carried: FloatArray
+) -> AllocationProblem:
+    """The first of weighted rounds, within a time and with what the others cover in the end."""
+    deadline, term = problem.deadline_seconds, problem.coverage
+    weight = max(float(weights[0]), _LEAST_WEIGHT)
+    if term is not None:
+        term = replace(term, teaches=weight * term.teaches, carried=carried)
     return replace(
-        problem,
+        one_of_many(problem),
         deadline_seconds=seconds if deadline is None else min(seconds, deadline),
-        tradeoff=None,
-        max_loss=None,
-        switching_seconds=None,
+        loss=weight * problem.loss,
+        coverage=term,
     )

@@ -40,11 +40,9 @@ class Recency:
         """`(rounds,)` weights of the rounds, the last one last; their sum is 1.
 
         Raises:
-            ValueError: If there is no round.
+            ValueError: If they are no whole number, or there is none.
         """
-        if rounds < 1:
-            raise ValueError(f"`rounds >= 1` must hold, but got {rounds}.")
-        weights = (1.0 - self.forgetting) ** np.arange(rounds)[::-1]
+        weights = (1.0 - self.forgetting) ** np.arange(check_rounds(rounds))[::-1]
         return np.asarray(weights / weights.sum())
 
     def after(self, held: FloatArray, new: FloatArray) -> FloatArray:
@@ -63,3 +61,12 @@ class Recency:
         """
         kept = 1.0 - self.forgetting
         return np.asarray(held * kept**to_come / (1.0 - kept**rounds))
+
+
+def check_rounds(rounds: int) -> int:
+    """A number of rounds; a `ValueError` unless it is a whole one of at least 1."""
+    if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 1:
+        raise ValueError(
+            f"`rounds >= 1` must hold for a whole number of rounds, but got {rounds!r}."
+        )
+    return int(rounds)

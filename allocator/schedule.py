@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
+from .check import with_tolerance
 from .errors import InfeasibleError
 from .frontier import pareto_frontier
-from .over_rounds import spread
+from .over_rounds import one_of_many, spread
 from .problem import AllocationProblem
 from .recency import Recency
 from .solution import Allocation
@@ -142,7 +143,7 @@ def plan_schedule(
     weights = recency.weights(rounds)
     found = spread(problem, weights, budget, gap=gap)
     if found is None:
-        fastest = float(pareto_frontier(problem).round_seconds[0])
+        fastest = _fastest_seconds(problem)
         raise InfeasibleError(
             f"`total_seconds >= {rounds * fastest:.6g}` must hold, {rounds} rounds of at least "
             f"{fastest:.6g} s, but got {budget:.6g}. Give more time or train fewer rounds."
@@ -183,10 +184,10 @@ def fastest_schedule(
         (array([3., 3., 5., 5.]), 0.02)
     """
     given_up = float(freeze("within_loss", within_loss, ()))
-    shortest = rounds * float(pareto_frontier(problem, most_solved=2).round_seconds[0])
+    shortest = rounds * _fastest_seconds(problem)
     longest = rounds * float(np.where(problem.allowed, problem.seconds, 0.0).max())
     found = plan_schedule(problem, longest, rounds, recency, gap=gap)
-    allowed, enough = found.loss + given_up, float(found.round_seconds.sum())
+    allowed, enough = with_tolerance(found.loss + given_up), float(found.round_seconds.sum())
     fastest = plan_schedule(problem, shortest, rounds, recency, gap=gap)
     if fastest.loss <= allowed:
         return fastest
@@ -198,3 +199,8 @@ def fastest_schedule(
         else:
             shortest = middle
     return found
+
+
+def _fastest_seconds(problem: AllocationProblem) -> float:
+    """Of a round that keeps its limits."""
+    return float(pareto_frontier(one_of_many(problem), most_solved=2).round_seconds[0])

@@ -51,8 +51,7 @@ class Exposure:
 
     def covered(self, fleet: FleetTables) -> FloatArray:
         """`(classes,)` share of each class that was taught, in the mean of the recent rounds."""
-        taught = self.of_clients @ fleet.label_counts
-        return np.asarray(taught / np.maximum(fleet.population, 1.0))
+        return fleet.covered(self.of_clients)
 
     def join(self, num_clients: int) -> None:
         """More clients, that taught nothing so far."""

@@ -170,6 +170,17 @@ def test_more_time_never_loses_more_and_all_the_time_loses_nothing_to_spare() ->
     assert free.loss == pytest.approx(pareto_frontier(round_problem()).loss[-1])
 
 
+def test_a_maximum_loss_of_one_round_does_not_count_in_a_schedule() -> None:
+    free, limited = round_problem(), round_problem(max_loss=0.0)
+    for schedule in (
+        lambda problem: plan_schedule(problem, 24.0, 6),
+        lambda problem: fastest_schedule(problem, 6, 0.05),
+    ):
+        assert schedule(limited).round_seconds.tolist() == schedule(free).round_seconds.tolist()
+    with pytest.raises(InfeasibleError, match=r"6 rounds of at least 2 s, but got 0\.5"):
+        plan_schedule(round_problem(max_loss=0.0, min_participation=0.5), 0.5, 6)
+
+
 def test_a_schedule_tells_itself_in_words() -> None:
     text = str(plan_schedule(round_problem(counts=()), 40.0, 8, Recency(0.5)))
     assert text.startswith("8 rounds in ")
@@ -192,7 +203,11 @@ def test_too_little_time_or_limits_that_cannot_be_kept_raise() -> None:
         (lambda: plan_schedule(round_problem(), 9.0, 3).allocation(4), "`1 <= round_number <= 3`"),
         (lambda: Goal(total_seconds=9.0), "must be given together"),
         (lambda: Goal(total_seconds=9.0, rounds=0), "`rounds >= 1`"),
+        (lambda: Goal(total_seconds=9.0, rounds=2.5), "whole number of rounds, but got 2.5"),
+        (lambda: plan_schedule(round_problem(), 9.0, 2.0), "whole number of rounds"),
+        (lambda: fastest_schedule(round_problem(), True, 0.1), "whole number of rounds"),
         (lambda: Goal(total_seconds=9.0, rounds=3, tradeoff=2.0), "both say what time is worth"),
+        (lambda: Goal(total_seconds=9.0, rounds=3, max_loss=0.1), "`max_loss` = 0.1 is"),
         (lambda: replace(FITTED, skip_memory=1.0), "`0 <= skip_memory < 1`"),
     ],
 )
