@@ -376,7 +376,8 @@ class HybridAllocator:
         """Replaces what a client said of its data, for instance since it collects other data now.
 
         It is part of the fleet, not of the state: who goes on from a saved state joins with what
-        was told last. Gaps observed before no longer count: other data made them.
+        was told last. Gaps observed before count the less, the more this changes of the coverage or
+        of the population's distribution, and not at all from a tenth on: other data made them.
 
         Args:
             client: Its number.
