@@ -60,6 +60,7 @@ HALFWAY = 0.5
 FORGETS_ALL = 0.1
 """Change of coverage or of the population's distribution after which no older evaluation counts."""
 
+_SAVED = {"knots", "below", "gap", "variance", "learned", "missed"}
 _CLIP = 1.5  # standard deviations beyond which an evaluation only votes for a direction
 _TURNS = 8
 
@@ -221,17 +222,28 @@ class LossModel:
             ValueError: If it is no such state.
         """
         model, knots = LossModel(self._hinges.curve, self._price), self._hinges.knots
-        model.miss()
-        price = 0.0 if state is None else state.get("unevenness_price", 0.0)
-        if state is not None and (state["knots"], price) == (knots.tolist(), self._price):
-            model._missed = bool(state["missed"])
-            rounds = len(state["gap"])
-            below = np.reshape(np.array(state["below"], dtype=np.float64), (-1, len(knots)))
-            model._below = freeze("below", below, (rounds, len(knots)))
-            model._gap = np.array(state["gap"], dtype=np.float64)
-            model._variance = freeze("variance", state["variance"], (rounds,))
-            model._learned = freeze("learned", state["learned"], (rounds,))
-            model._valid = freeze("valid", state.get("valid", np.ones(rounds)), (rounds,))
+        if state is None:
+            model.miss()
+            return model
+        if missing := sorted(_SAVED - state.keys()):
+            raise ValueError(
+                f"a state of a `LossModel` must hold {sorted(_SAVED)}, but {missing} are missing. "
+                "Load it into what saved it."
+            )
+        price = state.get("unevenness_price", 0.0)
+        if (state["knots"], price) != (knots.tolist(), self._price):
+            model.miss()
+            return model
+        rounds, width = np.size(state["gap"]), len(knots)
+        below = state["below"] if rounds else np.zeros((0, width))
+        model._below = freeze("below", below, (rounds, width))[-KEPT:]
+        model._gap = _finite("gap", state["gap"])[-KEPT:]
+        model._variance = freeze("variance", state["variance"], (rounds,))[-KEPT:]
+        if not (model._variance > 0).all():
+            raise ValueError(f"`variance > 0` must hold, but got {model._variance.min()}.")
+        model._learned = freeze("learned", state["learned"], (rounds,))[-KEPT:]
+        model._valid = freeze("valid", state.get("valid", np.ones(rounds)), (rounds,))[-KEPT:]
+        model._missed = bool(state["missed"])
         return model
 
     def _fit(self) -> Posterior:
@@ -259,3 +271,9 @@ class LossModel:
         own = np.where(weights > 0, KNOT_SPREAD * weights, TAIL_SPREAD)
         covariance[1:, 1:] = SCALE_SPREAD**2 * np.outer(weights, weights) + np.diag(own**2)
         return covariance
+
+
+def _finite(name: str, values: ArrayLike) -> FloatArray:
+    """`(values,)` numbers of any sign; a `ValueError` unless they are finite."""
+    freeze(name, np.abs(np.array(values, dtype=np.float64)), (np.size(values),))
+    return np.array(values, dtype=np.float64)

@@ -233,6 +233,39 @@ def test_a_state_of_an_older_version_or_another_curve_brings_no_gaps() -> None:
     assert unlearned.loss_model is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (None, r"must hold \['below'.*are missing"),
+        ({"gap": [0.1, np.nan]}, "`gap` must be finite"),
+        ({"gap": [0.1, "much"]}, "could not convert"),
+        ({"gap": [0.1]}, r"`below` must have shape \(1, "),
+        ({"below": [[0.1, 0.1]] * 2}, r"`below` must have shape \(2, "),
+        ({"variance": [0.0, 0.1]}, "`variance > 0` must hold"),
+        ({"learned": [0.5, -1.0]}, "`learned` must be finite and >= 0"),
+        ({"valid": [1.0, np.inf]}, "`valid` must be finite"),
+    ],
+)
+def test_no_state_of_a_loss_model_is_taken_that_it_cannot_have_saved(changed, words) -> None:
+    model = taught(1.0, [0.1, 0.4])
+    state = {} if changed is None else {**model.state_dict(), **changed}
+    with pytest.raises(ValueError, match=words):
+        model.loaded(state)
+    allocator = make()
+    saved = {**allocator.state_dict(), "loss": state}
+    with pytest.raises(ValueError, match=words):
+        allocator.load_state_dict(saved)
+
+
+def test_of_a_state_that_is_too_long_the_newest_count() -> None:
+    model = taught(0.3, [0.1] * 60)
+    state = json.loads(json.dumps(model.state_dict()))
+    rows = ("below", "gap", "variance", "learned", "valid")
+    loaded = model.loaded({k: [v[0]] * 40 + v if k in rows else v for k, v in state.items()})
+    assert loaded.state_dict() == model.state_dict()
+    assert model.loaded(LossModel(CURVE).state_dict()).wants_probe(1)
+
+
 def test_counts_told_anew_replace_the_old_ones() -> None:
     allocator = make()
     before = allocator.label_counts.copy()
