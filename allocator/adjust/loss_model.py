@@ -83,7 +83,7 @@ class Posterior:
         return float(np.sqrt(max(float(off @ np.linalg.solve(self.covariance, off)), 0.0)))
 
     def nearest(self, weights: FloatArray) -> FloatArray:
-        """Of the weights that the evidence does not refute, those towards the given ones."""
+        """Of the weights up to `REFUTED` from the mean, those in a straight line to the given."""
         distance = self.distance(weights)
         if distance <= REFUTED:
             return weights
@@ -96,6 +96,11 @@ class LossModel:
     What is planned with is the curve nearest to the fitted one that the evidence does not refute:
     as long as gaps are as fitted, or too noisy to tell, plans stay those of the fitted curve, byte
     for byte. One wrong evaluation is outvoted, old ones fade.
+
+    The bound is no confidence interval: the curve moves from the fitted one towards the mean of
+    what is known until `REFUTED` = 1.5 standard deviations are left, in the ellipsoid of all
+    weights together, so that what is planned with lags behind the evidence on purpose. Where
+    evaluations are outvoted, or a weight below 0 is cut to 0, the ellipsoid is an approximation.
 
     Args:
         curve: `(points, 2)` the fitted phi: (coverage, loss), see `Coverage`.
