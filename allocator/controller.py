@@ -407,7 +407,7 @@ class HybridAllocator:
 
         Their times are learned, their strategies remembered, and their coverage carries over,
         decayed. From the gap between an accuracy's two figures it is learned how much quantization
-        hurts here (see `LossModel`; what is planned with lags behind it, on the fitted curve's side).
+        hurts here (see `LossModel`; plans lag behind it, on the side of the fitted curve).
 
         Args:
             outcomes: What the clients did.

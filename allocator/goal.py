@@ -50,8 +50,8 @@ class ServerAccuracy:
     """How good the server's weights are after a round, on examples of the server's own.
 
     No client and no test should have these. The trainer takes the very examples that the deployed
-    model's ranges are calibrated on, so that its deployed accuracy flatters, and its gap is a little
-    too small.
+    model's ranges are calibrated on: its deployed accuracy flatters, and its gap is too small, if
+    anything.
 
     Args:
         deployed: Accuracy of the quantized model that would be shipped, in [0, 1].

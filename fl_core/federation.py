@@ -229,8 +229,8 @@ class Federation:
         named = max((max(s.clients, default=0) for s in self.participation.slowdowns), default=0)
         if named >= len(self.clients):
             raise ValueError(
-                f"`participation.slowdowns` must name clients in 0 ... {len(self.clients) - 1}, but "
-                f"got {named}. Name clients that are there, or none for everybody."
+                "`participation.slowdowns` must name clients in 0 ... "
+                f"{len(self.clients) - 1}, but got {named}. Name clients that are there, or none for everybody."
             )
 
     @property
