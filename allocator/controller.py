@@ -73,7 +73,8 @@ class HybridAllocator:
             part in; counts where the goal has a time in its objective. To skip is free.
         explore: Standard errors by which the time of a strategy that a client did not try lately is
             taken to be shorter, so that it is tried at times. 0 plans with what is most likely, and
-            repeats a run whose times are as predicted exactly; 1 tries what may well pay.
+            repeats a run whose times are as predicted exactly; 1 tries what may well pay. Times
+            only: what would show the loss is not explored, but see `probe`.
         learn: Whether the times are learned, with `TimeModel`; otherwise those of `hardware` stay.
         learn_loss: Whether the coverage term is learned too, with `LossModel`, from accuracies told
             to `observe`; without any, the fitted one stays. It also stays, to the byte, until these
@@ -361,7 +362,8 @@ class HybridAllocator:
         """Replaces what a client said of its data, for instance since it collects other data now.
 
         It is part of the fleet, not of the state: who goes on from a saved state joins with what
-        was told last. Gaps observed before no longer count: other data made them.
+        was told last. Gaps observed before count the less, the more this changes of the coverage or
+        of the population's distribution, and not at all from a tenth on: other data made them.
 
         Args:
             client: Its number.
@@ -390,7 +392,7 @@ class HybridAllocator:
 
         Their times are learned, their strategies remembered, and their coverage carries over,
         decayed. From the gap between an accuracy's two figures it is learned how much quantization
-        hurts here (see `LossModel`).
+        hurts here (see `LossModel`; plans lag behind it, on the side of the fitted curve).
 
         Args:
             outcomes: What the clients did.

@@ -50,6 +50,10 @@ class Outcome:
 class ServerAccuracy:
     """How good the server's weights are after a round, on examples of the server's own.
 
+    No client and no test should have these. The trainer takes the very examples that the deployed
+    model's ranges are calibrated on: its deployed accuracy flatters, and its gap is too small, if
+    anything.
+
     Args:
         deployed: Accuracy of the quantized model that would be shipped, in [0, 1].
         in_float: Accuracy of the float model with the same weights, on the same examples.

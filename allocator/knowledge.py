@@ -44,7 +44,9 @@ class FleetKnowledge:
         self.memory = RoundMemory(menu, deployed, carry)
         self.times = TimeModel(menu, self.fleet.hardware.seconds)
         self.exposure = Exposure(menu, deployed)
-        self.loss = None if fitted is None else LossModel(fitted.loss_curve)
+        self.loss = (
+            None if fitted is None else LossModel(fitted.loss_curve, fitted.unevenness_price)
+        )
 
     def join(
         self, more: FleetTables, device_classes: Sequence[Hashable] | None, goal: Goal
@@ -68,9 +70,9 @@ class FleetKnowledge:
         check_client(client, len(self.fleet))
         fleet = self.fleet.retold(client, examples, counts)
         fleet.check(goal)
-        self.fleet = fleet
-        if self.loss is not None:
-            self.loss = self.loss.forgotten()  # old counts may have explained its gaps wrongly
+        before, self.fleet = self.fleet, fleet
+        if self.loss is not None:  # old counts may have explained its gaps wrongly
+            self.loss.forget(self._change(before))
 
     def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
         """Takes in a round; the order of its outcomes does not matter."""
@@ -82,10 +84,18 @@ class FleetKnowledge:
             self.times.observe(ordered)
         self.exposure.observe(ordered)
         if self.loss is not None and accuracy is not None:
-            whole = np.maximum(self.fleet.population, np.finfo(float).tiny)
-            self.loss.observe(self.exposure.covered(self.fleet), whole / whole.sum(), accuracy)
+            weights = _class_weights(self.fleet)
+            self.loss.observe(self.exposure.covered(self.fleet), weights, accuracy)
         elif self.loss is not None:
             self.loss.miss()
+
+    def _change(self, before: FleetTables) -> float:
+        """Of the population's distribution and of what the recent rounds covered of it."""
+        old, new = _class_weights(before), _class_weights(self.fleet)
+        if len(old) != len(new):  # nobody tells labels any more
+            return 1.0
+        covered = self.exposure.covered(self.fleet) - self.exposure.covered(before)
+        return float(np.abs(new - old).sum() / 2 + np.abs(covered) @ new)
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned, ready for JSON."""
@@ -112,3 +122,9 @@ class FleetKnowledge:
         else:
             self.times.forget()
         self.fleet, self.memory, self.exposure, self.loss = fleet, memory, exposure, loss
+
+
+def _class_weights(fleet: FleetTables) -> FloatArray:
+    """`(classes,)` distribution of the population; even where nobody holds an example."""
+    whole = np.maximum(fleet.population, np.finfo(float).tiny)
+    return np.asarray(whole / whole.sum())

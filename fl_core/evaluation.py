@@ -28,7 +28,8 @@ class Evaluation:
         in_float: Of the float model on them.
         clients: Mean over clients of the quantized model on their own test examples.
         worst: The same over the worst tenth of the clients, one at least.
-        server: Of both on what the server keeps to calibrate with: what an allocator may see.
+        server: Of both on what the server keeps to calibrate with: what an allocator may see. The
+            deployed model's ranges were fitted to these very examples, so that it flatters.
     """
 
     deployed: float | None = None

@@ -226,6 +226,12 @@ class Federation:
                 f"`participation.quorum <= clients` must hold, but got "
                 f"{self.participation.quorum} > {len(self.clients)}. Lower the quorum."
             )
+        named = max((max(s.clients, default=0) for s in self.participation.slowdowns), default=0)
+        if named >= len(self.clients):
+            raise ValueError(
+                "`participation.slowdowns` must name clients in 0 ... "
+                f"{len(self.clients) - 1}, but got {named}. Name clients that are there, or none for everybody."
+            )
 
     @property
     def num_examples(self) -> IntArray:

@@ -75,11 +75,15 @@ def list_operators(
 def kept_bytes(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Memory of a training step: what it keeps for its backward pass, and the parameters' own.
 
+    A copy takes the step, in train mode as clients do: neither the model nor torch's random numbers
+    change.
+
     Args:
         model: A float or prepared network.
         inputs: `(examples, ...)` one batch.
         labels: Its labels.
     """
+    copied = copy.deepcopy(model).train()
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -88,8 +92,9 @@ def kept_bytes(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
     # Clones: a slice would be counted with all of the data that it is cut from.
     inputs, labels = inputs.clone(), labels.clone()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = nn.functional.cross_entropy(model(inputs), labels)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), hooks:
+        loss = nn.functional.cross_entropy(copied(inputs), labels)
     del loss
     parameters = sum(p.numel() for p in model.parameters())
     return float(sum(kept.values()) + _BYTES_PER_PARAMETER * parameters)

@@ -2,13 +2,14 @@
 
 The gap between the float model's accuracy and that of the same weights as deployed is explained by
 
-    LOSS_PER_GAP gap = base + sum_k weight_k sum_c g_c max(0, knot_k - coverage_c),  weight_k >= 0
+    LOSS_PER_GAP gap = base + price unevenness + sum_k weight_k sum_c g_c max(0, knot_k - cover_c)
 
-whose sum is phi of the program. `fitted_loss` is the prior: of all knots together one number, "how
-much does quantization hurt here", is uncertain; single knots may differ a little; a last knot at
-full coverage takes what the curve cannot explain. `base` is what no coverage mends: what rounding
-costs after all. A model that has hardly learned has nothing to lose yet: an evaluation counts by
-the square of how far its float model is on the way from guessing to perfect.
+with weights >= 0. The sum is phi of the program; the price of unevenness is the fitted one and not
+learned: what it explains of a gap is taken off first. `fitted_loss` is the prior: of all knots
+together one number, "how much does quantization hurt here", is uncertain; single knots may differ a
+little; a last knot at full coverage takes what the curve cannot explain. `base` is what no coverage
+mends: what rounding costs after all. A model that has hardly learned has nothing to lose yet: an
+evaluation counts by the square of how far its float model is on the way from guessing to perfect.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ KEPT = 60
 HALFWAY = 0.5
 """On the way from guessing to perfect: from here on a model has something to lose."""
 
+FORGETS_ALL = 0.1
+"""Change of coverage or of the population's distribution after which no older evaluation counts."""
+
+_SAVED = {"knots", "below", "gap", "variance", "learned", "missed"}
 _CLIP = 1.5  # standard deviations beyond which an evaluation only votes for a direction
 _TURNS = 8
 
@@ -78,7 +83,7 @@ class Posterior:
         return float(np.sqrt(max(float(off @ np.linalg.solve(self.covariance, off)), 0.0)))
 
     def nearest(self, weights: FloatArray) -> FloatArray:
-        """Of the weights that the evidence does not refute, those towards the given ones."""
+        """Of the weights up to `REFUTED` from the mean, those in a straight line to the given."""
         distance = self.distance(weights)
         if distance <= REFUTED:
             return weights
@@ -92,8 +97,17 @@ class LossModel:
     as long as gaps are as fitted, or too noisy to tell, plans stay those of the fitted curve, byte
     for byte. One wrong evaluation is outvoted, old ones fade.
 
+    The bound is no confidence interval: the curve moves from the fitted one towards the mean of
+    what is known until `REFUTED` = 1.5 standard deviations are left, in the ellipsoid of all
+    weights together, so that what is planned with lags behind the evidence on purpose. Where
+    evaluations are outvoted, or a weight below 0 is cut to 0, the ellipsoid is an approximation.
+
     Args:
         curve: `(points, 2)` the fitted phi: (coverage, loss), see `Coverage`.
+        unevenness_price: Loss per unit of unevenness that plans count besides, >= 0.
+
+    Raises:
+        ValueError: If the curve is none, or the price is negative or not finite.
 
     References:
         M. West, J. Harrison, "Bayesian Forecasting and Dynamic Models", 1997 (discounting);
@@ -109,13 +123,15 @@ class LossModel:
         True
     """
 
-    def __init__(self, curve: ArrayLike) -> None:
+    def __init__(self, curve: ArrayLike, unevenness_price: float = 0.0) -> None:
         self._hinges = Hinges.of(curve)
+        self._price = float(freeze("unevenness_price", unevenness_price, ()))
         size = len(self._hinges.knots)
         self._below: FloatArray = np.zeros((0, size))
         self._gap: FloatArray = np.zeros(0)
         self._variance: FloatArray = np.zeros(0)
         self._learned: FloatArray = np.zeros(0)
+        self._valid: FloatArray = np.zeros(0)
         self._missed = False
         self._fitted: Posterior | None = None
 
@@ -123,7 +139,8 @@ class LossModel:
         """Whether more rounds should show what is lost where next to nobody teaches.
 
         So many evaluations of a model that has something to lose, or twice as many of any. Not once
-        a round was not evaluated, or what was seen forgotten.
+        a round was not evaluated. What was forgotten since does not bring them again: later rounds
+        are evaluated, too, and next to nobody's teaching costs more late in a run.
 
         Args:
             evaluations: How many are enough.
@@ -132,7 +149,7 @@ class LossModel:
         return not self._missed and telling < evaluations and len(self) < 2 * evaluations
 
     def __len__(self) -> int:
-        """Evaluations that still count."""
+        """Evaluations that are kept."""
         return len(self._gap)
 
     def observe(
@@ -146,14 +163,18 @@ class LossModel:
             accuracy: What was measured.
         """
         weights = np.asarray(class_weights, dtype=np.float64)
-        below = self._hinges.below(np.asarray(covered, dtype=np.float64)) @ weights
+        coverage = np.asarray(covered, dtype=np.float64)
+        below = self._hinges.below(coverage) @ weights
+        uneven = float(np.maximum(coverage @ weights - coverage, 0.0) @ weights)
+        left = LOSS_PER_GAP * accuracy.gap - self._price * uneven
         guessing = min(float(weights.max()), HALFWAY)  # of one class: labels may be withheld
         learned = max((accuracy.in_float - guessing) / (1 - guessing), 0.0)
         variance = ROUND_SPREAD**2 + LOSS_PER_GAP**2 * accuracy.gap_variance
         self._below = np.concatenate([self._below, below[None]])[-KEPT:]
-        self._gap = np.append(self._gap, LOSS_PER_GAP * accuracy.gap)[-KEPT:]
+        self._gap = np.append(self._gap, left)[-KEPT:]
         self._variance = np.append(self._variance, variance)[-KEPT:]
         self._learned = np.append(self._learned, learned)[-KEPT:]
+        self._valid = np.append(self._valid, 1.0)[-KEPT:]
         self._fitted = None
 
     def miss(self) -> None:
@@ -176,36 +197,58 @@ class LossModel:
         """What a checkpoint must keep, ready for JSON."""
         return {
             "knots": self._hinges.knots.tolist(),
+            "unevenness_price": self._price,
             "below": self._below.tolist(),
             "gap": self._gap.tolist(),
             "variance": self._variance.tolist(),
             "learned": self._learned.tolist(),
+            "valid": self._valid.tolist(),
             "missed": self._missed,
         }
 
-    def forgotten(self) -> LossModel:
-        """The same model without its evaluations."""
-        model = LossModel(self._hinges.curve)
-        model.miss()
-        return model
+    def forget(self, change: float) -> None:
+        """Lets what was seen count less, since it was explained by data that are others now.
+
+        In proportion, so that many small changes forget as much as a large one.
+
+        Args:
+            change: Of coverage or of the population's distribution, as a fraction; `FORGETS_ALL` or
+                more forgets all.
+        """
+        self._valid = self._valid * max(1.0 - change / FORGETS_ALL, 0.0)
+        self._fitted = None
 
     def loaded(self, state: Mapping[str, Any] | None) -> LossModel:
         """The model of a saved state; one without evaluations where there is none.
 
-        What was saved with another fitted curve says nothing of this one's knots: it is left out.
+        What was saved with another fitted curve or price says nothing of these: it is left out.
 
         Raises:
             ValueError: If it is no such state.
         """
-        model, knots = self.forgotten(), self._hinges.knots
-        if state is not None and state["knots"] == knots.tolist():
-            model._missed = bool(state["missed"])
-            rounds = len(state["gap"])
-            below = np.reshape(np.array(state["below"], dtype=np.float64), (-1, len(knots)))
-            model._below = freeze("below", below, (rounds, len(knots)))
-            model._gap = np.array(state["gap"], dtype=np.float64)
-            model._variance = freeze("variance", state["variance"], (rounds,))
-            model._learned = freeze("learned", state["learned"], (rounds,))
+        model, knots = LossModel(self._hinges.curve, self._price), self._hinges.knots
+        if state is None:
+            model.miss()
+            return model
+        if missing := sorted(_SAVED - state.keys()):
+            raise ValueError(
+                f"a state of a `LossModel` must hold {sorted(_SAVED)}, but {missing} are missing. "
+                "Load it into what saved it."
+            )
+        price = state.get("unevenness_price", 0.0)
+        if (state["knots"], price) != (knots.tolist(), self._price):
+            model.miss()
+            return model
+        rounds, width = np.size(state["gap"]), len(knots)
+        below = state["below"] if rounds else np.zeros((0, width))
+        model._below = freeze("below", below, (rounds, width))[-KEPT:]
+        model._gap = _finite("gap", state["gap"])[-KEPT:]
+        model._variance = freeze("variance", state["variance"], (rounds,))[-KEPT:]
+        if not (model._variance > 0).all():
+            raise ValueError(f"`variance > 0` must hold, but got {model._variance.min()}.")
+        model._learned = freeze("learned", state["learned"], (rounds,))[-KEPT:]
+        model._valid = freeze("valid", state.get("valid", np.ones(rounds)), (rounds,))[-KEPT:]
+        model._missed = bool(state["missed"])
         return model
 
     def _fit(self) -> Posterior:
@@ -214,7 +257,7 @@ class LossModel:
         precision = np.linalg.inv(self._prior())
         design = np.column_stack([np.ones(len(self)), self._below])
         fading = FADING ** np.arange(len(self))[::-1]
-        counts = fading * self._learned**2 / self._variance
+        counts = fading * self._valid * self._learned**2 / self._variance
         left = self._gap - design @ mean
         trust, found = np.ones(len(self)), mean
         for _ in range(_TURNS):
@@ -233,3 +276,9 @@ class LossModel:
         own = np.where(weights > 0, KNOT_SPREAD * weights, TAIL_SPREAD)
         covariance[1:, 1:] = SCALE_SPREAD**2 * np.outer(weights, weights) + np.diag(own**2)
         return covariance
+
+
+def _finite(name: str, values: ArrayLike) -> FloatArray:
+    """`(values,)` numbers of any sign; a `ValueError` unless they are finite."""
+    freeze(name, np.abs(np.array(values, dtype=np.float64)), (np.size(values),))
+    return np.array(values, dtype=np.float64)

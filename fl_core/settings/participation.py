@@ -68,7 +68,7 @@ class ParticipationSettings:
         dropout: Chance that a client's connection is lost during a round, at any time of it alike.
         jitter: Standard deviation of the logarithm of the factor on a client's time in a round.
         slowdowns: Clients whose true times are not those that the allocator was told; the factors
-            of several multiply.
+            of several multiply. A `Federation` refuses those of a client that it does not have.
     """
 
     cohort: Count | None = None

@@ -83,6 +83,37 @@ def test_gaps_as_fitted_leave_the_curve_to_the_byte() -> None:
         )
 
 
+def test_what_unevenness_explains_of_a_gap_is_not_learned_twice() -> None:
+    """Gaps as fitted with a price leave the curve to the byte; without it they would raise it."""
+    rng, price, lags = np.random.default_rng(3), 0.8, []
+    priced, unpriced = LossModel(CURVE, price), LossModel(CURVE)
+    term = Coverage(np.eye(4), (0, 1), CURVE, unevenness_price=price)
+    for _ in range(16):
+        covered = rng.permutation([0.0, 0.0, 0.3, 0.6])
+        lags.append(term.unevenness(covered))
+        gap = (BASE + term.loss(covered)) / LOSS_PER_GAP + rng.normal(0, 0.02)
+        for model in (priced, unpriced):
+            model.observe(covered, EVEN, ServerAccuracy(0.9 - gap, 0.9, 200))
+    assert min(lags) > 0.1
+    assert priced.curve().tobytes() == CURVE.tobytes()
+    assert phi(unpriced, 0.0) > 1.1 * CURVE[0, 1]
+    with pytest.raises(ValueError, match="`unevenness_price` must be"):
+        LossModel(CURVE, -1.0)
+
+
+def test_the_price_that_plans_count_is_the_one_that_is_taken_off() -> None:
+    fitted = FittedLoss(tuple(map(tuple, CURVE)), 0.1, 0.0, 0.01, "by hand", unevenness_price=0.8)
+    allocator = make(fitted=fitted)
+    counted = [Outcome(i, MENU[int(i < 2)], 1.0, True) for i in range(4)]  # two classes of four
+    gap = (BASE + 0.5 * CURVE[0, 1] + 0.8 * 0.25) / LOSS_PER_GAP
+    for _ in range(12):
+        allocator.observe(counted, ServerAccuracy(0.9 - gap, 0.9, 200))
+    assert allocator.problem().coverage.loss_curve.tobytes() == CURVE.tobytes()
+    dearer = make(fitted=replace(fitted, unevenness_price=0.9))
+    dearer.load_state_dict(allocator.state_dict())
+    assert len(dearer.loss_model) == 0
+
+
 def test_one_wrong_evaluation_is_outvoted() -> None:
     model = taught(1.0, [0.05] * 12)
     before = phi(model, 0.0)
@@ -202,6 +233,39 @@ def test_a_state_of_an_older_version_or_another_curve_brings_no_gaps() -> None:
     assert unlearned.loss_model is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (None, r"must hold \['below'.*are missing"),
+        ({"gap": [0.1, np.nan]}, "`gap` must be finite"),
+        ({"gap": [0.1, "much"]}, "could not convert"),
+        ({"gap": [0.1]}, r"`below` must have shape \(1, "),
+        ({"below": [[0.1, 0.1]] * 2}, r"`below` must have shape \(2, "),
+        ({"variance": [0.0, 0.1]}, "`variance > 0` must hold"),
+        ({"learned": [0.5, -1.0]}, "`learned` must be finite and >= 0"),
+        ({"valid": [1.0, np.inf]}, "`valid` must be finite"),
+    ],
+)
+def test_no_state_of_a_loss_model_is_taken_that_it_cannot_have_saved(changed, words) -> None:
+    model = taught(1.0, [0.1, 0.4])
+    state = {} if changed is None else {**model.state_dict(), **changed}
+    with pytest.raises(ValueError, match=words):
+        model.loaded(state)
+    allocator = make()
+    saved = {**allocator.state_dict(), "loss": state}
+    with pytest.raises(ValueError, match=words):
+        allocator.load_state_dict(saved)
+
+
+def test_of_a_state_that_is_too_long_the_newest_count() -> None:
+    model = taught(0.3, [0.1] * 60)
+    state = json.loads(json.dumps(model.state_dict()))
+    rows = ("below", "gap", "variance", "learned", "valid")
+    loaded = model.loaded({k: [v[0]] * 40 + v if k in rows else v for k, v in state.items()})
+    assert loaded.state_dict() == model.state_dict()
+    assert model.loaded(LossModel(CURVE).state_dict()).wants_probe(1)
+
+
 def test_counts_told_anew_replace_the_old_ones() -> None:
     allocator = make()
     before = allocator.label_counts.copy()
@@ -218,6 +282,56 @@ def test_counts_told_anew_replace_the_old_ones() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             allocator.tell(**wrong)
+
+
+def test_one_client_of_a_thousand_that_tells_anew_changes_next_to_nothing() -> None:
+    allocator = make(1000, learn=False, probe=8)
+    outcomes = [Outcome(i, MENU[0], 1.0, True) for i in range(1000)]
+    allocator.tell(5, label_counts=[0, 10, 0, 0])  # as it was
+    for _ in range(7):
+        allocator.observe(outcomes, ServerAccuracy(0.87, 0.9, 200))
+    model, before = allocator.loss_model, phi(allocator.loss_model, 0.0)
+    assert before < 0.8 * CURVE[0, 1]
+    allocator.tell(5, label_counts=[0, 10, 0, 0])
+    assert phi(model, 0.0) == before
+    allocator.tell(5, label_counts=[10, 0, 0, 0])
+    assert model is allocator.loss_model
+    assert phi(model, 0.0) == pytest.approx(before, rel=0.02)
+    assert model.wants_probe(8)
+    allocator.observe(outcomes, ServerAccuracy(0.87, 0.9, 200))
+    assert not model.wants_probe(8)
+
+
+def test_many_small_changes_forget_as_much_as_a_large_one() -> None:
+    small, large = make(1000, learn=False), make(10, learn=False)
+    for allocator in (small, large):
+        clients = allocator.num_clients
+        for _ in range(8):
+            outcomes = [Outcome(i, MENU[i % 4 < 2], 1.0, True) for i in range(clients)]
+            allocator.observe(outcomes, ServerAccuracy(0.2, 0.9, 200))
+        assert phi(allocator.loss_model, 0.0) > 1.2 * CURVE[0, 1]
+    for client in range(0, 1000, 2):
+        small.tell(client, label_counts=[0, 0, 10, 0])
+        if client == 20:
+            assert phi(small.loss_model, 0.0) > 1.1 * CURVE[0, 1]
+    large.tell(0, label_counts=[0, 0, 10, 0])
+    assert small.loss_model.curve().tobytes() == CURVE.tobytes()
+    assert large.loss_model.curve().tobytes() == CURVE.tobytes()
+    assert not small.loss_model.wants_probe(4)
+
+
+def test_what_was_forgotten_stays_so_in_a_checkpoint() -> None:
+    allocator, other = make(), make()
+    for number in range(1, 9):
+        told(allocator, number, 0.7)
+    for client in range(4):
+        allocator.tell(client)  # in the end nobody tells: all is of one class
+    assert allocator.loss_model.curve().tobytes() == CURVE.tobytes()
+    for client in range(4):
+        other.tell(client)
+    other.load_state_dict(json.loads(json.dumps(allocator.state_dict())))
+    assert other.state_dict() == allocator.state_dict()
+    assert other.loss_model.curve().tobytes() == CURVE.tobytes()
 
 
 def test_learning_is_quick_for_a_large_fleet() -> None:

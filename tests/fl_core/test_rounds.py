@@ -372,6 +372,10 @@ def test_cohorts_of_one_and_clients_of_one_example_train(tmp_path) -> None:
         ({"jitter": -1.0}, "jitter"),
         ({"sampling": "best"}, "sampling"),
         ({"deadline_seconds": 0.0}, "deadline_seconds"),
+        (
+            {"slowdowns": (Slowdown(2.0), Slowdown(2.0, clients=(0, 1000)))},
+            r"`participation.slowdowns` must name clients in 0 \.\.\. \d+, but got 1000",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message) -> None:

@@ -107,6 +107,26 @@ def test_memory_is_what_the_backward_pass_keeps_and_the_parameters() -> None:
     assert quantizing > kept_bytes(model, inputs, labels)
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_memory_is_that_of_training_and_nothing_else_changes(trains) -> None:
+    """Dropout keeps its mask when it trains, whatever mode the network is in, and draws."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train(trains)
+    model[1].eval()
+    batch_norm = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).train(trains)
+    inputs, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.int64)
+    state, running = torch.get_rng_state(), batch_norm[1].running_mean.clone()
+    found = kept_bytes(model, inputs, labels)
+    plain = kept_bytes(nn.Sequential(model[0], model[2]), inputs, labels)
+    assert found > plain + 8 * 4  # mask, and its product
+    listed = list_operators(model, inputs, labels, "dropping")
+    assert listed.in_float.memory_bytes == found
+    kept_bytes(batch_norm, inputs, labels)
+    assert torch.equal(running, batch_norm[1].running_mean)
+    assert torch.equal(state, torch.get_rng_state())
+    assert [m.training for m in model] == [trains, False, trains]
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_what_cannot_be_listed_is_refused() -> None:
     with pytest.raises(ValueError, match="the batch is empty"):
         list_operators(nn.Linear(4, 2), torch.zeros(0, 4), torch.zeros(0).long(), "x")

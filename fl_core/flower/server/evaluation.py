@@ -1,15 +1,16 @@
-"""Replies to a round of evaluation: those that Flower's strategies can combine."""
+"""Replies to a round of evaluation that Flower's strategies can combine; what the user measures."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from logging import WARNING
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore import log
 
 from ....allocator.errors import WireError
+from ....allocator.goal import ServerAccuracy
 from ...wire.header import require
 from .metrics import common_metrics, has_metrics, only_metrics, read_metrics, unlike
 from .roster import short
@@ -57,3 +58,32 @@ def sound_evaluations(
             content[name] = only_metrics(metrics, form)
         sound[node].content = content
     return sound
+
+
+def measured_of(
+    measure: Callable[[ArrayRecord], ServerAccuracy | None] | None,
+    arrays: ArrayRecord | None,
+    number: int,
+) -> ServerAccuracy | None:
+    """What the user's own function measures of a round's model.
+
+    None where there is no model or function, and with a warning where the function fails: its
+    failure must not lose a round that clients have trained.
+
+    Args:
+        measure: The function.
+        arrays: The new model.
+        number: Of the round.
+    """
+    if measure is None or arrays is None:
+        return None
+    try:
+        found = measure(arrays)
+    except Exception as error:  # whatever the user's function raises
+        why = f"it raised {short(repr(error))}"
+    else:
+        if found is None or isinstance(found, ServerAccuracy):
+            return found
+        why = f"it must return a `ServerAccuracy` or None, but gave a {type(found).__name__}"
+    log(WARNING, "fedhq: round %d counts as not measured by `measure`: %s", number, why)
+    return None

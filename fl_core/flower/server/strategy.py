@@ -22,7 +22,7 @@ from .accounts import Answer, OpenRound
 from .arrivals import Arrivals
 from .closing import hand_on
 from .enrol import Sizes, sizes_of
-from .evaluation import sound_evaluations
+from .evaluation import measured_of, sound_evaluations
 from .grid import FleetGrid
 from .inner import OwnConfig, check_inner, model_key, number_of, seeded, setting_of
 from .ledger import Ledger
@@ -66,7 +66,8 @@ class AllocatorStrategy(Strategy):
         profile_seconds: How long a new node has to tell its profile.
         measure: Measures a round's new model on examples of the server's own, as deployed and in
             float; the allocator then learns how much quantization hurts. It gets the arrays that
-            the inner strategy gave, and may return None. Nothing is measured where not given.
+            the inner strategy gave, and may return None. A round in which it fails counts as not
+            measured, with a warning. Nothing is measured where not given.
 
     Raises:
         ValueError: If `inner` is no strategy of `flwr.serverapp`, a number is out of its range, or
@@ -200,9 +201,7 @@ class AllocatorStrategy(Strategy):
         by_task, strays = accounts.match(opened.tasks, replies)
         answers = self._arrivals.answers(opened, by_task, seconds, self._grid)
         arrays, metrics = hand_on(self.inner, server_round, opened.model, answers)
-        measured = None
-        if arrays is not None and self._measure is not None:
-            measured = self._measure(arrays)
+        measured = measured_of(self._measure, arrays, server_round)
         self._learn(opened, answers, measured)
         self._hear_late()
         lines = [

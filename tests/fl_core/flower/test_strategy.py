@@ -209,6 +209,28 @@ def test_what_the_user_measures_of_every_new_model_reaches_the_allocator() -> No
     assert len(strategy.allocator.loss_model) == 2
 
 
+def test_a_measure_that_fails_loses_no_round(caplog: pytest.LogCaptureFixture) -> None:
+    calls = []
+
+    def measure(arrays: ArrayRecord) -> object:
+        calls.append(arrays)
+        if len(calls) == 1:
+            raise OSError("no such file")
+        return ServerAccuracy(0.7, 0.9, 50) if len(calls) == 3 else (0.7, 0.9)
+
+    strategy = all_around(Spy(), measure=measure)
+    with caplog.at_level("WARNING"):
+        play(strategy, FakeGrid(fleet(2)), 3)
+    assert [(r.round, r.used) for r in strategy.ledger.rounds] == [(1, 2), (2, 2), (3, 2)]
+    assert len(strategy.allocator.loss_model) == 1
+    assert not strategy.allocator.loss_model.wants_probe(5)
+    said = [r.getMessage() for r in caplog.records if "not measured" in r.getMessage()]
+    assert len(said) == 2
+    assert "round 1" in said[0]
+    assert "no such file" in said[0]
+    assert "but gave a tuple" in said[1]
+
+
 class OnlyFirst:
     """The first of the cohort takes the last strategy, all others skip."""
 
