@@ -9,11 +9,12 @@ from itertools import groupby
 
 from .arms import ARMS
 from .course import Ratio
+from .failures import LEARNED, Evidence, failures, saved_share
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import PRICES
 from .results import FEDHQ, Setting
 from .targets import Targets
-from .verdicts import LEARNED, Evidence, failures, judge, saved_share
+from .verdicts import judge
 from .wanted import TARGET_SEEDS
 
 GOALS = "Goals"

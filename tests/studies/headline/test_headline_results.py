@@ -1,6 +1,7 @@
 """Targets, settings, regrets, verdicts and pages of invented runs."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import ClassVar
 
@@ -12,13 +13,14 @@ from fedhq.studies.headline import command
 from fedhq.studies.headline.arms import FOLLOWED
 from fedhq.studies.headline.content import sections
 from fedhq.studies.headline.decisions import Decisions, decide
+from fedhq.studies.headline.failures import Evidence, failures
 from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
 from fedhq.studies.headline.markdown import markdown
 from fedhq.studies.headline.oracle import PRICES, regrets
 from fedhq.studies.headline.overhead import Overhead
 from fedhq.studies.headline.results import read_settings
 from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
-from fedhq.studies.headline.verdicts import Evidence, failures, judge
+from fedhq.studies.headline.verdicts import judge
 
 PLACE = ("digits-mlp", 0.3)
 GRID = Grid(
@@ -26,7 +28,7 @@ GRID = Grid(
     alphas=(0.3,),
     correlations=(0.0,),
     ratios=(2.0,),
-    seeds=(0, 1),
+    seeds=(0, 1, 2),
     apart_alphas=(),
     apart_ratios=(),
     oracle=OracleGrid((PLACE,), seeds=(0,), repeats=2),
@@ -85,6 +87,7 @@ def test_a_miss_of_fedhq_is_told_and_counts(decisions, tmp_path):
     evidence, _ = evidence_of(decisions, end, tmp_path)
     assert evidence.settings[0].ratios["coarse"].kind == "<"
     assert outcomes(evidence)["time to target: median"] == "missed"
+    assert outcomes(evidence)["time to target: worst"] == "missed"
     assert any("missed the target" in line for line in failures(evidence))
 
 
@@ -96,12 +99,31 @@ def test_harm_beyond_noise_is_found(decisions, tmp_path):
     assert any("less accurate than all-PTQ" in line for line in failures(evidence))
 
 
+def test_where_both_miss_nothing_is_shown(decisions, tmp_path):
+    evidence, _ = evidence_of(decisions, lambda _: 0.6, tmp_path)
+    (setting,) = evidence.settings
+    lost = Evidence([replace(setting, target=0.9)], [], [])
+    assert outcomes(lost)["time to target: worst"] == "not measured"
+
+
+def test_what_holds_everywhere_is_not_shown_by_two_seeds(decisions, tmp_path):
+    def end(spec):
+        is_new = spec.settings.seed == 2
+        return None if is_new else some_is_enough(spec)
+
+    whole, _ = evidence_of(decisions, some_is_enough, tmp_path)
+    part, _ = evidence_of(decisions, end, tmp_path)
+    for claim in ("time to target: worst", "accuracy in equal time: worst"):
+        assert outcomes(whole)[claim] == "reached"
+        assert outcomes(part)[claim] == "not measured"
+
+
 def test_a_seed_that_is_not_wholly_trained_does_not_count(decisions, tmp_path):
     def end(spec):
         return None if spec.settings.seed == 1 and qat_share(spec) == 0 else some_is_enough(spec)
 
     evidence, _ = evidence_of(decisions, end, tmp_path)
-    assert [s.seeds for s in evidence.settings] == [(0,)]
+    assert [s.seeds for s in evidence.settings] == [(0, 2)]
 
 
 def test_nothing_trained_is_not_measured(tmp_path):
