@@ -232,7 +232,7 @@ def goal_lines(cells: Mapping[str, tuple[Sequence[float], Sequence[Course]]], ou
     }
     for name in rivals:
         goal = Goal(f"wall-clock of {name} over fedhq", _GOAL_TIMES, "x", at_least=True)
-        figures = [ratio for ratio in _figures(cells, name, ours) if not np.isnan(ratio)]
+        figures = list(_figures(cells, name, ours))
         if figures:
             verdict = goal.judge(*figures)
             cells_ = goal.ask, goal.say(max(figures)), goal.say(verdict.median)
@@ -249,4 +249,5 @@ def _figures(
         for target in targets if rival is not None else ():
             assert rival is not None
             ratio = over(mean_reach(rival, target), mean_reach(own, target))
-            yield 0.0 if ratio.bound == "<=" else ratio.times  # where fedhq fails, it is no faster
+            # Where fedhq fails it is no faster, whatever becomes of the rival.
+            yield 0.0 if ratio.bound == "<=" or np.isnan(ratio.times) else ratio.times

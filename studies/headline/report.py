@@ -9,8 +9,8 @@ from pathlib import Path
 from ..document import Document, choice_list, table
 from ..writing import write_at_once
 from .content import GOALS, Section, Table
+from .failures import Evidence
 from .grid import EXACT
-from .verdicts import Evidence
 
 _TITLE, _KICKER = "The headline study", "fedhq study headline"
 _DRAWN_AT = 2.0  # r of the settings whose courses are drawn; of all they would be too many

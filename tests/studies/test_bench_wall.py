@@ -150,8 +150,10 @@ def test_a_rival_that_never_gets_there_is_a_bound_and_not_dropped():
     assert str(over(reach(1.0, np.zeros(2), 1), reach(1.0, np.zeros(2), 1))) == "neither"
     text = targets_table([ours, rival], (0.8, 0.85), OURS)
     assert "| rival | 9 s (3) | 4.50 [>=4.50 ... >=4.50] | > 9 s (3) | neither [<=3.00" in text
-    goals = goal_lines({"cell": ((0.3, 0.8, 0.85), [ours, rival])}, OURS)
+    goals = goal_lines({"cell": ((0.3, 0.8), [ours, rival])}, OURS)
     assert "| rival | at least 2.47 x | 6 x | 5.25 x | 4.5 x | **reached** |" in goals
+    with_both_missed = goal_lines({"cell": ((0.3, 0.8, 0.85), [ours, rival])}, OURS)
+    assert "| 4.5 x | 0 x | **reached in the median only** |" in with_both_missed
     better = course("rival", 3.0, [[0.2, 0.6, 0.9]] * 2, is_rival=True)
     goals = goal_lines({"cell": ((0.8, 0.85), [ours, better])}, OURS)
     assert "| rival | at least 2.47 x | 4.5 x | 2.25 x | 0 x | **missed** |" in goals

@@ -12,8 +12,9 @@ from invented_runs import InventedStore, qat_share
 from fedhq.studies.headline import command
 from fedhq.studies.headline.arms import FOLLOWED
 from fedhq.studies.headline.content import sections
+from fedhq.studies.headline.course import Ratio
 from fedhq.studies.headline.decisions import Decisions, decide
-from fedhq.studies.headline.failures import Evidence, failures
+from fedhq.studies.headline.failures import Evidence, failures, is_slower
 from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
 from fedhq.studies.headline.markdown import markdown
 from fedhq.studies.headline.oracle import PRICES, regrets
@@ -97,6 +98,11 @@ def test_harm_beyond_noise_is_found(decisions, tmp_path):
     evidence, _ = evidence_of(decisions, end, tmp_path)
     assert outcomes(evidence)["accuracy in equal time: worst"] == "missed"
     assert any("less accurate than all-PTQ" in line for line in failures(evidence))
+
+
+def test_a_miss_in_short_rounds_is_slower_though_its_bound_is_above_1():
+    assert is_slower(Ratio(1.3, "<", 0.0, 1.4, (0.0, 0.0, 0.0)))
+    assert not is_slower(Ratio(0.9, "=", 0.8, 1.1, (0.9, 0.9, 0.9)))
 
 
 def test_where_both_miss_nothing_is_shown(decisions, tmp_path):
