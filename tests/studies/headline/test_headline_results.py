@@ -17,7 +17,7 @@ from fedhq.studies.headline.decisions import Decisions, decide
 from fedhq.studies.headline.failures import Evidence, failures, is_slower
 from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
 from fedhq.studies.headline.markdown import markdown
-from fedhq.studies.headline.oracle import PRICES, regrets
+from fedhq.studies.headline.oracle import PRICES, Regret, by_table, regrets
 from fedhq.studies.headline.overhead import Overhead
 from fedhq.studies.headline.results import read_settings
 from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
@@ -158,12 +158,35 @@ def test_regret_is_none_to_oneself_and_noise_flatters_the_oracle():
         for kind in ("optimistic", "judged")
     )
     assert optimistic > judged
+    verdict = next(v for v in judge(Evidence([], found, [])) if v.claim == "regret to the oracle")
+    assert "over 1 trained tables" in verdict.found
+    mine = [r for r in found if r.arm == "fedhq"]
+    assert f"in {sum(r.has_price for r in mine)} of {len(PRICES)} programs" in verdict.found
+    needed = regrets(GRID, InventedStore(lambda spec: 0.9 if qat_share(spec) == 1 else 0.3))
+    assert all(r.has_price for r in needed if r.price == dear)
+
+
+def test_programs_of_one_table_count_once():
+    ground = Ground("digits-mlp", 0.3, 0)
+    cells = [Cell(ground, tie, 2.0) for tie in (-1.0, 0.0, 1.0)]
+    cells.append(Cell(replace(ground, seed=1), 0.0, 2.0))
+    judged = [0.0, 0.0, 0.03, 0.2]
+    made = [
+        Regret(cell, 10.0, arm, j, j, True)
+        for cell, j in zip(cells, judged, strict=True)
+        for arm in ("fedhq", "hardware-only")
+    ]
+    assert by_table(made, "fedhq") == pytest.approx([0.0, 0.2])
+    verdict = next(v for v in judge(Evidence([], made, [])) if v.claim == "regret to the oracle")
+    assert verdict.outcome == "missed"
+    assert "median 10.0% over 2 trained tables (0.0% to 20.0%)" in verdict.found
 
 
 def test_the_oracle_itself_has_no_regret():
     """Where accuracy says nothing, the fastest is best: all-PTQ, with nothing to learn."""
     found = regrets(GRID, InventedStore(lambda _: 0.8))
     for regret, price in product(found, PRICES):
+        assert not regret.has_price
         if regret.arm in ("all-PTQ", "hardware-only") and regret.price == price:
             assert (regret.optimistic, regret.judged) == pytest.approx((0, 0))
     assert min(r.judged for r in found if r.arm == "all-QAT") > 0.1
