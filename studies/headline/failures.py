@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .arms import FOLLOWED
 from .course import Ratio
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import Regret
@@ -78,6 +79,18 @@ def failures(evidence: Evidence) -> list[str]:
         f"{' beyond noise' if s in less_accurate(exact) else ''}"
         for s in exact
         if s.gains[FEDHQ].mean < 0
+    ]
+    told += [
+        f"{s.cell.setting}: told accuracy, fedhq is slower than coarse or misses the target, "
+        f"{s.over(FOLLOWED, FEDHQ)} x"
+        for s in exact
+        if FOLLOWED in s.courses and is_slower(s.over(FOLLOWED, FEDHQ))
+    ]
+    told += [
+        f"{s.cell.setting}: told accuracy, fedhq is less accurate than coarse at the end beyond "
+        f"noise, {100 * s.lead(FOLLOWED, FEDHQ).mean:+.1f} points"
+        for s in exact
+        if FOLLOWED in s.courses and s.lead(FOLLOWED, FEDHQ).high < 0
     ]
     told += [
         f"{s.cell.setting}: learned takes longer than coarse, {s.over(LEARNED, FEDHQ)} x"

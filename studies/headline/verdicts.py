@@ -6,11 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .arms import FOLLOWED
 from .course import Ratio
 from .failures import LEARNED, Evidence, is_slower, less_accurate, saved_share, slower
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import HARDWARE_ONLY, PROGRAM, by_table
 from .results import FEDHQ, PTQ_ARM, Setting
+
+_PLAIN = (FEDHQ, "scheduled", "coarse, nothing given up", FOLLOWED)
+"""What gives each client PTQ or QAT at the same bits, and nothing else."""
+
+_MORE = ("coarse + skip", "coarse + wire bits")
+"""What has more on the menu: each an effect of its own."""
 
 _FASTER, _MEDIAN_FASTER, _OF_CEILING = 2.47, 1.5, 0.8
 _FEWEST = 3  # seeds, of what is to hold everywhere
@@ -40,8 +47,11 @@ def judge(evidence: Evidence) -> list[Verdict]:
     exact = evidence.with_clock(EXACT)
     verdicts: list[Verdict] = []
     if exact:
-        verdicts += [_somewhere(exact), *_median(exact), _never_slower(exact)]
+        verdicts.append(_somewhere(exact, _PLAIN, "fedhq with PTQ and QAT"))
+        verdicts += [_somewhere(exact, [arm], arm) for arm in _MORE]
+        verdicts += [*_median(exact), _never_slower(exact)]
         verdicts += [_gain(exact), _never_less_accurate(exact)]
+        verdicts.append(_never_worse_than_coarse(exact))
     else:
         asked = f"at least {_FASTER} x somewhere, {_MEDIAN_FASTER} x in the median"
         verdicts.append(_unmeasured("time to target, against all-QAT", asked, "no cell is trained"))
@@ -63,17 +73,20 @@ def _outcome(is_reached: bool) -> str:
     return "reached" if is_reached else "missed"
 
 
-def _somewhere(settings: Sequence[Setting]) -> Verdict:
-    arms = [(s, arm) for s in settings for arm in s.ratios if arm.startswith(FEDHQ)]
-    # The best of many noisy figures is too good: the one that is surest is picked.
-    setting, arm = max(arms, key=lambda pair: _surely(pair[0].ratios[pair[1]]))
+def _somewhere(settings: Sequence[Setting], arms: Sequence[str], by: str) -> Verdict:
+    """The best of many noisy figures is too good: the one that is surest is picked, and judged."""
+    claim, goal = f"time to target, {by} against all-QAT: best", f"surely at least {_FASTER} x"
+    pairs = [(s, arm) for s in settings for arm in arms if arm in s.ratios]
+    sure = [pair for pair in pairs if len(pair[0].seeds) >= _FEWEST]
+    if not sure:
+        return _unmeasured(claim, goal, f"nothing of it is trained with {_FEWEST} seeds")
+    setting, arm = max(sure, key=lambda pair: _surely(pair[0].ratios[pair[1]]))
     ratio = setting.ratios[arm]
     found = (
         f"{ratio} x by {arm} in {setting.cell.setting} (95 %: {ratio.low:.2f} to {ratio.high:.2f}; "
-        f"ceiling there {setting.ceiling:.2f})"
+        f"ceiling there {setting.ceiling:.2f}); the surest of {len(sure)} candidates"
     )
-    claim = "time to target, fedhq against all-QAT: best"
-    return Verdict(claim, f"at least {_FASTER} x", _outcome(ratio.least >= _FASTER), found)
+    return Verdict(claim, goal, _outcome(ratio.low >= _FASTER), found)
 
 
 def _surely(ratio: Ratio) -> tuple[float, float]:
@@ -131,14 +144,19 @@ def _never_slower(settings: Sequence[Setting]) -> Verdict:
 
 
 def _gain(settings: Sequence[Setting]) -> Verdict:
-    best = max(settings, key=lambda s: (s.gains[FEDHQ].low, s.gains[FEDHQ].mean))
+    claim = "accuracy in equal time, fedhq against all-PTQ: best"
+    goal = f"surely more than {100 * _GAIN} points"
+    sure = [s for s in settings if len(s.seeds) >= _FEWEST]
+    if not sure:
+        return _unmeasured(claim, goal, f"nothing is trained with {_FEWEST} seeds")
+    best = max(sure, key=lambda s: (s.gains[FEDHQ].low, s.gains[FEDHQ].mean))
     gain = best.gains[FEDHQ]
     found = (
         f"{100 * gain.mean:+.1f} points in {best.cell.setting} (95 %: {100 * gain.low:+.1f} to "
-        f"{100 * gain.high:+.1f}; all-PTQ ends at {best.courses[PTQ_ARM].end:.3f})"
+        f"{100 * gain.high:+.1f}; all-PTQ ends at {best.courses[PTQ_ARM].end:.3f}); the surest of "
+        f"{len(sure)} candidates"
     )
-    claim = "accuracy in equal time, fedhq against all-PTQ: best"
-    return Verdict(claim, f"more than {100 * _GAIN} points", _outcome(gain.mean > _GAIN), found)
+    return Verdict(claim, goal, _outcome(gain.low > _GAIN), found)
 
 
 def _never_less_accurate(settings: Sequence[Setting]) -> Verdict:
@@ -148,6 +166,22 @@ def _never_less_accurate(settings: Sequence[Setting]) -> Verdict:
         f"{len(worse)} of {len(settings)} settings worse beyond noise; {below} worse in the mean"
     )
     return _never("accuracy in equal time: worst", "never worse", settings, len(worse), found)
+
+
+def _never_worse_than_coarse(settings: Sequence[Setting]) -> Verdict:
+    """Of what ships: fedhq that is told accuracy learns, and so may do worse than if it did not."""
+    claim, goal = f"{FOLLOWED}, against {FEDHQ}", "never worse by more than noise"
+    mine = [s for s in settings if FOLLOWED in s.courses]
+    if not mine:
+        return _unmeasured(claim, goal, "no such cell is trained")
+    ratios = [s.over(FOLLOWED, FEDHQ) for s in mine]
+    late, lost = sum(map(is_slower, ratios)), sum(s.lead(FOLLOWED, FEDHQ).high < 0 for s in mine)
+    median = statistics.median(r.least for r in ratios)
+    found = (
+        f"{late} of {len(mine)} settings slower to the target beyond noise or by a miss of its "
+        f"own, {lost} less accurate at the end; median {median:.2f} x"
+    )
+    return _never(claim, goal, mine, late + lost, found)
 
 
 def _regret(evidence: Evidence) -> Verdict:
