@@ -21,7 +21,7 @@ from fedhq.studies.schedule_tables import (
     skip_memory,
     time_to_target,
 )
-from fedhq.studies.schedules import slow_clients
+from fedhq.studies.schedules import main, slow_clients
 
 FORGETTING, MEMORY = 0.2, 0.6
 
@@ -109,6 +109,21 @@ def test_the_record_holds_every_arm(runs: list[Run]) -> None:
     text = report(runs, "a machine")
     assert all(f"| {arm.name} |" in text for arm in arms_of(20, 20, [0]))
     assert f"{len(runs)} runs, 2 seeds, {len(runs) / 10:.1f} core-minutes" in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--tasks", "nope"], "`tasks` must be of digits-mlp"),
+        (["--tasks", "smartwatch-cnn1d"], "`tasks` must be of"),  # its clients are not twenty
+        (["--workers", "0"], "`workers >= 1` must hold, but got 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(asked, says, capsys, tmp_path) -> None:
+    with pytest.raises(SystemExit):
+        main(["--store", str(tmp_path / "none"), *asked])
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_configuration_sets_the_total_time_and_lets_clients_rest() -> None:
