@@ -59,14 +59,15 @@ example. Deployed accuracy is that of each library's own rounding, with its aver
 it stands that of the same weights shipped as fedhq ships. **fedhq** is its trainer in the same
 process, deployed with static ranges.
 
-Seconds to a target are the rounds after which the curve averaged over the seeds first reaches it,
-times the contestant's median seconds of a round: all rounds are the same work, and what else the
-machine did in one of them says nothing. Targets were set before fedhq was run; of the rivals two
-other seeds had been seen. In brackets is the least and the greatest of the seeds' own ratios. A
-rival that never gets there counts with all its rounds, a lower bound (>=); fedhq likewise makes an
-upper bound (<=), which counts as 0 for the goal. The slowest device is
-the greatest, over the clients, of the median seconds of the client's training times its device's
-slow-down: what a round waits for on the fleet, without links."""
+Seconds to a target are the rounds after which the curve averaged over the seeds is there in the
+mean of its last three rounds, times the contestant's median seconds of a round: all rounds are the
+same work, and what else the machine did in one of them says nothing. Targets were set before fedhq
+was run; of the rivals two other seeds had been seen. In brackets is the least and the greatest of
+the seeds' own ratios. A rival that never gets there counts with all its rounds, a lower bound (>=);
+fedhq likewise makes an upper bound (<=), which counts as 0 for the goal, as does a target that
+neither gets to. The slowest device is the greatest, over the clients, of the median seconds of the
+client's training times its device's slow-down: what a round waits for on the fleet, without
+links."""
 
 
 @dataclass(frozen=True)

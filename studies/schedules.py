@@ -19,6 +19,7 @@ from ..allocator.strategy import parse_menu
 from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
 from .benchmark import machine_line
+from .runs import TASKS as KNOWN_TASKS
 from .runs import RunSpec, RunStore, task_settings
 from .schedule_plans import Arm, arms_of
 from .schedule_tables import Run, report
@@ -71,7 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the record to a file")
     options = parser.parse_args(arguments)
-    wanted = runs_of(options.tasks, options.seeds)
+    tasks, seeds = dict.fromkeys(options.tasks), dict.fromkeys(options.seeds)
+    known = [name for name, task in KNOWN_TASKS.items() if not task.is_natural]  # of 20 clients
+    unknown = [task for task in tasks if task not in known]
+    if unknown:
+        parser.error(f"`tasks` must be of {', '.join(known)}, but got {', '.join(unknown)}.")
+    if options.workers < 1:
+        parser.error(f"`workers >= 1` must hold, but got {options.workers}.")
+    wanted = runs_of(list(tasks), list(seeds))
     trained = RunStore(options.store).train([w[3] for w in wanted], options.workers, _show)
     settings = {(task, seed): spec.settings for task, seed, _, spec in wanted}
     shares = {key: class_shares(told) for key, told in settings.items()}

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..allocator.arrays import FloatArray
 from .goals import Goal
+from .headline.course import TAIL, rounds_to
 from .wall_runs import Course
 
-_LAST_ROUNDS = 3
 _GOAL_TIMES = 2.47
 
 
@@ -50,7 +50,7 @@ class Ratio:
 
 
 def reach(round_seconds: float, accuracy: FloatArray, target: float) -> Reached:
-    """When a curve first comes to a target.
+    """When a curve first settles at a target, as `rounds_to` has it.
 
     Args:
         round_seconds: Of a round.
@@ -58,14 +58,14 @@ def reach(round_seconds: float, accuracy: FloatArray, target: float) -> Reached:
         target: To reach.
 
     Example:
-        >>> print(reach(1.5, np.array([0.2, 0.6, 0.5]), 0.5))
-        3 s (2)
+        >>> print(reach(1.5, np.array([0.2, 0.6, 0.7]), 0.5))
+        4.5 s (3)
         >>> print(reach(1.5, np.array([0.2, 0.4]), 0.5))
         > 3 s (2)
     """
-    there = np.flatnonzero(accuracy >= target)
-    rounds = int(there[0]) + 1 if len(there) else len(accuracy)
-    return Reached(rounds * round_seconds, rounds, len(there) > 0)
+    rounds = rounds_to(accuracy, target)
+    waited = len(accuracy) if rounds is None else rounds
+    return Reached(waited * round_seconds, waited, rounds is not None)
 
 
 def over(rival: Reached, ours: Reached) -> Ratio:
@@ -185,7 +185,7 @@ def _paired(course: Course, other: Course) -> float:
 
 def _accuracy(accuracies: FloatArray) -> str:
     """Mean over the last rounds; mean and standard deviation over the seeds."""
-    ends = accuracies[:, -_LAST_ROUNDS:].mean(1)
+    ends = accuracies[:, -TAIL:].mean(1)
     spread = f" ± {ends.std(ddof=1):.3f}" if len(ends) > 1 else ""
     return f"{ends.mean():.3f}{spread}"
 
@@ -232,7 +232,7 @@ def goal_lines(cells: Mapping[str, tuple[Sequence[float], Sequence[Course]]], ou
     }
     for name in rivals:
         goal = Goal(f"wall-clock of {name} over fedhq", _GOAL_TIMES, "x", at_least=True)
-        figures = [ratio for ratio in _figures(cells, name, ours) if not np.isnan(ratio)]
+        figures = list(_figures(cells, name, ours))
         if figures:
             verdict = goal.judge(*figures)
             cells_ = goal.ask, goal.say(max(figures)), goal.say(verdict.median)
@@ -249,4 +249,5 @@ def _figures(
         for target in targets if rival is not None else ():
             assert rival is not None
             ratio = over(mean_reach(rival, target), mean_reach(own, target))
-            yield 0.0 if ratio.bound == "<=" else ratio.times  # where fedhq fails, it is no faster
+            # Where fedhq fails it is no faster, whatever becomes of the rival.
+            yield 0.0 if ratio.bound == "<=" or np.isnan(ratio.times) else ratio.times

@@ -102,13 +102,14 @@ def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse
     from ..provenance import Provenance
     from ..writing import write_at_once
     from .content import sections
+    from .failures import Evidence
     from .markdown import markdown
     from .oracle import regrets
     from .overhead import measure_overheads
     from .report import write_page
     from .results import read_settings
     from .targets import preset_targets
-    from .verdicts import Evidence, judge
+    from .verdicts import judge
 
     folder = options.out
     targets = preset_targets(grid, store, folder)

@@ -13,8 +13,42 @@ from ...allocator.arrays import BoolArray, FloatArray, IntArray
 TAIL = 3
 """Rounds over which an accuracy is averaged: low bits swing from one to the next."""
 
+_ROUNDING = 1e-12
 _DRAWS = 1000
 _INSIDE = (2.5, 97.5)  # percentiles
+
+
+def settle(deployed: FloatArray) -> FloatArray:
+    """The mean of each round and those before it, `TAIL` in all.
+
+    At low bits one round is luck: the highest of twenty is above what training comes to.
+
+    Args:
+        deployed: `(..., rounds)` accuracies.
+
+    Example:
+        >>> settle(np.array([0.3, 0.5, 0.7, 0.6])).round(2).tolist()
+        [0.3, 0.4, 0.5, 0.6]
+    """
+    sums = np.cumsum(deployed, axis=-1)
+    sums[..., TAIL:] -= sums[..., :-TAIL].copy()
+    return np.asarray(sums / np.minimum(np.arange(1, sums.shape[-1] + 1), TAIL))
+
+
+def rounds_to(curve: FloatArray, target: float) -> int | None:
+    """After how many rounds a curve has settled at a target; None where it never does.
+
+    Args:
+        curve: `(rounds,)` accuracies.
+        target: The accuracy.
+
+    Example:
+        >>> curve = np.array([0.3, 0.9, 0.6])
+        >>> rounds_to(curve, 0.6), rounds_to(curve, 0.9)
+        (2, None)
+    """
+    there = np.flatnonzero(settle(curve) >= target - _ROUNDING)
+    return int(there[0]) + 1 if len(there) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +70,8 @@ class Course:
 
     @property
     def settled(self) -> FloatArray:
-        """`(seeds, rounds)` the mean of each round and those before it, `TAIL` in all.
-
-        At low bits one round is luck: the highest of twenty is above what training comes to.
-        """
-        sums = np.cumsum(self.deployed, axis=1)
-        sums[:, TAIL:] -= sums[:, :-TAIL].copy()
-        return np.asarray(sums / np.minimum(np.arange(1, sums.shape[1] + 1), TAIL))
-
-    @property
-    def by_round(self) -> tuple[FloatArray, FloatArray]:
-        """`(rounds, seeds)` the times and the accuracies."""
-        return self.seconds.T, self.deployed.T
+        """`(seeds, rounds)` accuracy as it counts for targets, see `settle`."""
+        return settle(self.deployed)
 
     def within(self, seconds: FloatArray) -> FloatArray:
         """`(seeds,)` accuracy when some time is over: the mean of the last rounds that are done.
@@ -70,7 +94,7 @@ class Course:
         """
         weights = draws / draws.sum(axis=1, keepdims=True)
         times, values = weights @ self.seconds, weights @ self.settled
-        is_there = values >= target - 1e-12
+        is_there = values >= target - _ROUNDING
         reached = is_there.any(axis=1)
         first = np.where(reached, is_there.argmax(axis=1), -1)
         return Reaches(times[np.arange(len(times)), first], reached)

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ...allocator import fitted_loss
 from ...fl_core.processes import forking_context
-from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
+from ..runs.lines import append_lines, whole_lines
 from .arms import ARMS, Plan, arms_of, round_seconds
 from .grid import Cell, Grid, Ground
 from .situation import MENU, Situation, ground_settings
@@ -27,12 +27,19 @@ _PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
 
 
 def rules() -> str:
-    """What decisions follow from, beside the cell: the arms' version, and the fitted loss."""
-    known = asdict(fitted_loss())
-    if not known["unevenness_price"]:
-        del known["unevenness_price"]  # as in versions that knew of none
-    fitted = json.dumps(known, sort_keys=True)
-    return f"{_DECIDES}-{hashlib.sha256(fitted.encode()).hexdigest()[:_DIGEST]}"
+    """What decisions follow from, beside the cell: the arms' version, and the fitted loss.
+
+    Of the loss only what it sets: a field that came later, at its default, changes no decision, and
+    what is told of where the numbers come from does not either.
+    """
+    fitted = fitted_loss()
+    known = {
+        field.name: getattr(fitted, field.name)
+        for field in fields(fitted)
+        if field.name != "origin" and getattr(fitted, field.name) != field.default
+    }
+    text = json.dumps(known, sort_keys=True)
+    return f"{_DECIDES}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,10 @@ class Decisions:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._path = folder, folder / DECISIONS_FILE
+        self._path = folder / DECISIONS_FILE
         self._kept: dict[str, dict[str, Decision]] = {}  # by cell, then by arm
         if self._path.exists():
-            self._take(self._path.read_text("utf-8"))
+            self._take(self._path.read_bytes())
 
     def find(self, cell: Cell, arm: str) -> Decision | None:
         """What an arm does in a cell; None where it is not compared there."""
@@ -145,14 +152,12 @@ class Decisions:
     def keep(self, made: Sequence[Decision]) -> None:
         """Takes up decisions, and writes them down."""
         lines = "".join(json.dumps(asdict(d), separators=(",", ":")) + "\n" for d in made)
-        with RunLock(self._folder, on_wait=lambda: None), self._path.open("a") as file:
-            file.write(lines)
-        self._take(lines)
+        append_lines(self._path, lines)
+        self._take(lines.encode())
 
-    def _take(self, text: str) -> None:
+    def _take(self, content: bytes) -> None:
         now = rules()
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            told = json.loads(line)
+        for told in whole_lines(content):
             told["rows"], told["seconds"] = tuple(told["rows"]), tuple(told["seconds"])
             decision = Decision(**told)
             if decision.version == now:

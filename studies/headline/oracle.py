@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,8 +16,13 @@ from .grid import Cell, Grid, Ground, OracleGrid
 from .situation import MENU, Situation
 from .wanted import oracle_specs
 
-PRICES = (1.0, 3.0, 10.0)
-"""Rounds of all-PTQ that one accepts for all of the accuracy; 10: a tenth of it is worth one."""
+PRICES = (10.0, 30.0, 100.0)
+"""Rounds of all-PTQ that one accepts for all of the accuracy; 100: a point of it is worth one.
+
+Where accuracy is cheaper, all-PTQ's round time is best almost everywhere, and no arm regrets much.
+"""
+
+HARDWARE_ONLY = "hardware-only"
 
 PROGRAM = "fedhq"
 """The program with the price of the objective, on predicted times and losses."""
@@ -26,7 +31,7 @@ _RULES: Mapping[str, Callable[[Situation], Plan]] = {
     "all-PTQ": constant(PTQ),
     "all-QAT": constant(QAT),
     "random hybrid": random_hybrid,
-    "hardware-only": hardware_only,
+    HARDWARE_ONLY: hardware_only,
     "data-only, common": data_only(prefer_skewed=False),
     "data-only, rare": data_only(prefer_skewed=True),
     "fedhq by its default rule": coarse,
@@ -35,7 +40,10 @@ _RULES: Mapping[str, Callable[[Situation], Plan]] = {
 
 @dataclass(frozen=True)
 class Regret:
-    """How much worse than the oracle an arm is, as shares of the oracle's objective.
+    """How much worse than the oracle an arm's objective is, in rounds of the oracle.
+
+    Not in shares of its objective: by noise an allocation may be more accurate than all-QAT, and at
+    a high price its objective is then near 0 or below it.
 
     Args:
         cell: Where.
@@ -45,6 +53,8 @@ class Regret:
             true; never negative.
         judged: Against the one that is best by one training, both judged by another; the mean over
             the trainings in turn. May be negative.
+        has_price: Whether the best by the mean of the trainings takes longer than all-PTQ: where
+            it does not, what delays nobody is enough, and accuracy need not be weighed.
     """
 
     cell: Cell
@@ -52,6 +62,20 @@ class Regret:
     arm: str
     optimistic: float
     judged: float
+    has_price: bool
+
+
+def by_table(regrets: Sequence[Regret], arm: str) -> list[float]:
+    """`(tables,)` the median judged regret of an arm in each.
+
+    A table is what was trained on one ground. Programs of the same table, which differ in devices
+    and price alone, are no independent evidence.
+    """
+    tables: dict[Ground, list[float]] = {}
+    for regret in regrets:
+        if regret.arm == arm:
+            tables.setdefault(regret.cell.ground, []).append(regret.judged)
+    return [float(np.median(judged)) for judged in tables.values()]
 
 
 def regrets(grid: Grid, store: RunStore) -> list[Regret]:
@@ -95,21 +119,25 @@ def _of_cell(cell: Cell, oracle: OracleGrid, accuracy: FloatArray) -> list[Regre
     by_rule = {name: rule(situation)[0] for name, rule in _RULES.items()}
     for price in PRICES:
         objective = seconds + price * seconds[0] * drop  # the first is all-PTQ
+        best = int(objective.mean(axis=0).argmin())
+        has_price = bool(seconds[best] > seconds[0] * (1 + 1e-9))
         chosen = dict(by_rule)
         program = FrontierPick(Tradeoff(price * float(seconds[0])))
         chosen[PROGRAM] = solved(situation, program, (PTQ, QAT))[0]
         for name, row in chosen.items():
             place = int("".join("1" if text == QAT else "0" for text in row), 2)
-            found.append(Regret(cell, price, name, *_both(objective, place)))
+            found.append(Regret(cell, price, name, *_both(objective, seconds, place), has_price))
     return found
 
 
-def _both(objective: FloatArray, place: int) -> tuple[float, float]:
+def _both(objective: FloatArray, seconds: FloatArray, place: int) -> tuple[float, float]:
     """The optimistic regret and the judged one."""
     mean, judged = objective.mean(axis=0), []
     for one, other in product(range(len(objective)), repeat=2):
         if one != other:
             best = int(objective[one].argmin())
-            judged.append(objective[other, place] / objective[other, best] - 1)
-    optimistic = float(mean[place] / mean.min()) - 1
+            more = objective[other, place] - objective[other, best]
+            judged.append(more / seconds[best])
+    best = int(mean.argmin())
+    optimistic = float((mean[place] - mean[best]) / seconds[best])
     return optimistic, float(np.mean(judged)) if judged else float("nan")

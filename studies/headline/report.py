@@ -9,15 +9,15 @@ from pathlib import Path
 from ..document import Document, choice_list, table
 from ..writing import write_at_once
 from .content import GOALS, Section, Table
+from .failures import Evidence
 from .grid import EXACT
-from .verdicts import Evidence
 
 _TITLE, _KICKER = "The headline study", "fedhq study headline"
 _DRAWN_AT = 2.0  # r of the settings whose courses are drawn; of all they would be too many
 _STYLE = ".words td{white-space:normal;text-align:left;min-width:92px}"
 _READ_COURSE = """<b>How to read.</b> Further left and higher is better. Lines are means over the
-seeds after the same round, bands reach from the worst to the best seed; the dashed line is the
-target."""
+seeds and the last three rounds, as they count for the target; bands reach from the worst to the
+best seed; the dashed line is the target."""
 _READ_CEILING = """<b>How to read.</b> One point a setting. On the dotted line hybrid allocation
 gains all that it can: rounds as short as all-PTQ's, and not one more of them. Points whose arms
 missed the target stand at the bound; the text says so."""

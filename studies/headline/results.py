@@ -11,13 +11,17 @@ import numpy as np
 from ...allocator.arrays import FloatArray
 from ..runs import RunStore
 from .arms import ARMS, arms_of
-from .course import Course, Difference, Ratio, faster
+from .course import TAIL, Course, Difference, Ratio, faster
 from .decisions import Decision, Decisions
 from .grid import Cell, Grid
 from .targets import Targets
 
 FEDHQ = "coarse"
-"""The arm that is fedhq where the clock is as it was told; learning changes nothing there."""
+"""The arm that is fedhq as it plans before it has learned anything.
+
+Where the clock is as it was told, learning times changes nothing. What ships is told how accurate
+the model is, too, and learns from that: `FOLLOWED`, which is judged beside it.
+"""
 
 PTQ_ARM, QAT_ARM = "all-PTQ", "all-QAT"
 
@@ -61,6 +65,11 @@ class Setting:
             arm: Difference.of((course.within(time) - reference).tolist())
             for arm, course in self.courses.items()
         }
+
+    def lead(self, arm: str, other: str) -> Difference:
+        """How much more accurate an arm is at the end than another one."""
+        mine, its = (self.courses[name].deployed[:, -TAIL:].mean(axis=1) for name in (arm, other))
+        return Difference.of((mine - its).tolist())
 
     def over(self, arm: str, other: str) -> Ratio:
         """How much faster an arm is at the target than another one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...fl_core.processes import forking_context
-from ...fl_core.records.lock import RunLock
 from ...fl_core.runtime import set_up_worker
 from ..writing import write_at_once
+from .lines import append_lines, whole_lines
 from .spec import RunSpec
 from .training import TrainedRun, train_run
 
@@ -119,12 +118,7 @@ class RunStore:
         return [self._runs[spec.key] for spec in specs]
 
     def _keep(self, run: TrainedRun) -> None:
-        line = _line(run)
-        with RunLock(self._folder, on_wait=lambda: None), self._path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read() == b"\n" else f"\n{line}"  # a process ended as it wrote
-            file.write(line.encode())
+        append_lines(self._path, _line(run))
         self._look()
 
     def _look(self) -> None:
@@ -139,11 +133,7 @@ class RunStore:
         self._read += len(whole)
 
     def _take(self, content: bytes) -> None:
-        for line in content.splitlines():
-            try:
-                told = json.loads(line)
-            except ValueError:
-                continue  # torn by a process that ended as it wrote: trained again
+        for told in whole_lines(content):
             curves: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
             }

@@ -1,5 +1,7 @@
 """The schedules study: its plans, what its fits find again, and an allocator set up by TOML."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,10 +17,11 @@ from fedhq.studies.schedule_tables import (
     clock,
     recency_fits,
     report,
+    rest_table,
     skip_memory,
     time_to_target,
 )
-from fedhq.studies.schedules import slow_clients
+from fedhq.studies.schedules import main, slow_clients
 
 FORGETTING, MEMORY = 0.2, 0.6
 
@@ -78,14 +81,49 @@ def test_resting_saves_time_and_a_target_that_is_missed_is_not_reached(runs: lis
     half = by_name["slow third in 1 of 2"]
     assert clock(half)[-1] == 10 * 4 + 10 * 1
     assert clock(half, never=True)[-1] == 20 * 4
-    assert time_to_target(runs, by_name["all-QAT"]) == 1.0
-    assert time_to_target(runs, by_name["slow third never"]) is None
+    task = half.task
+    assert time_to_target(runs, task, "all-QAT") == (1.0, True)
+    time, is_there = time_to_target(runs, task, "slow third never")
+    assert (time, is_there) == (0.25, False)
+    assert "| never | 0.25 | -20.0 ± 0.0 | > 0.25 |" in rest_table(runs)
+
+
+def test_a_seed_that_misses_the_target_is_not_left_out(runs: list[Run]) -> None:
+    name = "slow third in 1 of 2"
+    alike = [replace(r, trained=best_of(runs, r)) if r.arm.name == name else r for r in runs]
+    time, is_there = time_to_target(alike, "digits-mlp", name)
+    assert is_there
+    flat = TrainedRun("", (0.5,) * 20, (0.5,) * 20, (0.5,) * 20, (0.5,) * 20, 6.0)
+    one_misses = [
+        replace(r, trained=flat) if (r.arm.name, r.seed) == (name, 1) else r for r in alike
+    ]
+    assert time_to_target(one_misses, "digits-mlp", name) == (time, False)
+
+
+def best_of(runs: list[Run], run: Run) -> TrainedRun:
+    """What all-QAT became with the seed of a run."""
+    return next(r for r in runs if (r.seed, r.arm.name) == (run.seed, "all-QAT")).trained
 
 
 def test_the_record_holds_every_arm(runs: list[Run]) -> None:
     text = report(runs, "a machine")
     assert all(f"| {arm.name} |" in text for arm in arms_of(20, 20, [0]))
     assert f"{len(runs)} runs, 2 seeds, {len(runs) / 10:.1f} core-minutes" in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--tasks", "nope"], "`tasks` must be of digits-mlp"),
+        (["--tasks", "smartwatch-cnn1d"], "`tasks` must be of"),  # its clients are not twenty
+        (["--workers", "0"], "`workers >= 1` must hold, but got 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(asked, says, capsys, tmp_path) -> None:
+    with pytest.raises(SystemExit):
+        main(["--store", str(tmp_path / "none"), *asked])
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_configuration_sets_the_total_time_and_lets_clients_rest() -> None:

@@ -155,12 +155,17 @@ def test_deciding_resumes_after_a_torn_line_and_repeats_itself(tmp_path, monkeyp
     assert known == made[:-1]
     missing = decide(TINY, GROUND, frozenset((d.cell, d.arm) for d in known))
     assert missing == made[-1:]
+    again.keep(missing)  # after the torn line, which is left where it is
+    assert Decisions(tmp_path).of(Cell(GROUND, 1.0, 2.0)) == made
 
 
 def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
     kept = Decisions(tmp_path)
     kept.keep(decide(TINY, GROUND))
     cell = Cell(GROUND, 1.0, 2.0)
+    assert Decisions(tmp_path).of(cell)
+    told = replace(fitted_loss(), origin="told otherwise")  # the same loss
+    monkeypatch.setattr(decisions_module, "fitted_loss", lambda: told)
     assert Decisions(tmp_path).of(cell)
     other = replace(fitted_loss(), rule_loss=0.02)
     monkeypatch.setattr(decisions_module, "fitted_loss", lambda: other)

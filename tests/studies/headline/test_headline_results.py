@@ -1,6 +1,7 @@
 """Targets, settings, regrets, verdicts and pages of invented runs."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import ClassVar
 
@@ -11,14 +12,16 @@ from invented_runs import InventedStore, qat_share
 from fedhq.studies.headline import command
 from fedhq.studies.headline.arms import FOLLOWED
 from fedhq.studies.headline.content import sections
+from fedhq.studies.headline.course import Ratio
 from fedhq.studies.headline.decisions import Decisions, decide
+from fedhq.studies.headline.failures import Evidence, failures, is_slower
 from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
 from fedhq.studies.headline.markdown import markdown
-from fedhq.studies.headline.oracle import PRICES, regrets
+from fedhq.studies.headline.oracle import PRICES, Regret, by_table, regrets
 from fedhq.studies.headline.overhead import Overhead
 from fedhq.studies.headline.results import read_settings
 from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
-from fedhq.studies.headline.verdicts import Evidence, failures, judge
+from fedhq.studies.headline.verdicts import judge
 
 PLACE = ("digits-mlp", 0.3)
 GRID = Grid(
@@ -26,7 +29,7 @@ GRID = Grid(
     alphas=(0.3,),
     correlations=(0.0,),
     ratios=(2.0,),
-    seeds=(0, 1),
+    seeds=(0, 1, 2),
     apart_alphas=(),
     apart_ratios=(),
     oracle=OracleGrid((PLACE,), seeds=(0,), repeats=2),
@@ -85,6 +88,7 @@ def test_a_miss_of_fedhq_is_told_and_counts(decisions, tmp_path):
     evidence, _ = evidence_of(decisions, end, tmp_path)
     assert evidence.settings[0].ratios["coarse"].kind == "<"
     assert outcomes(evidence)["time to target: median"] == "missed"
+    assert outcomes(evidence)["time to target: worst"] == "missed"
     assert any("missed the target" in line for line in failures(evidence))
 
 
@@ -96,12 +100,36 @@ def test_harm_beyond_noise_is_found(decisions, tmp_path):
     assert any("less accurate than all-PTQ" in line for line in failures(evidence))
 
 
+def test_a_miss_in_short_rounds_is_slower_though_its_bound_is_above_1():
+    assert is_slower(Ratio(1.3, "<", 0.0, 1.4, (0.0, 0.0, 0.0)))
+    assert not is_slower(Ratio(0.9, "=", 0.8, 1.1, (0.9, 0.9, 0.9)))
+
+
+def test_where_both_miss_nothing_is_shown(decisions, tmp_path):
+    evidence, _ = evidence_of(decisions, lambda _: 0.6, tmp_path)
+    (setting,) = evidence.settings
+    lost = Evidence([replace(setting, target=0.9)], [], [])
+    assert outcomes(lost)["time to target: worst"] == "not measured"
+
+
+def test_what_holds_everywhere_is_not_shown_by_two_seeds(decisions, tmp_path):
+    def end(spec):
+        is_new = spec.settings.seed == 2
+        return None if is_new else some_is_enough(spec)
+
+    whole, _ = evidence_of(decisions, some_is_enough, tmp_path)
+    part, _ = evidence_of(decisions, end, tmp_path)
+    for claim in ("time to target: worst", "accuracy in equal time: worst"):
+        assert outcomes(whole)[claim] == "reached"
+        assert outcomes(part)[claim] == "not measured"
+
+
 def test_a_seed_that_is_not_wholly_trained_does_not_count(decisions, tmp_path):
     def end(spec):
         return None if spec.settings.seed == 1 and qat_share(spec) == 0 else some_is_enough(spec)
 
     evidence, _ = evidence_of(decisions, end, tmp_path)
-    assert [s.seeds for s in evidence.settings] == [(0,)]
+    assert [s.seeds for s in evidence.settings] == [(0, 2)]
 
 
 def test_nothing_trained_is_not_measured(tmp_path):
@@ -130,12 +158,35 @@ def test_regret_is_none_to_oneself_and_noise_flatters_the_oracle():
         for kind in ("optimistic", "judged")
     )
     assert optimistic > judged
+    verdict = next(v for v in judge(Evidence([], found, [])) if v.claim == "regret to the oracle")
+    assert "over 1 trained tables" in verdict.found
+    mine = [r for r in found if r.arm == "fedhq"]
+    assert f"in {sum(r.has_price for r in mine)} of {len(PRICES)} programs" in verdict.found
+    needed = regrets(GRID, InventedStore(lambda spec: 0.9 if qat_share(spec) == 1 else 0.3))
+    assert all(r.has_price for r in needed if r.price == dear)
+
+
+def test_programs_of_one_table_count_once():
+    ground = Ground("digits-mlp", 0.3, 0)
+    cells = [Cell(ground, tie, 2.0) for tie in (-1.0, 0.0, 1.0)]
+    cells.append(Cell(replace(ground, seed=1), 0.0, 2.0))
+    judged = [0.0, 0.0, 0.03, 0.2]
+    made = [
+        Regret(cell, 10.0, arm, j, j, True)
+        for cell, j in zip(cells, judged, strict=True)
+        for arm in ("fedhq", "hardware-only")
+    ]
+    assert by_table(made, "fedhq") == pytest.approx([0.0, 0.2])
+    verdict = next(v for v in judge(Evidence([], made, [])) if v.claim == "regret to the oracle")
+    assert verdict.outcome == "missed"
+    assert "median 10.0% over 2 trained tables (0.0% to 20.0%)" in verdict.found
 
 
 def test_the_oracle_itself_has_no_regret():
     """Where accuracy says nothing, the fastest is best: all-PTQ, with nothing to learn."""
     found = regrets(GRID, InventedStore(lambda _: 0.8))
     for regret, price in product(found, PRICES):
+        assert not regret.has_price
         if regret.arm in ("all-PTQ", "hardware-only") and regret.price == price:
             assert (regret.optimistic, regret.judged) == pytest.approx((0, 0))
     assert min(r.judged for r in found if r.arm == "all-QAT") > 0.1

@@ -1,0 +1,83 @@
+"""Verdicts and failures on settings whose courses are given."""
+
+import numpy as np
+import pytest
+
+from fedhq.studies.headline.arms import FOLLOWED
+from fedhq.studies.headline.course import Course
+from fedhq.studies.headline.failures import Evidence, failures
+from fedhq.studies.headline.grid import Cell, Ground
+from fedhq.studies.headline.results import Setting
+from fedhq.studies.headline.verdicts import judge
+
+CELL = Cell(Ground("digits-mlp", 0.3, 0), 0.0, 2.0)
+PLAIN = "time to target, fedhq with PTQ and QAT against all-QAT: best"
+
+
+def course(*round_seconds, end=0.9):
+    """A seed a number: all rise alike, each with rounds as long as it says."""
+    rise = end * np.minimum(1, np.arange(1, 21) / 10)
+    ends = np.array(round_seconds)[:, None] * np.arange(1, 21)
+    return Course(ends, np.tile(rise, (len(round_seconds), 1)))
+
+
+def evidence_of(*, coarse=(2.0, 2.0, 2.0), **more):
+    """All-QAT takes 3 s a round, all-PTQ 1 s and misses the target of .8."""
+    count = len(coarse)
+    courses = {
+        "all-PTQ": course(*(1.0,) * count, end=0.6),
+        "all-QAT": course(*(3.0,) * count),
+        "coarse": course(*coarse),
+        **more,
+    }
+    same = dict.fromkeys(courses, 0.0)
+    return Evidence([Setting(CELL, 0.8, tuple(range(count)), courses, same)], [], [])
+
+
+def verdict(evidence, claim):
+    return next(v for v in judge(evidence) if v.claim == claim)
+
+
+def test_what_a_wider_menu_gains_is_not_gained_by_ptq_and_qat():
+    evidence = evidence_of(**{"coarse + skip": course(1.0, 1.0, 1.0)})
+    assert verdict(evidence, PLAIN).outcome == "missed"
+    assert "surest of 1 candidates" in verdict(evidence, PLAIN).found
+    skip = verdict(evidence, "time to target, coarse + skip against all-QAT: best")
+    wire = verdict(evidence, "time to target, coarse + wire bits against all-QAT: best")
+    assert (skip.outcome, wire.outcome) == ("reached", "not measured")
+
+
+def test_the_schedule_is_a_candidate_as_well():
+    evidence = evidence_of(scheduled=course(1.0, 1.0, 1.0))
+    found = verdict(evidence, PLAIN)
+    assert found.outcome == "reached"
+    assert "by scheduled" in found.found
+    assert "surest of 2 candidates" in found.found
+
+
+def test_the_best_must_be_sure_and_not_lucky():
+    assert verdict(evidence_of(coarse=(1.0, 1.0, 1.0)), PLAIN).outcome == "reached"
+    scattered = evidence_of(coarse=(0.5, 1.0, 1.5))
+    assert scattered.settings[0].ratios["coarse"].value == pytest.approx(3.0)
+    assert verdict(scattered, PLAIN).outcome == "missed"
+    assert verdict(evidence_of(coarse=(1.0, 1.0)), PLAIN).outcome == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("followed", "outcome"),
+    [
+        (course(2.0, 2.0, 2.0), "reached"),
+        (course(2.5, 2.5, 2.5), "missed"),
+        (course(0.1, 0.1, 0.1, end=0.7), "missed"),  # short rounds that never get there
+        (course(2.0, 2.0, 2.0, end=0.88), "missed"),
+    ],
+)
+def test_what_ships_must_not_be_worse_than_coarse(followed, outcome):
+    evidence = evidence_of(**{FOLLOWED: followed})
+    found = verdict(evidence, f"{FOLLOWED}, against coarse")
+    assert found.outcome == outcome
+    assert any("told accuracy" in line for line in failures(evidence)) == (outcome == "missed")
+
+
+def test_what_ships_is_not_judged_where_it_was_not_followed():
+    assert verdict(evidence_of(), f"{FOLLOWED}, against coarse").outcome == "not measured"
