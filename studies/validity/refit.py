@@ -48,16 +48,29 @@ def refit(analysis: Analysis) -> FittedLoss:
             f"fedhq study validity: {len(evidence)} federations of {len(analysis.noise)} "
             f"settings, seeds {tuple(seeds)}; with each setting left out in turn rank correlation "
             f"{short(judged.ranks[Fold.SETTING].mean)}, R2 {short(judged.explained.mean)} "
-            "where the gap between all-PTQ and all-QAT is known"
+            f"where the gap between all-PTQ and all-QAT is known{not_kept(analysis)}"
         ),
         unevenness_price=round(height * unevenness, _DIGITS),
     )
 
 
 def model_of(analysis: Analysis) -> LossModel:
-    """What is fitted: coverage and unevenness where these are kept, else coverage."""
+    """What is fitted: coverage and unevenness where these are kept, else coverage.
+
+    `FittedLoss` holds a curve of the coverage of labels. What else may be kept (the share,
+    clusters, the curve that ships) cannot be written so; `not_kept` says it.
+    """
     kept = analysis.kept
     return LAGGING if kept is not None and kept.model is LAGGING else COVERAGE
+
+
+def not_kept(analysis: Analysis) -> str:
+    """For a sentence: that what is fitted is not what is kept, or nothing."""
+    kept, model = analysis.kept, model_of(analysis)
+    if kept is not None and kept.model is model:
+        return ""
+    told = "no model is kept" if kept is None else f"{kept.model.name} is kept, but not fitted"
+    return f" ({model.name}; {told})"
 
 
 def mean_gap(analysis: Analysis) -> float:

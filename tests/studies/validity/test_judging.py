@@ -92,7 +92,21 @@ def test_where_coverage_is_true_it_is_kept_and_found_again(covering):
     np.testing.assert_allclose(np.interp(at, *np.array(fitted.loss_curve).T), known, atol=0.02)
     assert 0 < fitted.rule_loss <= 0.02
     assert fitted.unevenness_price == 0
+    assert "is kept" not in fitted.origin
     Coverage([[1]], (0, 1), fitted.loss_curve)
+
+
+def test_one_model_of_the_program_is_enough_to_beat_another(covering):
+    assert COVERAGE in covering.judged_of(SHARE).beaten_by
+    assert all(m.in_program for judged in covering.judged for m in judged.beaten_by)
+    beaten = tuple(
+        replace(j, beaten_by=(LAGGING,) if j.model is not LAGGING else ()) for j in covering.judged
+    )
+    assert replace(covering, judged=beaten).kept.model is LAGGING
+    none = tuple(replace(j, beaten_by=(j.model,)) for j in covering.judged)
+    assert (
+        "(coverage, fitted curve; no model is kept)" in refit(replace(covering, judged=none)).origin
+    )
 
 
 def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
@@ -106,6 +120,9 @@ def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
 def test_where_the_share_is_all_nothing_more_is_kept(batches):
     analysis = analyse(*Store(by_share).found(batches))
     assert analysis.kept.model is SHARE
+    fitted = refit(analysis)
+    assert "share, fitted curve is kept, but not fitted" in fitted.origin
+    assert "share, fitted curve is kept, but not fitted" in findings(analysis)[-1]
     assert analysis.explains_more.sign <= 0
     assert analysis.skew.sign == 0
 
@@ -113,7 +130,7 @@ def test_where_the_share_is_all_nothing_more_is_kept(batches):
 def test_where_lagging_classes_cost_unevenness_is_kept_and_its_price_found_again(batches):
     analysis = analyse(*Store(by_unevenness).found(batches))
     assert analysis.kept.model is LAGGING
-    assert not analysis.judged_of(COVERAGE).is_as_good
+    assert LAGGING in analysis.judged_of(COVERAGE).beaten_by
     fitted = refit(analysis)
     height = np.mean(list(GAPS.values()))  # all-QAT is even, and all-PTQ loses half a unit
     assert fitted.unevenness_price == pytest.approx(3 * height, rel=0.1)
