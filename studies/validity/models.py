@@ -105,6 +105,12 @@ class Fit:
         data = self.tables.data[self.alternative] * scale[:, None]
         return np.asarray(np.hstack([data, self.tables.prices]) @ self.weights)
 
+    @property
+    def slopes(self) -> FloatArray:
+        """`(federations,)` by how much a prediction rises with the scale: prices have no part."""
+        data = self.tables.data[self.alternative]
+        return np.asarray(data @ self.weights[: data.shape[1]])
+
 
 def _as_shipped(scale: FloatArray) -> FloatArray:
     """Weights of the shipped curve and prices; where gaps are known, its shape counts only."""

@@ -109,15 +109,10 @@ def choose_rule(analysis: Analysis, height: float) -> float:
 def _without_gap(analysis: Analysis, height: float) -> tuple[FloatArray, FloatArray]:
     """Predicted and measured losses, of mixed allocations in settings with a trade-off."""
     wanted = {noise.setting for noise in analysis.noise if noise.has_tradeoff}
-    predictions = analysis.predictions
-    known = predictions.of(model_of(analysis), Fold.SETTING, gap_known=True)
-    predicted: list[FloatArray] = []
-    measured: list[FloatArray] = []
-    for cell, rows in zip(analysis.cells, rows_of(analysis.cells), strict=True):
-        if cell.setting in wanted and cell.gap > 0:
-            predicted.append(known[rows] * height / cell.gap)
-            measured.append(predictions.losses[rows])
-    return np.concatenate(predicted), np.concatenate(measured)
+    cells = zip(analysis.cells, rows_of(analysis.cells), strict=True)
+    rows = np.concatenate([rows for cell, rows in cells if cell.setting in wanted])
+    predicted = analysis.predictions.with_gap(model_of(analysis), Fold.SETTING, height)
+    return predicted[rows], analysis.predictions.losses[rows]
 
 
 def fitted_text(fitted: FittedLoss) -> str:

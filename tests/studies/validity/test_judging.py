@@ -96,6 +96,14 @@ def test_where_coverage_is_true_it_is_kept_and_found_again(covering):
     Coverage([[1]], (0, 1), fitted.loss_curve)
 
 
+def test_without_a_gap_of_its_own_a_cell_is_predicted_with_the_height_and_prices_stay(covering):
+    predicted = covering.predictions.with_gap(COVERAGE, Fold.SETTING, 0.5)
+    trials = [e.trial for cell in covering.cells for e in cell.evidence]
+    taught = np.array([by_coverage(trial) for trial in trials])
+    absent = np.array([np.mean([d == "skip" for d in trial.drawn.does]) for trial in trials])
+    np.testing.assert_allclose(predicted, 0.5 * taught + SKIP_PRICE * absent, atol=0.05)
+
+
 def test_one_model_of_the_program_is_enough_to_beat_another(covering):
     assert COVERAGE in covering.judged_of(SHARE).beaten_by
     assert all(m.in_program for judged in covering.judged for m in judged.beaten_by)
