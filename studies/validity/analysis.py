@@ -124,7 +124,7 @@ def analyse(cells: Sequence[Cell], missing: Sequence[Lacking]) -> Analysis:
     ranks = Ranks.of(predictions)
     biased = Ranks.of(predictions, (Kind.BIASED,), (Fold.SETTING,))
     left = {
-        (model.name, known): unexplained(predictions, model, known, among)
+        (model.name, known): unexplained(predictions, model, known, noise)
         for model in CANDIDATES
         for known in (False, True)
     }
@@ -160,7 +160,7 @@ def analyse(cells: Sequence[Cell], missing: Sequence[Lacking]) -> Analysis:
         against_share=(against[0], against[1]),
         explains_more=r_squared(left[SHARE.name, True], left[COVERAGE.name, True]),
         by_class=r_squared(
-            *(unexplained(predictions, m, True, among, (Kind.ABSENT,)) for m in (COVERAGE, ABSENCE))
+            *(unexplained(predictions, m, True, noise, (Kind.ABSENT,)) for m in (COVERAGE, ABSENCE))
         ),
         skew=sign_of_skew(cells, among),
     )

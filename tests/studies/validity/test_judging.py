@@ -10,17 +10,20 @@ from fedhq.studies.runs import TrainedRun
 from fedhq.studies.validity.analysis import analyse
 from fedhq.studies.validity.drawing import Kind
 from fedhq.studies.validity.evidence import Lacking, gather
+from fedhq.studies.validity.explained import unexplained
 from fedhq.studies.validity.findings import findings
 from fedhq.studies.validity.grid import Setting, label_counts_of, trials_of
-from fedhq.studies.validity.left_out import Fold
-from fedhq.studies.validity.models import ABSENCE, COVERAGE, LAGGING, SHARE
+from fedhq.studies.validity.left_out import Fold, predict_left_out
+from fedhq.studies.validity.models import ABSENCE, COVERAGE, EXPONENTIAL, LAGGING, SCALES, SHARE
 from fedhq.studies.validity.noise import noise_of
+from fedhq.studies.validity.ranks import rows_of
 from fedhq.studies.validity.record import record
 from fedhq.studies.validity.refit import refit
+from fedhq.studies.validity.terms import KNOTS
 
 SEEDS = (100, 101)
 SETTINGS = tuple(Setting(t, a, 2) for t in ("digits-mlp", "digits-cnn") for a in (0.1, 0.3))
-CURVE = np.array([(0.0, 1.0), (0.2, 0.3), (0.5, 0.0)])
+CURVE = np.array([(0.0, 1.0), (0.5, 0.0)])  # bent as no exponential is
 GAPS = dict(zip(SETTINGS, (0.1, 0.2, 0.3, 0.2), strict=True))
 SKIP_PRICE, NOISE = 0.4, 0.004
 
@@ -117,6 +120,21 @@ def test_one_model_of_the_program_is_enough_to_beat_another(covering):
     )
 
 
+def test_an_exponential_that_is_kept_is_what_is_fitted(covering):
+    judged = tuple(
+        replace(j, beaten_by=() if j.model is EXPONENTIAL else (COVERAGE,)) for j in covering.judged
+    )
+    fitted = refit(replace(covering, judged=judged))
+    coverage, losses = np.array(fitted.loss_curve).T
+    np.testing.assert_allclose(coverage, [0, *KNOTS])
+    shapes = (np.exp(-coverage / s) - np.exp(-1 / s) for s in SCALES)
+    assert min(np.ptp(losses[:-1] / shape[:-1]) for shape in shapes) < 1e-9
+    height = np.mean(list(GAPS.values()))
+    np.testing.assert_allclose(losses, height * np.interp(coverage, *CURVE.T), atol=0.05)
+    Coverage([[1]], (0, 1), fitted.loss_curve)
+    assert "is kept" not in fitted.origin
+
+
 def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
     judged = covering.judged_of(COVERAGE)
     assert judged.blind.mean < judged.explained.mean
@@ -158,6 +176,32 @@ def test_noise_is_told_from_tradeoffs(batches, covering):
     assert min(n.ceiling for n in covering.noise) > 0.9
 
 
+def test_chance_in_the_reference_explains_nothing(batches, covering):
+    """Noise of all-QAT raises all losses of a cell and its gap alike."""
+    store = Store(by_coverage)
+    plain, chance = store.trained, np.random.default_rng(3)
+    off = {(t.setting, t.seed): 0.08 * chance.normal() for batch in batches for t in batch}
+
+    def trained(trial):
+        run = plain(trial)
+        if trial.drawn.kind is not Kind.ALL_QAT:
+            return run
+        curve = tuple(a + off[trial.setting, trial.seed] for a in run.deployed)
+        return replace(run, deployed=curve)
+
+    store.trained = trained
+    cells, _ = store.found(batches)
+    found, steady = predict_left_out(cells), covering.predictions
+    rows = np.concatenate(rows_of(cells))
+    assert np.ptp((found.losses - steady.losses)[rows]) > 0.1
+    flat = {key: np.full_like(values, 0.1) for key, values in found.predicted.items()}
+    gaps = np.array([e.gap for cell in cells for e in cell.evidence])
+    flat[SHARE.name, Fold.SETTING, True] = gaps  # who says that everything loses the gap
+    level = replace(found, predicted=flat, slopes={(SHARE.name, Fold.SETTING): np.ones(len(gaps))})
+    said = unexplained(level, SHARE, True, covering.noise)
+    np.testing.assert_allclose(said, 1)
+
+
 def test_models_are_not_judged_by_a_single_setting(batches):
     cells, _ = Store(by_coverage).found(batches[:1])
     with pytest.raises(ValueError, match="1 of 1 whole settings has one"):
@@ -188,8 +232,8 @@ def test_the_record_says_what_it_rests_on(covering):
 
 def test_repeats_are_pairs_of_what_was_trained_twice(batches):
     cells, _ = Store(by_coverage, noise=0.0).found(batches)
-    assert all(cell.pairs.shape == (5, 2) for cell in cells)
-    assert all(np.ptp(cell.pairs, axis=1).max() < 1e-12 for cell in cells)
+    assert all(cell.pairs_of().shape == (5, 2) for cell in cells)
+    assert all(np.ptp(cell.pairs_of(), axis=1).max() < 1e-12 for cell in cells)
     kinds = {e.trial.drawn.kind for e in cells[0].mixed}
     assert kinds == {Kind.RANDOM, Kind.BIASED}
 
