@@ -29,26 +29,25 @@ class Judged:
         ranks: By fold, on mixed allocations.
         biased: On those alone in which QAT goes to who holds least of some classes; settings left
             out.
-        behind: By how much the best model's rank correlation is higher, settings left out.
         pairs: Of about the same share, settings left out.
         blind: R2 with the gap unknown, settings left out.
         explained: R2 with the gap known, settings left out.
-        explains_less: By how much the best model's is higher.
+        beaten_by: The models of the program that rank or explain (gap known) better by more than
+            chance, settings left out.
     """
 
     model: LossModel
     ranks: dict[Fold, Interval]
     biased: Interval
-    behind: Interval
     pairs: Pairs | None
     blind: Interval
     explained: Interval
-    explains_less: Interval
+    beaten_by: tuple[LossModel, ...]
 
     @property
-    def is_as_good(self) -> bool:
-        """Whether no model ranks or explains better by more than chance."""
-        return self.behind.low <= 0 and self.explains_less.low <= 0
+    def is_unbeaten(self) -> bool:
+        """Whether no model of the program ranks or explains better by more than chance."""
+        return not self.beaten_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +89,12 @@ class Analysis:
 
     @property
     def kept(self) -> Judged | None:
-        """The simplest that the program takes and that is as good as the best, within chance."""
-        return next((j for j in self.judged if j.model.in_program and j.is_as_good), None)
+        """The simplest that the program takes and that no other that it takes beats.
+
+        It is compared with each of them, not with the best alone: the best of many differs from all
+        by wide intervals, and lack of power must not pass for being as good.
+        """
+        return next((j for j in self.judged if j.model.in_program and j.is_unbeaten), None)
 
     def judged_of(self, model: LossModel) -> Judged:
         """How well a model does."""
@@ -121,22 +124,27 @@ def analyse(cells: Sequence[Cell], missing: Sequence[Lacking]) -> Analysis:
     ranks = Ranks.of(predictions)
     biased = Ranks.of(predictions, (Kind.BIASED,), (Fold.SETTING,))
     left = {
-        (model.name, known): unexplained(predictions, model, known, among)
+        (model.name, known): unexplained(predictions, model, known, noise)
         for model in CANDIDATES
         for known in (False, True)
     }
-    least = min((left[m.name, True] for m in CANDIDATES), key=lambda values: float(values[0]))
-    best = max(CANDIDATES, key=lambda m: ranks.mean(m, Fold.SETTING, among).mean)
     judged = tuple(
         Judged(
             model=model,
             ranks={fold: ranks.mean(model, fold, among) for fold in Fold},
             biased=biased.mean(model, Fold.SETTING, among),
-            behind=ranks.difference(best, model, Fold.SETTING, among),
             pairs=equal_share(predictions, model, Fold.SETTING, among),
             blind=r_squared(left[model.name, False]),
             explained=r_squared(left[model.name, True]),
-            explains_less=r_squared(left[model.name, True], least),
+            beaten_by=tuple(
+                other
+                for other in CANDIDATES
+                if other.in_program
+                and (
+                    ranks.difference(other, model, Fold.SETTING, among).low > 0
+                    or r_squared(left[model.name, True], left[other.name, True]).low > 0
+                )
+            ),
         )
         for model in CANDIDATES
     )
@@ -152,7 +160,7 @@ def analyse(cells: Sequence[Cell], missing: Sequence[Lacking]) -> Analysis:
         against_share=(against[0], against[1]),
         explains_more=r_squared(left[SHARE.name, True], left[COVERAGE.name, True]),
         by_class=r_squared(
-            *(unexplained(predictions, m, True, among, (Kind.ABSENT,)) for m in (COVERAGE, ABSENCE))
+            *(unexplained(predictions, m, True, noise, (Kind.ABSENT,)) for m in (COVERAGE, ABSENCE))
         ),
         skew=sign_of_skew(cells, among),
     )

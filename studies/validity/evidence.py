@@ -17,6 +17,7 @@ from .drawing import Kind
 from .grid import Setting, Trial, federation_of, label_counts_of, same_data
 
 MIXED = (Kind.RANDOM, Kind.BIASED)
+REFERENCES = (Kind.ALL_PTQ, Kind.ALL_QAT)
 _CENTRES_A_CLASS = 2
 
 
@@ -112,15 +113,14 @@ class Cell:
         """The loss of all-PTQ."""
         return self.evidence[0].gap
 
-    @property
-    def pairs(self) -> FloatArray:
-        """`(pairs, 2)` accuracies of what was trained twice."""
+    def pairs_of(self, kinds: Sequence[Kind] = (*Kind,)) -> FloatArray:
+        """`(pairs, 2)` accuracies of what was trained twice, of allocations of some kinds."""
         again = {e.trial.drawn: e.accuracy for e in self.evidence if e.trial.repeat}
         return np.array(
             [
                 (e.accuracy, again[e.trial.drawn])
                 for e in self.evidence
-                if not e.trial.repeat and e.trial.drawn in again
+                if not e.trial.repeat and e.trial.drawn in again and e.trial.drawn.kind in kinds
             ]
         )
 

@@ -11,6 +11,7 @@ from .drawing import Kind
 from .evidence import MIXED, Cell
 from .left_out import Fold, Predictions
 from .models import LossModel
+from .noise import Noise
 from .ranks import Interval, Ranked, Resamples, interval, mean_over_seeds, rows_of
 
 
@@ -18,27 +19,53 @@ def unexplained(
     predictions: Predictions,
     model: LossModel,
     gap_known: bool,
-    among: BoolArray,
+    noise: Sequence[Noise],
     kinds: Sequence[Kind] = MIXED,
 ) -> FloatArray:
     """`(1 + resamples,)` 1 - R2 over allocations of some kinds, each setting left out.
 
-    Squared errors against the variance about each setting's mean: 1 is as good as knowing these
-    means and nothing of allocations.
+    Losses and predictions count by how they differ within a cell: 1 is as good as knowing every
+    cell's mean loss and nothing of allocations. The accuracy of all-QAT stands in every loss of a
+    cell and in its gap; compared between cells, its noise alone would be explained by the gap. A
+    resample draws allocations, seeds, and the noise of the gaps that models were told.
+
+    Args:
+        predictions: Of all models.
+        model: Which.
+        gap_known: Whether models were told the gaps.
+        noise: `(settings,)` in the order of cells; those that have a trade-off count.
+        kinds: Of allocations.
     """
     cells, rows = predictions.cells, rows_of(predictions.cells, kinds)
     draws = Resamples.of(sorted({c.seed for c in cells}), len(rows[0]))
     predicted = predictions.of(model, Fold.SETTING, gap_known)
-    settings = tuple(dict.fromkeys(cell.setting for cell in cells))
+    told = {n.setting: n for n in noise if n.has_tradeoff}
     wrong, varies = np.zeros(1 + draws.count), np.zeros(1 + draws.count)
-    for setting, is_wanted in zip(settings, among, strict=True):
-        own = [(c.seed, r) for c, r in zip(cells, rows, strict=True) if c.setting == setting]
-        mean = np.mean([predictions.losses[r] for _, r in own])
-        for seed, r in own if is_wanted else ():
-            losses, weights = predictions.losses[r], _weights(draws, seed, len(r))
-            wrong += weights @ (losses - predicted[r]) ** 2
-            varies += weights @ (losses - mean) ** 2
+    for number, (cell, r) in enumerate(zip(cells, rows, strict=True)):
+        if cell.setting not in told:
+            continue
+        losses, weights = predictions.losses[r], _weights(draws, cell.seed, len(r))
+        errors = np.tile(losses - predicted[r], (len(weights), 1))
+        if gap_known:
+            off = _gaps_off(cell, told[cell.setting], number, draws.count)
+            errors -= off[:, None] * predictions.slopes[model.name, Fold.SETTING][r]
+        wrong += _squares_within(errors, weights)
+        varies += _squares_within(losses[None], weights)
     return np.asarray(wrong / np.where(varies > 0, varies, np.nan))
+
+
+def _squares_within(values: FloatArray, weights: IntArray) -> FloatArray:
+    """`(1 + resamples,)` weighted squares of `(1 + resamples or 1, values)` about their means."""
+    total = np.maximum(weights.sum(axis=1), 1)
+    means = (weights * values).sum(axis=1) / total
+    return np.asarray((weights * (values - means[:, None]) ** 2).sum(axis=1))
+
+
+def _gaps_off(cell: Cell, noise: Noise, number: int, resamples: int) -> FloatArray:
+    """`(1 + resamples,)` by how much another draw of the references might change a cell's gap."""
+    drawn = noise.gap_noise * np.random.default_rng((1, number)).normal(size=resamples)
+    gaps = np.maximum(cell.gap + np.array([0.0, *drawn]), 0.0)
+    return np.asarray(gaps - gaps[0])
 
 
 def r_squared(unexplained: FloatArray, best: FloatArray | None = None) -> Interval:

@@ -9,7 +9,7 @@ from .analysis import Analysis
 from .left_out import Fold
 from .models import CLUSTERS, COVERAGE, INTERACTIONS, SHARE
 from .ranks import Interval, short
-from .refit import curve_words, refit
+from .refit import curve_words, not_kept, refit
 
 _GOAL = 0.8
 _BY_CHANCE = 0.023
@@ -78,10 +78,11 @@ def _kept(analysis: Analysis) -> str:
     )
     kept = analysis.kept
     if kept is None:
-        return text + "No model that the program takes is as good within chance."
+        return text + "Every model that the program takes is beaten by another that it takes."
     return text + (
-        f"Of those that the program takes *{kept.model.name}* is the simplest that does neither "
-        f"worse by more than chance (rank correlation {kept.ranks[Fold.SETTING]}, R2 "
+        f"Of those that the program takes *{kept.model.name}* is the simplest that no other "
+        f"of them beats in either by more than chance (rank correlation "
+        f"{kept.ranks[Fold.SETTING]}, R2 "
         f"{kept.explained}): it is kept."
     )
 
@@ -173,7 +174,7 @@ def _refitted(analysis: Analysis) -> str:
     fitted = refit(analysis)
     price = fitted.unevenness_price
     return (
-        f"Fitted to all settings: phi {curve_words(fitted.loss_curve)}; "
+        f"Fitted to all settings{not_kept(analysis)}: phi {curve_words(fitted.loss_curve)}; "
         f"{f'unevenness costs {price:g} a unit, ' if price else ''}absent data cost "
         f"{fitted.skip_price:g} a share, wire noise {fitted.wire_price:g} a unit; rule_loss "
         f"{fitted.rule_loss:g}."

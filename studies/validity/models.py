@@ -14,7 +14,8 @@ from . import terms
 from .evidence import Evidence
 from .terms import Columns
 
-_SCALES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+SCALES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+"""Of exponentials of coverage; that is kept which explains best."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ class Fit:
         data = self.tables.data[self.alternative] * scale[:, None]
         return np.asarray(np.hstack([data, self.tables.prices]) @ self.weights)
 
+    @property
+    def slopes(self) -> FloatArray:
+        """`(federations,)` by how much a prediction rises with the scale: prices have no part."""
+        data = self.tables.data[self.alternative]
+        return np.asarray(data @ self.weights[: data.shape[1]])
+
 
 def _as_shipped(scale: FloatArray) -> FloatArray:
     """Weights of the shipped curve and prices; where gaps are known, its shape counts only."""
@@ -126,6 +133,9 @@ ABSENCE = LossModel(
     "coverage, absence by class", _LABELS, ((terms.classes,),), terms.absences, in_program=False
 )
 LAGGING = LossModel("coverage and unevenness", _LABELS, ((terms.classes, terms.unevenness),))
+EXPONENTIAL = LossModel(
+    "coverage, fitted exponential", _LABELS, tuple((terms.exponential(s),) for s in SCALES)
+)
 INTERACTIONS = (
     UNEVEN,
     LAGGING,
@@ -137,9 +147,7 @@ INTERACTIONS = (
 CANDIDATES = (  # the simplest first
     SHARE,
     SHIPPED,
-    LossModel(
-        "coverage, fitted exponential", _LABELS, tuple((terms.exponential(s),) for s in _SCALES)
-    ),
+    EXPONENTIAL,
     COVERAGE,
     CLUSTERS,
     LossModel("label distance", _LABELS, ((terms.distance,),), in_program=False),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .evidence import Cell
+from ...allocator.arrays import FloatArray
+from .evidence import REFERENCES, Cell
 from .grid import Setting
 
 _DRAWS = 400
@@ -26,6 +27,8 @@ class Noise:
         gap_spread: Standard deviation of it over seeds.
         server_gap: What the server sees of it on its own examples (`Cell.server_gap`), mean.
         noise: Standard deviation of an accuracy over repeats on the same data.
+        gap_noise: That of a seed's gap: of the mean of its all-QAT runs less the mean of its
+            all-PTQ runs, two each.
         spread: Standard deviation between mixed allocations of a seed, noise included.
         harmed: Part of the mixed allocations that lose more than all-PTQ, by more than two such
             deviations of their difference: where more QAT has hurt.
@@ -38,6 +41,7 @@ class Noise:
     gap_spread: float
     server_gap: float
     noise: float
+    gap_noise: float
     spread: float
     harmed: float
     ceiling: float
@@ -51,8 +55,7 @@ class Noise:
 def noise_of(setting: Setting, cells: Sequence[Cell]) -> Noise:
     """Of all seeds of a setting."""
     own = [cell for cell in cells if cell.setting == setting]
-    pairs = np.concatenate([cell.pairs for cell in own])
-    noise = float(np.sqrt(np.mean(np.diff(pairs, axis=1) ** 2) / 2))
+    noise = _of_pairs([cell.pairs_of() for cell in own])
     losses = [np.array([e.loss for e in cell.mixed]) for cell in own]
     spread = float(np.sqrt(np.mean([np.var(found, ddof=1) for found in losses])))
     gaps = [cell.gap for cell in own]
@@ -64,10 +67,17 @@ def noise_of(setting: Setting, cells: Sequence[Cell]) -> Noise:
         gap_spread=float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0,
         server_gap=float(np.mean([cell.server_gap for cell in own])),
         noise=noise,
+        # half of each variance for a mean of two, and the two halves added: their mean
+        gap_noise=_of_pairs([cell.pairs_of(REFERENCES) for cell in own]),
         spread=spread,
         harmed=float(np.mean(np.concatenate(beyond) > _CLEARLY * noise)),
         ceiling=float(np.mean([_ceiling(found, noise) for found in losses])),
     )
+
+
+def _of_pairs(pairs: Sequence[FloatArray]) -> float:
+    """Standard deviation of one of two that should be alike: `(pairs, 2)` each."""
+    return float(np.sqrt(np.mean(np.diff(np.concatenate(pairs), axis=1) ** 2) / 2))
 
 
 def _ceiling(losses: np.ndarray, noise: float) -> float:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _READ_RANKS = """<b>How to read.</b> Each bar is a model: its mean rank correlation with measured
 losses over settings that it was not fitted to; whiskers hold 95 of 100 resamples. The dashed line
-is what one who knew the true accuracies would reach. Green: no model does better beyond chance."""
+is what one who knew the true accuracies would reach. Green: no model of the
+program does better beyond chance."""
 _READ_LOSSES = """<b>How to read.</b> One point an allocation: what coverage, fitted to all other
 settings and scaled by this one's gap, predicted, and what was measured. On the diagonal both are
 the same; the whisker is the noise of a repeat."""
@@ -85,7 +86,7 @@ def ranks_figure(analysis: Analysis) -> go.Figure:
     found = [judged.ranks[Fold.SETTING] for judged in analysis.judged]
     names = [judged.model.name for judged in analysis.judged]
     means = [interval.mean for interval in found]
-    colours = [_COVERAGE_COLOUR if judged.is_as_good else INK for judged in analysis.judged]
+    colours = [_COVERAGE_COLOUR if judged.is_unbeaten else INK for judged in analysis.judged]
     figure = go.Figure()
     figure.add_bar(
         x=[plain(name) for name in names],
@@ -104,7 +105,7 @@ def ranks_figure(analysis: Analysis) -> go.Figure:
     ceilings = [n.ceiling for n in analysis.noise if n.has_tradeoff]
     add_level(figure, sum(ceilings) / len(ceilings), "who knows the truth", "right")
     told = "; ".join(f"{name} {mean:.2f}" for name, mean in zip(names, means, strict=True))
-    lay_out(figure, "", "rank correlation", 460, f"Bar chart: {told}. Green: as good as the best.")
+    lay_out(figure, "", "rank correlation", 460, f"Bar chart: {told}. Green: unbeaten.")
     figure.update_xaxes(tickangle=35)
     return figure
 

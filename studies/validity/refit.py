@@ -12,9 +12,9 @@ from ...allocator import FittedLoss
 from ...allocator.arrays import FloatArray
 from .analysis import Analysis
 from .left_out import Fold, task_weights
-from .models import COVERAGE, LAGGING, LossModel, Tables
+from .models import COVERAGE, EXPONENTIAL, LAGGING, SCALES, Fit, LossModel, Tables
 from .ranks import rows_of, short
-from .terms import KNOTS, curve_of
+from .terms import KNOTS, curve_of, exponential_curve
 
 RULE_LOSSES = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
 ACCEPTED_LOSS = 0.01
@@ -23,7 +23,9 @@ _LEAST_MEASURED = 10
 
 
 def refit(analysis: Analysis) -> FittedLoss:
-    """Coverage with a fitted curve, on everything that is trained; with unevenness if that is kept.
+    """What is kept, on everything that is trained, if it is a curve of the coverage of labels.
+
+    Else coverage with a fitted curve; see `model_of`.
 
     The curve's shape, and the price of unevenness over its height, come from all settings, each
     measured by its own gap between all-PTQ and all-QAT; its height is the mean gap of the settings
@@ -40,7 +42,7 @@ def refit(analysis: Analysis) -> FittedLoss:
     judged = analysis.judged_of(model)
     unevenness = float(fit.weights[len(KNOTS)]) if model is LAGGING else 0.0
     return FittedLoss(
-        loss_curve=curve_of(height * fit.weights[: len(KNOTS)]),
+        loss_curve=_curve(fit, height),
         skip_price=round(float(fit.weights[-2]), _DIGITS),
         wire_price=round(float(fit.weights[-1]), _DIGITS),
         rule_loss=choose_rule(analysis, height),
@@ -48,16 +50,35 @@ def refit(analysis: Analysis) -> FittedLoss:
             f"fedhq study validity: {len(evidence)} federations of {len(analysis.noise)} "
             f"settings, seeds {tuple(seeds)}; with each setting left out in turn rank correlation "
             f"{short(judged.ranks[Fold.SETTING].mean)}, R2 {short(judged.explained.mean)} "
-            "where the gap between all-PTQ and all-QAT is known"
+            f"where the gap between all-PTQ and all-QAT is known{not_kept(analysis)}"
         ),
         unevenness_price=round(height * unevenness, _DIGITS),
     )
 
 
+def _curve(fit: Fit, height: float) -> tuple[tuple[float, float], ...]:
+    if fit.tables.model is EXPONENTIAL:
+        return exponential_curve(height * float(fit.weights[0]), SCALES[fit.alternative])
+    return curve_of(height * fit.weights[: len(KNOTS)])
+
+
 def model_of(analysis: Analysis) -> LossModel:
-    """What is fitted: coverage and unevenness where these are kept, else coverage."""
+    """What is fitted: what is kept, if it is a curve of coverage, else coverage with any curve.
+
+    `FittedLoss` holds a curve of the coverage of labels. What else may be kept (the share,
+    clusters, the curve that ships) cannot be written so; `not_kept` says it.
+    """
     kept = analysis.kept
-    return LAGGING if kept is not None and kept.model is LAGGING else COVERAGE
+    return kept.model if kept is not None and kept.model in (EXPONENTIAL, LAGGING) else COVERAGE
+
+
+def not_kept(analysis: Analysis) -> str:
+    """For a sentence: that what is fitted is not what is kept, or nothing."""
+    kept, model = analysis.kept, model_of(analysis)
+    if kept is not None and kept.model is model:
+        return ""
+    told = "no model is kept" if kept is None else f"{kept.model.name} is kept, but not fitted"
+    return f" ({model.name}; {told})"
 
 
 def mean_gap(analysis: Analysis) -> float:
@@ -96,15 +117,10 @@ def choose_rule(analysis: Analysis, height: float) -> float:
 def _without_gap(analysis: Analysis, height: float) -> tuple[FloatArray, FloatArray]:
     """Predicted and measured losses, of mixed allocations in settings with a trade-off."""
     wanted = {noise.setting for noise in analysis.noise if noise.has_tradeoff}
-    predictions = analysis.predictions
-    known = predictions.of(model_of(analysis), Fold.SETTING, gap_known=True)
-    predicted: list[FloatArray] = []
-    measured: list[FloatArray] = []
-    for cell, rows in zip(analysis.cells, rows_of(analysis.cells), strict=True):
-        if cell.setting in wanted and cell.gap > 0:
-            predicted.append(known[rows] * height / cell.gap)
-            measured.append(predictions.losses[rows])
-    return np.concatenate(predicted), np.concatenate(measured)
+    cells = zip(analysis.cells, rows_of(analysis.cells), strict=True)
+    rows = np.concatenate([rows for cell, rows in cells if cell.setting in wanted])
+    predicted = analysis.predictions.with_gap(model_of(analysis), Fold.SETTING, height)
+    return predicted[rows], analysis.predictions.losses[rows]
 
 
 def fitted_text(fitted: FittedLoss) -> str:

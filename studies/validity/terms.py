@@ -39,6 +39,19 @@ def curve_of(weights: FloatArray) -> tuple[tuple[float, float], ...]:
     return tuple((float(c), float(v)) for c, v in zip(at, values, strict=True))
 
 
+def exponential_curve(weight: float, scale: float) -> tuple[tuple[float, float], ...]:
+    """The same of an exponential: at 0 and at every knot, straight between them.
+
+    Example:
+        >>> curve = exponential_curve(0.2, 0.1)
+        >>> round(curve[0][1], 4), curve[-1]
+        (0.2, (1.0, 0.0))
+    """
+    at = np.array([0.0, *KNOTS])
+    values = weight * (np.exp(-at / scale) - np.exp(-1 / scale))
+    return tuple((float(c), float(v)) for c, v in zip(at, values, strict=True))
+
+
 def classes(evidence: Sequence[Evidence]) -> FloatArray:
     """A curve of the coverage of classes."""
     return np.array([hinges(e.taught) for e in evidence])

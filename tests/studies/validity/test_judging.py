@@ -10,17 +10,20 @@ from fedhq.studies.runs import TrainedRun
 from fedhq.studies.validity.analysis import analyse
 from fedhq.studies.validity.drawing import Kind
 from fedhq.studies.validity.evidence import Lacking, gather
+from fedhq.studies.validity.explained import unexplained
 from fedhq.studies.validity.findings import findings
 from fedhq.studies.validity.grid import Setting, label_counts_of, trials_of
-from fedhq.studies.validity.left_out import Fold
-from fedhq.studies.validity.models import ABSENCE, COVERAGE, LAGGING, SHARE
+from fedhq.studies.validity.left_out import Fold, predict_left_out
+from fedhq.studies.validity.models import ABSENCE, COVERAGE, EXPONENTIAL, LAGGING, SCALES, SHARE
 from fedhq.studies.validity.noise import noise_of
+from fedhq.studies.validity.ranks import rows_of
 from fedhq.studies.validity.record import record
 from fedhq.studies.validity.refit import refit
+from fedhq.studies.validity.terms import KNOTS
 
 SEEDS = (100, 101)
 SETTINGS = tuple(Setting(t, a, 2) for t in ("digits-mlp", "digits-cnn") for a in (0.1, 0.3))
-CURVE = np.array([(0.0, 1.0), (0.2, 0.3), (0.5, 0.0)])
+CURVE = np.array([(0.0, 1.0), (0.5, 0.0)])  # bent as no exponential is
 GAPS = dict(zip(SETTINGS, (0.1, 0.2, 0.3, 0.2), strict=True))
 SKIP_PRICE, NOISE = 0.4, 0.004
 
@@ -92,7 +95,44 @@ def test_where_coverage_is_true_it_is_kept_and_found_again(covering):
     np.testing.assert_allclose(np.interp(at, *np.array(fitted.loss_curve).T), known, atol=0.02)
     assert 0 < fitted.rule_loss <= 0.02
     assert fitted.unevenness_price == 0
+    assert "is kept" not in fitted.origin
     Coverage([[1]], (0, 1), fitted.loss_curve)
+
+
+def test_without_a_gap_of_its_own_a_cell_is_predicted_with_the_height_and_prices_stay(covering):
+    predicted = covering.predictions.with_gap(COVERAGE, Fold.SETTING, 0.5)
+    trials = [e.trial for cell in covering.cells for e in cell.evidence]
+    taught = np.array([by_coverage(trial) for trial in trials])
+    absent = np.array([np.mean([d == "skip" for d in trial.drawn.does]) for trial in trials])
+    np.testing.assert_allclose(predicted, 0.5 * taught + SKIP_PRICE * absent, atol=0.05)
+
+
+def test_one_model_of_the_program_is_enough_to_beat_another(covering):
+    assert COVERAGE in covering.judged_of(SHARE).beaten_by
+    assert all(m.in_program for judged in covering.judged for m in judged.beaten_by)
+    beaten = tuple(
+        replace(j, beaten_by=(LAGGING,) if j.model is not LAGGING else ()) for j in covering.judged
+    )
+    assert replace(covering, judged=beaten).kept.model is LAGGING
+    none = tuple(replace(j, beaten_by=(j.model,)) for j in covering.judged)
+    assert (
+        "(coverage, fitted curve; no model is kept)" in refit(replace(covering, judged=none)).origin
+    )
+
+
+def test_an_exponential_that_is_kept_is_what_is_fitted(covering):
+    judged = tuple(
+        replace(j, beaten_by=() if j.model is EXPONENTIAL else (COVERAGE,)) for j in covering.judged
+    )
+    fitted = refit(replace(covering, judged=judged))
+    coverage, losses = np.array(fitted.loss_curve).T
+    np.testing.assert_allclose(coverage, [0, *KNOTS])
+    shapes = (np.exp(-coverage / s) - np.exp(-1 / s) for s in SCALES)
+    assert min(np.ptp(losses[:-1] / shape[:-1]) for shape in shapes) < 1e-9
+    height = np.mean(list(GAPS.values()))
+    np.testing.assert_allclose(losses, height * np.interp(coverage, *CURVE.T), atol=0.05)
+    Coverage([[1]], (0, 1), fitted.loss_curve)
+    assert "is kept" not in fitted.origin
 
 
 def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
@@ -106,6 +146,9 @@ def test_the_gap_matters_to_what_is_explained_and_not_to_ranks(covering):
 def test_where_the_share_is_all_nothing_more_is_kept(batches):
     analysis = analyse(*Store(by_share).found(batches))
     assert analysis.kept.model is SHARE
+    fitted = refit(analysis)
+    assert "share, fitted curve is kept, but not fitted" in fitted.origin
+    assert "share, fitted curve is kept, but not fitted" in findings(analysis)[-1]
     assert analysis.explains_more.sign <= 0
     assert analysis.skew.sign == 0
 
@@ -113,7 +156,7 @@ def test_where_the_share_is_all_nothing_more_is_kept(batches):
 def test_where_lagging_classes_cost_unevenness_is_kept_and_its_price_found_again(batches):
     analysis = analyse(*Store(by_unevenness).found(batches))
     assert analysis.kept.model is LAGGING
-    assert not analysis.judged_of(COVERAGE).is_as_good
+    assert LAGGING in analysis.judged_of(COVERAGE).beaten_by
     fitted = refit(analysis)
     height = np.mean(list(GAPS.values()))  # all-QAT is even, and all-PTQ loses half a unit
     assert fitted.unevenness_price == pytest.approx(3 * height, rel=0.1)
@@ -131,6 +174,32 @@ def test_noise_is_told_from_tradeoffs(batches, covering):
     assert np.mean([n.ceiling for n in found]) < 0.65
     assert np.mean([n.harmed for n in found]) < 0.1
     assert min(n.ceiling for n in covering.noise) > 0.9
+
+
+def test_chance_in_the_reference_explains_nothing(batches, covering):
+    """Noise of all-QAT raises all losses of a cell and its gap alike."""
+    store = Store(by_coverage)
+    plain, chance = store.trained, np.random.default_rng(3)
+    off = {(t.setting, t.seed): 0.08 * chance.normal() for batch in batches for t in batch}
+
+    def trained(trial):
+        run = plain(trial)
+        if trial.drawn.kind is not Kind.ALL_QAT:
+            return run
+        curve = tuple(a + off[trial.setting, trial.seed] for a in run.deployed)
+        return replace(run, deployed=curve)
+
+    store.trained = trained
+    cells, _ = store.found(batches)
+    found, steady = predict_left_out(cells), covering.predictions
+    rows = np.concatenate(rows_of(cells))
+    assert np.ptp((found.losses - steady.losses)[rows]) > 0.1
+    flat = {key: np.full_like(values, 0.1) for key, values in found.predicted.items()}
+    gaps = np.array([e.gap for cell in cells for e in cell.evidence])
+    flat[SHARE.name, Fold.SETTING, True] = gaps  # who says that everything loses the gap
+    level = replace(found, predicted=flat, slopes={(SHARE.name, Fold.SETTING): np.ones(len(gaps))})
+    said = unexplained(level, SHARE, True, covering.noise)
+    np.testing.assert_allclose(said, 1)
 
 
 def test_models_are_not_judged_by_a_single_setting(batches):
@@ -163,8 +232,8 @@ def test_the_record_says_what_it_rests_on(covering):
 
 def test_repeats_are_pairs_of_what_was_trained_twice(batches):
     cells, _ = Store(by_coverage, noise=0.0).found(batches)
-    assert all(cell.pairs.shape == (5, 2) for cell in cells)
-    assert all(np.ptp(cell.pairs, axis=1).max() < 1e-12 for cell in cells)
+    assert all(cell.pairs_of().shape == (5, 2) for cell in cells)
+    assert all(np.ptp(cell.pairs_of(), axis=1).max() < 1e-12 for cell in cells)
     kinds = {e.trial.drawn.kind for e in cells[0].mixed}
     assert kinds == {Kind.RANDOM, Kind.BIASED}
 
