@@ -36,8 +36,8 @@ def pace(
     loss is minimised. Later rounds make up for what this one turns out to take.
 
     That is the loss in the end: the round counts by its weight there, beside what earlier rounds
-    taught and what the schedule lets later ones teach. What all others cover need not be covered
-    again, and who already teaches it may do what is fast.
+    taught and what the schedule lets later ones teach: what all of them cover need not be covered
+    again, so that clients may take turns.
 
     Args:
         problem: The round's program; returned as it is where the goal has no total time.

@@ -114,7 +114,7 @@ def test_a_schedule_is_worked_out_once_for_a_state(monkeypatch) -> None:
 def test_the_loss_in_the_end_is_about_that_of_the_schedule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(60, rng.dirichlet(np.full(5, 0.3), 4)).astype(float)
-    slowdown, rounds = rng.lognormal(0, 0.6, 4), 6
+    slowdown, rounds = rng.lognormal(0, 0.6, 4), 4
     total = rounds * float(slowdown.max() * rng.uniform(0.7, 1.6))
     some = [Count([QAT], at_most=2)] if seed % 2 else []
     goal = Goal(total_seconds=total, rounds=rounds, counts=some, min_participation=0.5)
