@@ -119,7 +119,7 @@ def _analyse(
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise ValueError(f"--seeds {text}: must be whole numbers, separated by commas.") from None
 

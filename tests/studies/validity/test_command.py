@@ -53,6 +53,12 @@ def test_a_part_of_the_grid_is_analysed_and_what_is_missing_is_said(trained, cap
     }
 
 
+def test_a_seed_that_is_named_twice_counts_once(trained, capsys):
+    given = ("--no-training", "--out", str(trained / "out"), "--seeds", "100,100")
+    assert main(arguments(trained, *given)) == 0
+    assert "81 federations in 3 cells" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
