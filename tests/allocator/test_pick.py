@@ -1,6 +1,7 @@
 """`FrontierPick` lies on the frontier, and `use_slack` takes only what is free."""
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from fedhq.allocator import (
     AllocationProblem,
     Budget,
     Coverage,
+    Dual,
     FastestWithin,
     FrontierPick,
     InfeasibleError,
@@ -66,6 +68,44 @@ def test_the_picked_point_is_the_one_that_the_rule_names(seed) -> None:
     allocation = solve(problem, FrontierPick(FastestWithin(0.05))).allocation
     assert allocation.round_seconds == pytest.approx(frontier.round_seconds[k])
     assert allocation.loss == pytest.approx(frontier.loss[k])
+
+
+def uneven(num_clients: int) -> AllocationProblem:
+    rng = np.random.default_rng(num_clients)
+    seconds = np.outer(rng.lognormal(0, 0.5, num_clients), [0.0, 1.0, 2.0])
+    loss = np.zeros((num_clients, 3))
+    loss[:, 0] = 0.1 / num_clients
+    counts = np.round(100 * rng.dirichlet(np.full(5, 0.3), num_clients))
+    curve = ((0, 0.4), (0.1, 0.1), (0.3, 0))
+    coverage = Coverage(counts, (0, 0, 1), curve, unevenness_price=0.5)
+    return AllocationProblem(MENU, seconds, loss, coverage=coverage)
+
+
+def test_where_unevenness_counts_few_times_are_solved() -> None:
+    """Eleven, if it went on until nothing is left between two."""
+    problem, solved = uneven(500), []
+
+    def solver(within):
+        solved.append(within.deadline_seconds)
+        return Dual()(within)
+
+    answer = FrontierPick(FastestWithin(0.01), solver=solver)(problem)
+    assert len(solved) == 10
+    everybody = problem.total_loss(np.full(500, 2))  # nothing is lost where all teach
+    assert everybody == pytest.approx(0.0, abs=1e-9)
+    assert problem.total_loss(answer.choice) <= 0.01 + 1e-6
+    assert problem.round_seconds(answer.choice) < 0.8 * problem.seconds.max()
+    assert violations(problem, answer.choice) == ()
+
+
+def test_slack_of_an_uneven_fleet_keeps_the_loss_and_is_quick() -> None:
+    problem = uneven(3000)
+    choice = np.ones(3000, np.int64)
+    start = time.process_time()
+    after = use_slack(problem, choice)
+    assert time.process_time() - start < 0.4  # 0.05; with all sums anew for every client 0.5
+    assert problem.total_loss(after) <= problem.total_loss(choice) * (1 + 1e-12)
+    assert (after != choice).any()
 
 
 def test_infeasible_problems_are_reported_with_their_limits() -> None:
