@@ -6,6 +6,7 @@ the other networks and the probes.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +15,6 @@ import numpy as np
 
 from ...allocator.operators import ModelOperators, StepOperators
 from ...allocator.roofline import DeviceRates, adjust_rates, calibrate, predict_seconds
-from ...allocator.strategy import Strategy
 from .cases import FLOAT, MENU, Case
 from .measuring import Measured
 
@@ -40,15 +40,23 @@ class Prediction:
 
     Args:
         case: The network and batch size.
-        strategy: What the step does.
+        is_qat: Whether the step is one of QAT. Its time is predicted alike for all bits: it counts
+            once, against the median of those measured.
         predicted: Seconds of a step.
         measured: Likewise.
+        each: What that is the median of: of QAT a time for each of the bits.
     """
 
     case: Case
-    strategy: Strategy
+    is_qat: bool
     predicted: float
     measured: float
+    each: tuple[float, ...]
+
+    @property
+    def worst_error(self) -> float:
+        """The largest absolute error against one of the measured, as they are."""
+        return max(abs(self.predicted / taken - 1) for taken in self.each)
 
     @property
     def error(self) -> float:
@@ -106,11 +114,22 @@ def predictions(
                 continue
             seconds = by_case[timed].seconds[MENU.index(FLOAT)]
             own = adjust_rates(own, listing[timed].of(FLOAT), seconds)
-        for strategy, taken in zip(MENU, one.seconds, strict=True):
-            if (timed, FLOAT) != (one.case, strategy):
-                guess = predict_seconds(listing[one.case].of(strategy), own)
-                found.append(Prediction(one.case, strategy, guess, taken))
+        listed = listing[one.case]
+        if timed != one.case:
+            in_float = one.seconds[MENU.index(FLOAT)]
+            guess = predict_seconds(listed.in_float, own)
+            found.append(Prediction(one.case, False, guess, in_float, (in_float,)))
+        guess = predict_seconds(listed.quantizing, own)
+        each = tuple(t for s, t in zip(MENU, one.seconds, strict=True) if s != FLOAT)
+        found.append(Prediction(one.case, True, guess, qat_seconds(one), each))
     return found
+
+
+def qat_seconds(one: Measured) -> float:
+    """Of a QAT step: the median over the menu's bits."""
+    return statistics.median(
+        taken for strategy, taken in zip(MENU, one.seconds, strict=True) if strategy != FLOAT
+    )
 
 
 def _timed(setting: Setting, case: Case) -> Case | None:

@@ -1,6 +1,7 @@
 """The study of predicted step times: what is left out is left out, and the page says what came."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fedhq.allocator.roofline import DeviceRates, predict_seconds
 from fedhq.fl_core.predicting import reference_rates
 from fedhq.studies.hardware.__main__ import main
-from fedhq.studies.hardware.cases import FLOAT, MENU, Case, all_cases
+from fedhq.studies.hardware.cases import MENU, Case, all_cases
 from fedhq.studies.hardware.errors import (
     Setting,
     list_all,
@@ -64,18 +65,31 @@ def test_what_was_timed_is_not_counted_as_predicted(listing) -> None:
     measured = measured_with(reference_rates(), listing)
     rates = without_each_network(measured, listing)
     networks = {c.label for c in CASES if not c.is_probe}
+    every = {(label, size) for label in networks for size in (8, 32)}
+    in_qat = {(*case, True) for case in every}
     expected = {
-        Setting.SAME_BATCH: {(label, size, s) for label in networks for size in (8, 32)
-                             for s in MENU if s != FLOAT},
-        Setting.ONE_BATCH: {(label, size, s) for label in networks for size in (8, 32)
-                            for s in MENU if (size, s) != (32, FLOAT)},
-        Setting.NOTHING: {(label, size, s) for label in networks for size in (8, 32)
-                          for s in MENU},
-    }  # fmt: skip
+        Setting.SAME_BATCH: in_qat,
+        Setting.ONE_BATCH: in_qat | {(label, 8, False) for label in networks},
+        Setting.NOTHING: in_qat | {(*case, False) for case in every},
+    }
     for setting, wanted in expected.items():
         found = predictions(setting, measured, listing, rates)
-        assert {(p.case.label, p.case.batch_size, p.strategy) for p in found} == wanted
+        assert {(p.case.label, p.case.batch_size, p.is_qat) for p in found} == wanted
         assert len(found) == len(wanted)
+
+
+def test_qat_is_predicted_once_against_the_median_of_its_bits(listing) -> None:
+    measured = [
+        replace(m, seconds=(m.seconds[0], *(k * m.seconds[1] for k in (1.0, 1.1, 1.3, 9.0))))
+        for m in measured_with(reference_rates(), listing)
+    ]
+    rates = without_each_network(measured_with(reference_rates(), listing), listing)
+    found = predictions(Setting.NOTHING, measured, listing, rates)
+    errors = [p.error for p in found if p.is_qat]
+    assert len(errors) == len([c for c in CASES if not c.is_probe])
+    np.testing.assert_allclose(errors, 1 / 1.2 - 1, atol=0.02)
+    worst = [p.worst_error for p in found if p.is_qat]  # the median does not hide the fourth
+    np.testing.assert_allclose(worst, 1 - 1 / 9, atol=0.02)
 
 
 def test_the_page_tells_of_every_network_and_of_missed_goals(listing) -> None:
