@@ -230,7 +230,8 @@ class Federation:
         if named >= len(self.clients):
             raise ValueError(
                 "`participation.slowdowns` must name clients in 0 ... "
-                f"{len(self.clients) - 1}, but got {named}. Name clients that are there, or none for everybody."
+                f"{len(self.clients) - 1}, but got {named}. Name clients that are there, or none "
+                "for everybody."
             )
 
     @property
