@@ -23,7 +23,7 @@ from fedhq.studies.distributions import (
     unpack_tests,
 )
 
-DATA_SUFFIXES = (".py", ".json", ".toml", ".csv", ".c", ".h", ".cu", ".typed")
+DATA_SUFFIXES = (".py", ".json", ".jsonl.gz", ".toml", ".csv", ".c", ".h", ".cu", ".typed")
 APART = "studies/optunahub/"  # packages of their own, in OptunaHub's layout
 PUBLIC = ("fedhq.allocator", "fedhq.fl_core", "fedhq.fl_core.flower", "fedhq.models")
 
