@@ -15,28 +15,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
 from ..allocator import Allocation, FastestWithin, FittedLoss, FrontierPick, HybridAllocator
 from ..allocator.arrays import FloatArray
-from ..allocator.controller import Outcome, ServerAccuracy
 from ..allocator.data import wire_noise
 from ..fl_core.federation import Federation
 from ..fl_core.processes import forking_context
-from ..fl_core.records.recorder import read_rounds
 from ..fl_core.runtime import set_up_worker
 from ..fl_core.settings import FederationSettings
-from ..fl_core.trainer import Trainer
 from .config import parse_run
+from .runs import RunSpec
+from .runs.training import train_run
 from .tables import read_table
 from .validity.terms import KNOTS, curve_of
 
@@ -46,27 +43,6 @@ SEEDS = (100, 101, 102)
 RANDOM_SETS = 16
 SKIP_SETS = 8
 _TAIL_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class FixedPlan:
-    """A planner that gives the same strategies in every round."""
-
-    allocation: Allocation
-
-    def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
-        """The fixed allocation."""
-        return self.allocation
-
-    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
-        """Learns nothing."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Keeps nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Has nothing to take up."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +119,13 @@ def run_trial(trial: Trial) -> Evidence:
     texts = [str(s) for s in menu]
     choice = np.array([texts.index(s) for s in trial.strategies])
     allocation = Allocation.of(_allocator(federation, _NO_MODEL).problem(), choice)
-    with tempfile.TemporaryDirectory() as folder:
-        Trainer(federation, FixedPlan(allocation), Path(folder)).run()
-        deployed = [record.deployed_accuracy for record in read_rounds(Path(folder))]
+    run = train_run(RunSpec(settings_of(trial.seed), (trial.strategies,)))
     shares = federation.num_examples / federation.num_examples.sum()
     taught = np.array([menu[s].method == "qat" for s in choice], dtype=float)
     population = federation.label_counts.sum(axis=0)
     return Evidence(
         trial=trial,
-        accuracy=float(np.mean([a for a in deployed[-_TAIL_ROUNDS:] if a is not None])),
+        accuracy=run.tail(_TAIL_ROUNDS),
         covered=tuple((taught @ federation.label_counts / population).tolist()),
         class_weights=tuple((population / population.sum()).tolist()),
         absent=float(shares @ [menu[s].is_skip for s in choice]),

@@ -8,23 +8,19 @@ much a round's gap scatters, and how much of a gap is deployed accuracy lost aga
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import tempfile
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..allocator import Allocation, Outcome, ServerAccuracy, fitted_loss
+from ..allocator import fitted_loss
 from ..allocator.arrays import FloatArray
 from ..fl_core.federation import Federation
-from ..fl_core.records.recorder import read_rounds
-from ..fl_core.runtime import set_up_worker
-from ..fl_core.trainer import Trainer
+from ..fl_core.settings import FederationSettings
 from .fit import settings_of
+from .runs import RunSpec, RunStore, TrainedRun
 
 MEMORIES = (0.0, 0.5, 0.8, 0.9, 0.95)
 ALPHAS = (0.1, 0.3)
@@ -48,28 +44,19 @@ class Job:
     teaches: tuple[tuple[bool, ...], ...]
 
 
-@dataclass
-class _Told:
-    """A planner that does what it is told, and keeps what the server measures."""
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A job that was trained.
 
-    allocations: Sequence[Allocation]
-    measured: list[ServerAccuracy] = field(default_factory=list)
+    Args:
+        job: The job.
+        accuracy: `(rounds, 4)` on the test examples as deployed and in float, then on the server's.
+        covered: `(rounds, classes)` coverage.
+    """
 
-    def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
-        """That of the round."""
-        return self.allocations[round_number - 1]
-
-    def observe(self, outcomes: Sequence[Outcome], accuracy: ServerAccuracy | None = None) -> None:
-        """Keeps the accuracy."""
-        if accuracy is not None:
-            self.measured.append(accuracy)
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Nothing: a run is not resumed."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Has nothing to take up."""
+    job: Job
+    accuracy: FloatArray
+    covered: FloatArray
 
 
 def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
@@ -86,25 +73,24 @@ def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
     return jobs
 
 
-def train(job: Job) -> tuple[Job, FloatArray, FloatArray]:
-    """The job, `(rounds, 4)` test and server accuracies (deployed, float), `(rounds, classes)`."""
+def settings_for(job: Job) -> FederationSettings:
+    """The federation of a job: the fit's, with another network and skew."""
     base = settings_of(job.seed)
-    settings = replace(base, model=job.model, partition=replace(base.partition, alpha=job.alpha))
-    federation = Federation.build(settings)
-    menu = [str(s) for s in federation.menu]
-    columns = np.where(job.teaches, menu.index("qat-w2a2"), menu.index("ptq-w2a2"))
-    problem = federation.allocator().problem()
-    planner = _Told([Allocation.of(problem, row) for row in columns])
-    with tempfile.TemporaryDirectory() as folder:
-        Trainer(federation, planner, Path(folder)).run()
-        rounds = read_rounds(Path(folder))
-    rows = [
-        (r.deployed_accuracy, r.float_accuracy, m.deployed, m.in_float)
-        for r, m in zip(rounds, planner.measured, strict=True)
-    ]
-    counts = np.asarray(federation.label_counts, dtype=np.float64)
+    return replace(base, model=job.model, partition=replace(base.partition, alpha=job.alpha))
+
+
+def spec_of(job: Job) -> RunSpec:
+    """What a job trains."""
+    texts = np.where(job.teaches, "qat-w2a2", "ptq-w2a2").tolist()
+    return RunSpec(settings_for(job), tuple(map(tuple, texts)))
+
+
+def read(job: Job, run: TrainedRun) -> Trained:
+    """What a job's run showed, beside what its clients covered."""
+    counts = np.asarray(Federation.build(settings_for(job)).label_counts, dtype=np.float64)
+    curves = (run.deployed, run.in_float, run.server_deployed, run.server_in_float)
     covered = np.array(job.teaches) @ counts / counts.sum(axis=0)
-    return job, np.array(rows, dtype=np.float64), covered
+    return Trained(job, np.array(curves).T, covered)
 
 
 def remembered(covered: FloatArray, memory: float) -> FloatArray:
@@ -121,10 +107,10 @@ def remembered(covered: FloatArray, memory: float) -> FloatArray:
     return np.array(losses)
 
 
-def report(trained: Sequence[tuple[Job, FloatArray, FloatArray]]) -> None:
+def report(trained: Sequence[Trained]) -> None:
     """Prints the figures of every setting."""
-    for key in sorted({(job.alpha, job.seed) for job, _, _ in trained}):
-        runs = [(a, c) for job, a, c in trained if (job.alpha, job.seed) == key]
+    for key in sorted({(t.job.alpha, t.job.seed) for t in trained}):
+        runs = [(t.accuracy, t.covered) for t in trained if (t.job.alpha, t.job.seed) == key]
         gaps = np.concatenate([(a[:, 1] - a[:, 0])[_FIRST:] for a, _ in runs])
         errors = {}
         for memory in MEMORIES:
@@ -147,11 +133,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--model", choices=["mlp", "cnn"], default="mlp")
     parser.add_argument("--seeds", type=int, nargs="+", default=[400, 401, 402])
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/gaps"),
+        help="folder of trained runs, which are not trained again (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that train")
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context, initializer=set_up_worker) as pool:
-        report(list(pool.map(train, draw_jobs(options.model, options.seeds))))
+    jobs = draw_jobs(options.model, options.seeds)
+    runs = RunStore(options.runs).train([spec_of(job) for job in jobs], options.workers, _show)
+    report([read(job, run) for job, run in zip(jobs, runs, strict=True)])
+
+
+def _show(done: int, total: int) -> None:
+    print(f"{done} of {total} runs", flush=True)
 
 
 if __name__ == "__main__":
