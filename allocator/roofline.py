@@ -42,6 +42,7 @@ class DeviceRates:
         seconds_per_step: Of what every step does whatever the network: its batch and its loss.
         seconds_per_launch: Of any operator, a view as well.
         seconds_per_convolution: Of a convolution or its gradients, which are set up at every call.
+        seconds_per_updated_tensor: Of a tensor that the optimizer takes.
         seconds_per_quantized_tensor: Of a tensor that a quantizer takes.
         seconds_per_byte: Read or written.
         seconds_per_convolved_byte: Of convolutions, which lay it out anew; and where channels are
@@ -60,6 +61,7 @@ class DeviceRates:
     seconds_per_step: float
     seconds_per_launch: float
     seconds_per_convolution: float
+    seconds_per_updated_tensor: float
     seconds_per_quantized_tensor: float
     seconds_per_byte: float
     seconds_per_convolved_byte: float
@@ -144,6 +146,9 @@ def _work_of(operator: Operator) -> list[tuple[str, float]]:
         case OperatorKind.QUANTIZE_INPUT:
             tensors = ("seconds_per_quantized_tensor", launches)
             return [tensors, ("seconds_per_quantized_input", values)]
+        case OperatorKind.UPDATE:
+            tensors = ("seconds_per_updated_tensor", float(operator.tensors))
+            return [tensors, ("seconds_per_byte", moved)]
         case OperatorKind.CONVOLUTION:
             work = ("seconds_per_convolved", adds), ("seconds_per_convolved_byte", moved)
             return [("seconds_per_convolution", launches), *work]

@@ -207,6 +207,8 @@ def _kind(func: Any) -> OperatorKind:
         return OperatorKind.QUANTIZE_WEIGHTS
     if name.startswith("fedhq::quantize"):
         return OperatorKind.QUANTIZE_INPUT
+    if name.startswith("aten::_foreach"):
+        return OperatorKind.UPDATE
     if "convolution" in name:
         return OperatorKind.CONVOLUTION
     if "max_pool" in name and "backward" not in name:

@@ -34,7 +34,7 @@ _HEAD = """# Predicted step times against measured ones
 
 {machine}
 
-A step is predicted from the operators that it runs (`models.list_operators`) and eleven rates of
+A step is predicted from the operators that it runs (`models.list_operators`) and twelve rates of
 the device (`allocator.roofline`). Every prediction is of a network that was left out, with all
 its image sizes and batch sizes, of the steps from which the rates come; other networks and three
 probes gave them. Which kinds of work have a rate of their own was chosen by the errors of earlier

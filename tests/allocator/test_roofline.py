@@ -16,7 +16,9 @@ from fedhq.allocator.roofline import (
 )
 
 TRUE = DeviceRates(
-    **dict(zip(DeviceRates.names(), 10.0 ** -np.linspace(3, 9, 11), strict=True)),
+    **dict(
+        zip(DeviceRates.names(), 10.0 ** -np.linspace(3, 9, len(DeviceRates.names())), strict=True)
+    ),
     origin="drawn",
 )
 MENU = ["skip", "fp32", "ptq-w2a2", "qat-w2a2", "qat-w8a8-u8"]

@@ -62,6 +62,8 @@ def test_a_networks_counts_are_those_written_out() -> None:
     assert kinds["aten.convolution_backward"] is OperatorKind.CONVOLUTION
     assert kinds["aten.mm"] is OperatorKind.MATMUL
     assert kinds["aten.t"] is OperatorKind.VIEW
+    (update,) = (o for o in listed.in_float.operators if o.kind is OperatorKind.UPDATE)
+    assert (update.launches, update.tensors) == (1, 2 * len(list(model.parameters())))
     assert (listed.model, listed.batch_size) == ("mine", 7)
 
 
