@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from ...allocator import (
     HybridAllocator,
     Outcome,
     Random,
+    Schedule,
     Solver,
     Strategy,
     Uniform,
     fastest_schedule,
     fitted_loss,
+    plan_schedule,
 )
 from ...allocator.arrays import IntArray
 from ...allocator.hardware import HardwareTables
@@ -30,12 +32,18 @@ from .situation import MENU, Situation
 
 PTQ, QAT = "ptq-w2a2", "qat-w2a2"
 
+COARSE, SCHEDULED = "coarse", "scheduled"
+
+IN_PTQ_TIME = "scheduled, all-PTQ's time"
+
 FOLLOWED = "coarse + learned accuracy"
 """The arm whose decisions need training; see `following`."""
 
 Plan = tuple[tuple[str, ...], ...]
 """Strategies of the clients: one row for all rounds, or a row a round."""
 
+_FEWER_ROUNDS = 0.7
+_MOST_TAKE_PART = 0.6  # of the examples: the slow third may rest
 _BITS_BY_SPEED = {"fast": "qat-w8a8", "medium": "qat-w4a4", "slow": QAT}
 
 
@@ -50,6 +58,8 @@ class Arm:
         kind: `main` in all cells of the exact clock, `effect` and `followed` in some of them,
             `unsure` where the server is told wrong times.
         low_bit: Whether its devices compute faster at fewer bits.
+        rounds: For which share of the rounds it trains.
+        beside: Of an effect, the arm from which it differs in one thing.
     """
 
     name: str
@@ -57,6 +67,8 @@ class Arm:
     decide: Callable[[Situation], Plan] | None
     kind: str = "main"
     low_bit: bool = False
+    rounds: float = 1.0
+    beside: str = COARSE
 
 
 def constant(strategy: str) -> Callable[[Situation], Plan]:
@@ -118,8 +130,25 @@ def scheduled(situation: Situation) -> Plan:
     Early rounds are forgotten, so QAT is put where it lasts.
     """
     problem = _allocator(situation, _program(), (PTQ, QAT), learn=False).problem()
-    schedule = fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss)
-    rounds = map(schedule.allocation, range(1, situation.rounds + 1))
+    return _plan_of(fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss))
+
+
+def resting(situation: Situation) -> Plan:
+    """The same with rests on offer; in each round most of the examples take part."""
+    rule = _allocator(situation, _program(), ("skip", PTQ, QAT), learn=False)
+    problem = replace(rule.problem(), min_participation=_MOST_TAKE_PART)
+    return _plan_of(fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss))
+
+
+def in_ptq_time(situation: Situation) -> Plan:
+    """The program over all rounds: the least loss in the time that all-PTQ takes."""
+    problem = _allocator(situation, _program(), (PTQ, QAT), learn=False).problem()
+    longest = float(problem.seconds[:, problem.strategies.index(Strategy.parse(PTQ))].max())
+    return _plan_of(plan_schedule(problem, situation.rounds * longest, situation.rounds))
+
+
+def _plan_of(schedule: Schedule) -> Plan:
+    rounds = map(schedule.allocation, range(1, len(schedule.kinds) + 1))
     return tuple(tuple(str(a.strategy(i)) for i in range(len(a.choice))) for a in rounds)
 
 
@@ -161,6 +190,12 @@ ARMS = (
     Arm("fp32", "float training, float uploads", constant("fp32")),
     Arm("all-PTQ", "float training, updates at 4 bits", constant(PTQ)),
     Arm("all-QAT", "what fedhq is measured against", constant(QAT)),
+    Arm(
+        "all-QAT, fewer rounds",
+        f"for {_FEWER_ROUNDS:g} of the rounds, in which its learning rate falls",
+        constant(QAT),
+        rounds=_FEWER_ROUNDS,
+    ),
     Arm("late QAT", "all-PTQ, from half of the rounds on all-QAT", late_qat),
     Arm("random hybrid", "as many QAT clients as coarse, at random", random_hybrid),
     Arm("hardware-only", "QAT where it delays nobody", hardware_only),
@@ -174,8 +209,9 @@ ARMS = (
         "as many QAT clients as coarse, those of rare labels",
         data_only(prefer_skewed=True),
     ),
-    Arm("coarse", "fedhq: the program on predicted times and losses", coarse),
-    Arm("scheduled", "fedhq: the program over all rounds, QAT where it lasts", scheduled),
+    Arm(COARSE, "fedhq: the program on predicted times and losses", coarse),
+    Arm(SCHEDULED, "fedhq: the program over all rounds, QAT where it lasts", scheduled),
+    Arm(IN_PTQ_TIME, "fedhq: the same, in no more time than all-PTQ", in_ptq_time),
     Arm(
         "bits by speed",
         "QAT at 8, 4, 2 bits from fast to slow; fake quantization costs what it costs",
@@ -199,6 +235,21 @@ ARMS = (
         "may send updates at 2 bits",
         with_menu("ptq-w2a2-u2", PTQ, "qat-w2a2-u2", QAT),
         "effect",
+    ),
+    Arm(
+        "scheduled, fewer rounds",
+        f"for {_FEWER_ROUNDS:g} of the rounds, in which its learning rate falls",
+        scheduled,
+        "effect",
+        rounds=_FEWER_ROUNDS,
+        beside=SCHEDULED,
+    ),
+    Arm(
+        "scheduled + rests",
+        f"may leave clients out while {_MOST_TAKE_PART:g} of the examples take part",
+        resting,
+        "effect",
+        beside=SCHEDULED,
     ),
     Arm("coarse + learned", "re-solved with observed times", learned, "unsure"),
     Arm(

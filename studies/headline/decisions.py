@@ -52,6 +52,7 @@ class Decision:
         key: Of the run that this trains.
         rows: A digit a client, its strategy's place in `MENU`: one row for all rounds, or a row a
             round.
+        rounds: How many there are.
         seconds: Of the rounds: one for all, or one a round.
         version: Of the rules by which it was decided, see `rules`.
     """
@@ -60,19 +61,21 @@ class Decision:
     arm: str
     key: str
     rows: tuple[str, ...]
+    rounds: int
     seconds: tuple[float, ...]
     version: str
 
     @classmethod
     def of(cls, cell: Cell, arm: str, plan: Plan, seconds: Sequence[float]) -> Decision:
-        """Takes down a plan; equal rounds once."""
+        """Takes down a plan and the seconds of its rounds; equal rounds once."""
         rows = tuple("".join(_PLACE[text] for text in row) for row in plan)
         rounded = tuple(float(f"{s:.{_DIGITS}g}") for s in seconds)
         return cls(
             cell=cell.name,
             arm=arm,
-            key=RunSpec(ground_settings(cell.ground), plan).key,
+            key=RunSpec(ground_settings(cell.ground, rounds=len(seconds)), plan).key,
             rows=rows[:1] if len(set(rows)) == 1 else rows,
+            rounds=len(seconds),
             seconds=rounded[:1] if len(set(rounded)) == 1 else rounded,
             version=rules(),
         )
@@ -84,7 +87,7 @@ class Decision:
 
     def spec(self, ground: Ground) -> RunSpec:
         """The run that it trains."""
-        return RunSpec(ground_settings(ground), self.plan)
+        return RunSpec(ground_settings(ground, rounds=self.rounds), self.plan)
 
 
 class Decisions:
@@ -183,7 +186,8 @@ def decide(
         situation = Situation.of(cell)
         for arm in wanted:
             assert arm.decide is not None, "what follows training is in no cell's list"
-            plan = arm.decide(situation)
-            seconds = round_seconds(situation, plan, low_bit=arm.low_bit)
+            mine = situation.shortened(arm.rounds)
+            plan = arm.decide(mine)
+            seconds = round_seconds(mine, plan, low_bit=arm.low_bit)
             made.append(Decision.of(cell, arm.name, plan, seconds))
     return made

@@ -9,10 +9,10 @@ from plotly import graph_objects as go
 
 from ..figures import NAME, SYMBOLS, Point, add_arm, add_level, lay_out
 from ..palette import HYBRIDS, LAST_ARM, strategy_colours
-from .arms import PTQ, QAT
+from .arms import COARSE, PTQ, QAT
 from .results import FEDHQ, PTQ_ARM, QAT_ARM, Setting
 
-_SHOWN = ("fp32", PTQ_ARM, QAT_ARM, "late QAT", "random hybrid", "hardware-only", "bits by speed")
+_SHOWN = ("fp32", PTQ_ARM, QAT_ARM, "late QAT", "hardware-only", "bits by speed", COARSE)
 
 
 def course_figure(setting: Setting) -> go.Figure:
@@ -28,7 +28,7 @@ def course_figure(setting: Setting) -> go.Figure:
         ]
         is_ours = arm == FEDHQ
         symbol = "circle" if is_ours else SYMBOLS[k % len(SYMBOLS)]
-        name = "fedhq (coarse)" if is_ours else arm
+        name = f"fedhq ({FEDHQ})" if is_ours else arm
         add_arm(figure, name, points, own.get(arm) or next(spare), symbol, 3.4 if is_ours else 1.8)
         ends.append(f"{name} {course.end:.3f} after {points[-1].seconds:.1f} s")
     add_level(figure, setting.target, f"target {setting.target:g}", "left")

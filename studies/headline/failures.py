@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arms import FOLLOWED
+from .arms import COARSE, FOLLOWED, IN_PTQ_TIME
 from .course import Ratio
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import Regret
@@ -50,7 +50,7 @@ def slower(settings: Sequence[Setting]) -> list[Setting]:
 
 def less_accurate(settings: Sequence[Setting]) -> list[Setting]:
     """Where fedhq is less accurate than all-PTQ in equal time, beyond the seeds' noise."""
-    return [s for s in settings if s.gains[FEDHQ].high < 0]
+    return [s for s in settings if s.gains[IN_PTQ_TIME].high < 0]
 
 
 def saved_share(ratio: Ratio) -> float:
@@ -75,27 +75,27 @@ def failures(evidence: Evidence) -> list[str]:
     ]
     told += [
         f"{s.cell.setting}: fedhq is less accurate than all-PTQ in equal time, "
-        f"{100 * s.gains[FEDHQ].mean:+.1f} points"
+        f"{100 * s.gains[IN_PTQ_TIME].mean:+.1f} points"
         f"{' beyond noise' if s in less_accurate(exact) else ''}"
         for s in exact
-        if s.gains[FEDHQ].mean < 0
+        if s.gains[IN_PTQ_TIME].mean < 0
     ]
     told += [
-        f"{s.cell.setting}: told accuracy, fedhq is slower than coarse or misses the target, "
-        f"{s.over(FOLLOWED, FEDHQ)} x"
+        f"{s.cell.setting}: told accuracy, coarse is slower than without or misses the target, "
+        f"{s.over(FOLLOWED, COARSE)} x"
         for s in exact
-        if FOLLOWED in s.courses and is_slower(s.over(FOLLOWED, FEDHQ))
+        if FOLLOWED in s.courses and is_slower(s.over(FOLLOWED, COARSE))
     ]
     told += [
-        f"{s.cell.setting}: told accuracy, fedhq is less accurate than coarse at the end beyond "
-        f"noise, {100 * s.lead(FOLLOWED, FEDHQ).mean:+.1f} points"
+        f"{s.cell.setting}: told accuracy, coarse is less accurate at the end than without, beyond "
+        f"noise, {100 * s.lead(FOLLOWED, COARSE).mean:+.1f} points"
         for s in exact
-        if FOLLOWED in s.courses and s.lead(FOLLOWED, FEDHQ).high < 0
+        if FOLLOWED in s.courses and s.lead(FOLLOWED, COARSE).high < 0
     ]
     told += [
-        f"{s.cell.setting}: learned takes longer than coarse, {s.over(LEARNED, FEDHQ)} x"
+        f"{s.cell.setting}: learned takes longer than coarse, {s.over(LEARNED, COARSE)} x"
         for clock in (NOISY, MISTOLD, SLOWING)
         for s in evidence.with_clock(clock)
-        if s.over(LEARNED, FEDHQ).least < 1
+        if s.over(LEARNED, COARSE).least < 1
     ]
     return told

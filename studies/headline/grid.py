@@ -19,6 +19,9 @@ SLOWING = "slowing"
 """The devices of the middle class take twice as long from a quarter of the run on; times scatter.
 """
 
+PHONES, BOARDS = "phones", "boards"
+"""Fleets: links are alike, and boards compute five times slower; see `situation.FLEETS`."""
+
 UNSURE = (NOISY, MISTOLD, SLOWING)
 """The clocks by which learning is judged."""
 
@@ -47,16 +50,18 @@ class Cell:
         correlation: Of speed and skew; at 1 the slowest devices hold the rarest classes.
         ratio: Time of a QAT step over a float step's; the measured one where None.
         clock: One of `EXACT`, `NOISY`, `MISTOLD`, `SLOWING`.
+        fleet: `PHONES` or `BOARDS`.
 
     Example:
         >>> Cell(Ground("digits-mlp", 0.3, 4), 1.0, None).name
-        'digits-mlp alpha 0.3, tie +1, r measured, exact, seed 4'
+        'digits-mlp alpha 0.3, phones, tie +1, r measured, exact, seed 4'
     """
 
     ground: Ground
     correlation: float
     ratio: float | None
     clock: str = EXACT
+    fleet: str = PHONES
 
     @property
     def name(self) -> str:
@@ -69,7 +74,7 @@ class Cell:
         told = "measured" if self.ratio is None else f"{self.ratio:g}"
         tie = f"{self.correlation:+g}" if self.correlation else "0"
         ground = f"{self.ground.task} alpha {self.ground.alpha:g}"
-        return f"{ground}, tie {tie}, r {told}, {self.clock}"
+        return f"{ground}, {self.fleet}, tie {tie}, r {told}, {self.clock}"
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class OracleGrid:
 class Grid:
     """All cells, as products.
 
-    Not everything is crossed with everything: effects and unsure clocks at the alphas and ratios
-    given for them only.
+    Not everything is crossed with everything: the fleet of boards at the alphas, effects and unsure
+    clocks at the alphas and ratios that are given for them only, and these with phones.
 
     Args:
         tasks: From the cheapest to train to the dearest.
@@ -104,8 +109,8 @@ class Grid:
         correlations: Of speed and skew.
         ratios: Of QAT steps to float ones; None is the measured one.
         seeds: Of the study.
-        apart_alphas: Where effects are kept apart and learning is judged.
-        apart_ratios: Likewise.
+        apart_alphas: Where effects are kept apart, learning is judged, and boards are compared.
+        apart_ratios: Where effects are kept apart and learning is judged.
         oracle: Where all allocations are trained.
     """
 
@@ -127,15 +132,17 @@ class Grid:
 
         Example:
             >>> [cell.clock for cell in SMALL.cells(Ground("digits-mlp", 0.3, 0))].count(EXACT)
-            8
+            16
         """
         told = [Cell(ground, c, r) for c, r in product(self.correlations, self.ratios)]
+        boards = [replace(c, fleet=BOARDS) for c in told if ground.alpha in self.apart_alphas]
         unsure = [replace(c, clock=k) for k in UNSURE for c in told if self.is_apart(c)]
-        return told + unsure
+        return told + boards + unsure
 
     def is_apart(self, cell: Cell) -> bool:
         """Whether effects are kept apart and learning is judged in a cell."""
-        return cell.ground.alpha in self.apart_alphas and cell.ratio in self.apart_ratios
+        is_wanted = cell.ground.alpha in self.apart_alphas and cell.ratio in self.apart_ratios
+        return is_wanted and cell.fleet == PHONES
 
 
 _MEASURED = None

@@ -10,17 +10,17 @@ import numpy as np
 
 from ...allocator.arrays import FloatArray
 from ..runs import RunStore
-from .arms import ARMS, arms_of
+from .arms import ARMS, SCHEDULED, Arm, arms_of
 from .course import TAIL, Course, Difference, Ratio, faster
 from .decisions import Decision, Decisions
 from .grid import Cell, Grid
 from .targets import Targets
 
-FEDHQ = "coarse"
-"""The arm that is fedhq as it plans before it has learned anything.
+FEDHQ = SCHEDULED
+"""The arm that is judged against all-QAT: the program over all rounds, nothing learned yet.
 
-Where the clock is as it was told, learning times changes nothing. What ships is told how accurate
-the model is, too, and learns from that: `FOLLOWED`, which is judged beside it.
+Beside it stands what plans a round at a time: `COARSE`, which learns times where the clock is not
+as it was told, and `FOLLOWED`, which is told how accurate the model is and learns from that, too.
 """
 
 PTQ_ARM, QAT_ARM = "all-PTQ", "all-QAT"
@@ -35,14 +35,14 @@ class Setting:
         target: Accuracy whose time counts.
         seeds: With which its arms have been trained.
         courses: Of every arm.
-        same_as_coarse: Of every arm the share of seeds in which it decides as `FEDHQ` does.
+        same: Of every arm the share of seeds in which it decides as the arm beside it does.
     """
 
     cell: Cell
     target: float
     seeds: tuple[int, ...]
     courses: Mapping[str, Course]
-    same_as_coarse: Mapping[str, float]
+    same: Mapping[str, float]
 
     @property
     def ceiling(self) -> float:
@@ -112,12 +112,13 @@ def _read(
     trained = [cell for cell in cells if found[cell].keys() >= _first_arms(cells[0])]
     if not trained:
         return
-    names = [arm.name for arm in ARMS if all(arm.name in found[cell] for cell in trained)]
     courses, same = {}, {}
-    for name in names:
-        seconds, deployed = zip(*(found[cell][name] for cell in trained), strict=True)
-        courses[name] = Course(np.array(seconds), np.array(deployed))
-        same[name] = float(np.mean([_is_coarse(cell, name, decisions) for cell in trained]))
+    for arm in ARMS:
+        if not all(arm.name in found[cell] for cell in trained):
+            continue
+        seconds, deployed = zip(*(found[cell][arm.name] for cell in trained), strict=True)
+        courses[arm.name] = Course(np.array(seconds), np.array(deployed))
+        same[arm.name] = float(np.mean([_is_same(cell, arm, decisions) for cell in trained]))
     yield Setting(cells[0], target, tuple(c.ground.seed for c in trained), courses, same)
 
 
@@ -126,8 +127,8 @@ def _first_arms(cell: Cell) -> set[str]:
     return {arm.name for arm in arms_of(cell, is_apart=False)}
 
 
-def _is_coarse(cell: Cell, arm: str, decisions: Decisions) -> bool:
-    mine, other = decisions.find(cell, arm), decisions.find(cell, FEDHQ)
+def _is_same(cell: Cell, arm: Arm, decisions: Decisions) -> bool:
+    mine, other = decisions.find(cell, arm.name), decisions.find(cell, arm.beside)
     return mine is not None and other is not None and mine.rows == other.rows
 
 

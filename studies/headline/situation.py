@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -20,7 +20,7 @@ from ...fl_core.seeds import Purpose, generator
 from ...fl_core.settings import FederationSettings, FleetSettings
 from ...fl_core.settings.fleet import DeviceClass
 from ..runs import task_settings
-from .grid import EXACT, MISTOLD, SLOWING, Cell, Ground
+from .grid import BOARDS, EXACT, MISTOLD, PHONES, SLOWING, Cell, Ground
 
 BITS = 2
 """Of the deployed weights and activations."""
@@ -28,12 +28,19 @@ BITS = 2
 MENU = parse_menu("skip fp32 ptq-w2a2-u2 ptq-w2a2 qat-w2a2-u2 qat-w2a2 qat-w4a4 qat-w8a8".split())
 """What any arm may do; the place of a strategy here is its digit in the decisions."""
 
-CLASSES = (
+_PHONES = (
     DeviceClass("fast", 1.0, 5.0, 1e6, 4e6),
     DeviceClass("medium", 1.0, 10.0, 5e5, 2e6),
     DeviceClass("slow", 1.0, 20.0, 2.5e5, 1e6),
 )
-"""Thirds of the fleet, those of the demo."""
+_AS_BOARDS = 5.0
+
+FLEETS: Mapping[str, tuple[DeviceClass, ...]] = {
+    PHONES: _PHONES,
+    BOARDS: tuple(replace(c, slowdown=_AS_BOARDS * c.slowdown) for c in _PHONES),
+}
+"""Classes of devices, thirds of a fleet each: the demo's, and slower ones, whose time is computing
+rather than sending."""
 
 SCATTER = 0.1
 """Of log-seconds of a client's round, where the clock is not exact."""
@@ -68,16 +75,17 @@ class Situation:
     @classmethod
     def of(cls, cell: Cell, num_clients: int | None = None) -> Situation:
         """Builds a cell; the data of a ground are built once for all its cells."""
+        classes = FLEETS[cell.fleet]
         federation = _built(cell.ground, num_clients)
         settings = ground_settings(cell.ground, num_clients)
         profile = _profile(find_profile(settings, federation.calibration), cell.ratio)
         tables = {
-            name: _tables(federation, classes, cell.correlation, profile)
-            for name, classes in _classes(cell.clock).items()
+            name: _tables(federation, believed, cell.correlation, profile)
+            for name, believed in _by_clock(classes, cell.clock).items()
         }
-        low_bit = _tables(federation, CLASSES, cell.correlation, _low_bit(profile))
+        low_bit = _tables(federation, classes, cell.correlation, _low_bit(profile))
         rounds = federation.training.rounds
-        fleet = _fleet(CLASSES, cell.correlation)
+        fleet = _fleet(classes, cell.correlation)
         devices = make_fleet(fleet, federation.label_counts, _draws(federation))
         return cls(
             cell=cell,
@@ -91,6 +99,15 @@ class Situation:
     def rounds(self) -> int:
         """Of the federation."""
         return self.federation.training.rounds
+
+    def shortened(self, share: float) -> Situation:
+        """The same for a federation of fewer rounds, whose learning rate falls in them.
+
+        Args:
+            share: Of the rounds.
+        """
+        training = replace(self.federation.training, rounds=round(share * self.rounds))
+        return replace(self, federation=replace(self.federation, training=training))
 
     @property
     def device_classes(self) -> list[str]:
@@ -118,12 +135,22 @@ class Situation:
         return np.asarray(np.exp(SCATTER * draws.standard_normal(shape)))
 
 
-def ground_settings(ground: Ground, num_clients: int | None = None) -> FederationSettings:
-    """The settings that a ground's runs share."""
-    alpha, seed = ground.alpha, ground.seed
-    if num_clients is None:
-        return task_settings(ground.task, alpha=alpha, bits=BITS, seed=seed)
-    return task_settings(ground.task, alpha=alpha, bits=BITS, seed=seed, num_clients=num_clients)
+def ground_settings(
+    ground: Ground, num_clients: int | None = None, rounds: int | None = None
+) -> FederationSettings:
+    """The settings that a ground's runs share.
+
+    Args:
+        ground: The ground.
+        num_clients: The task's own where None.
+        rounds: Likewise.
+    """
+    told = task_settings(ground.task, alpha=ground.alpha, bits=BITS, seed=ground.seed)
+    if num_clients is not None:
+        told = replace(told, partition=replace(told.partition, num_clients=num_clients))
+    if rounds is not None:
+        told = replace(told, training=replace(told.training, rounds=rounds))
+    return told
 
 
 @lru_cache(1)
@@ -131,16 +158,15 @@ def _built(ground: Ground, num_clients: int | None) -> Federation:
     return Federation.build(ground_settings(ground, num_clients))
 
 
-def _classes(clock: str) -> dict[str, Sequence[DeviceClass]]:
+def _by_clock(classes: Sequence[DeviceClass], clock: str) -> dict[str, Sequence[DeviceClass]]:
     """The classes from the fastest rank to the slowest: as told, as they are, as they become."""
-    told: Sequence[DeviceClass] = CLASSES
-    later: Sequence[DeviceClass] = CLASSES
+    told = later = classes
+    fast, medium, slow = classes
     if clock == MISTOLD:
-        told = (*CLASSES[1:], CLASSES[0])  # those of the last rank are taken for the fastest
+        told = (medium, slow, fast)  # those of the last rank are taken for the fastest
     if clock == SLOWING:
-        medium = replace(CLASSES[1], slowdown=CLASSES[1].slowdown * _SLOWER)
-        later = (CLASSES[0], medium, CLASSES[2])
-    return {"told": told, "real": CLASSES, "later": later}
+        later = (fast, replace(medium, slowdown=medium.slowdown * _SLOWER), slow)
+    return {"told": told, "real": classes, "later": later}
 
 
 def _fleet(classes: Sequence[DeviceClass], correlation: float) -> FleetSettings:

@@ -6,17 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arms import FOLLOWED
+from .arms import COARSE, FOLLOWED, IN_PTQ_TIME
 from .course import Ratio
 from .failures import LEARNED, Evidence, is_slower, less_accurate, saved_share, slower
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import HARDWARE_ONLY, PROGRAM, by_table
 from .results import FEDHQ, PTQ_ARM, Setting
+from .situation import FLEETS
 
-_PLAIN = (FEDHQ, "scheduled", "coarse, nothing given up", FOLLOWED)
+_PLAIN = (FEDHQ, COARSE, "coarse, nothing given up", FOLLOWED)
 """What gives each client PTQ or QAT at the same bits, and nothing else."""
 
-_MORE = ("coarse + skip", "coarse + wire bits")
+_MORE = ("scheduled + rests", "coarse + skip", "coarse + wire bits")
 """What has more on the menu: each an effect of its own."""
 
 _FASTER, _MEDIAN_FASTER, _OF_CEILING = 2.47, 1.5, 0.8
@@ -49,7 +50,8 @@ def judge(evidence: Evidence) -> list[Verdict]:
     if exact:
         verdicts.append(_somewhere(exact, _PLAIN, "fedhq with PTQ and QAT"))
         verdicts += [_somewhere(exact, [arm], arm) for arm in _MORE]
-        verdicts += [*_median(exact), _never_slower(exact)]
+        verdicts += [verdict for fleet in FLEETS for verdict in _median(exact, fleet)]
+        verdicts.append(_never_slower(exact))
         verdicts += [_gain(exact), _never_less_accurate(exact)]
         verdicts.append(_never_worse_than_coarse(exact))
     else:
@@ -94,12 +96,12 @@ def _surely(ratio: Ratio) -> tuple[float, float]:
     return ratio.low, ratio.least
 
 
-def _median(settings: Sequence[Setting]) -> list[Verdict]:
+def _median(settings: Sequence[Setting], fleet: str) -> list[Verdict]:
     """The median, and how much of the ceiling it is; where fedhq missed the target, 0."""
-    slow = [s for s in settings if s.cell.ratio is not None and s.cell.ratio >= _SLOW_ENOUGH]
+    slow = [s for s in settings if s.cell.fleet == fleet and (s.cell.ratio or 0) >= _SLOW_ENOUGH]
     if not slow:
         why = f"no cell with r >= {_SLOW_ENOUGH} is trained"
-        return [_unmeasured("time to target: median", f"{_MEDIAN_FASTER} x", why)]
+        return [_unmeasured(f"time to target, {fleet}: median", f"{_MEDIAN_FASTER} x", why)]
     ratios = [s.ratios[FEDHQ] for s in slow]
     median = statistics.median(r.least for r in ratios)
     share = statistics.median(s.ratios[FEDHQ].least / s.ceiling for s in slow)
@@ -108,13 +110,13 @@ def _median(settings: Sequence[Setting]) -> list[Verdict]:
     where = f"{len(slow)} settings with r >= {_SLOW_ENOUGH}; {missed} of them with a miss of fedhq"
     return [
         Verdict(
-            "time to target: median",
+            f"time to target, {fleet}: median",
             f"at least {_MEDIAN_FASTER} x",
             _outcome(median >= _MEDIAN_FASTER),
             f"{median:.2f} x over {where}; median ceiling {ceiling:.2f} x",
         ),
         Verdict(
-            "time to target: share of the ceiling",
+            f"time to target, {fleet}: share of the ceiling",
             f"at least {_OF_CEILING:.0%}",
             _outcome(share >= _OF_CEILING),
             f"median {share:.0%} over {where}",
@@ -149,8 +151,8 @@ def _gain(settings: Sequence[Setting]) -> Verdict:
     sure = [s for s in settings if len(s.seeds) >= _FEWEST]
     if not sure:
         return _unmeasured(claim, goal, f"nothing is trained with {_FEWEST} seeds")
-    best = max(sure, key=lambda s: (s.gains[FEDHQ].low, s.gains[FEDHQ].mean))
-    gain = best.gains[FEDHQ]
+    best = max(sure, key=lambda s: (s.gains[IN_PTQ_TIME].low, s.gains[IN_PTQ_TIME].mean))
+    gain = best.gains[IN_PTQ_TIME]
     found = (
         f"{100 * gain.mean:+.1f} points in {best.cell.setting} (95 %: {100 * gain.low:+.1f} to "
         f"{100 * gain.high:+.1f}; all-PTQ ends at {best.courses[PTQ_ARM].end:.3f}); the surest of "
@@ -161,7 +163,7 @@ def _gain(settings: Sequence[Setting]) -> Verdict:
 
 def _never_less_accurate(settings: Sequence[Setting]) -> Verdict:
     worse = less_accurate(settings)
-    below = sum(s.gains[FEDHQ].mean < 0 for s in settings)
+    below = sum(s.gains[IN_PTQ_TIME].mean < 0 for s in settings)
     found = (
         f"{len(worse)} of {len(settings)} settings worse beyond noise; {below} worse in the mean"
     )
@@ -169,13 +171,13 @@ def _never_less_accurate(settings: Sequence[Setting]) -> Verdict:
 
 
 def _never_worse_than_coarse(settings: Sequence[Setting]) -> Verdict:
-    """Of what ships: fedhq that is told accuracy learns, and so may do worse than if it did not."""
-    claim, goal = f"{FOLLOWED}, against {FEDHQ}", "never worse by more than noise"
+    """Told accuracy it learns, and so may do worse than if it did not."""
+    claim, goal = f"{FOLLOWED}, against {COARSE}", "never worse by more than noise"
     mine = [s for s in settings if FOLLOWED in s.courses]
     if not mine:
         return _unmeasured(claim, goal, "no such cell is trained")
-    ratios = [s.over(FOLLOWED, FEDHQ) for s in mine]
-    late, lost = sum(map(is_slower, ratios)), sum(s.lead(FOLLOWED, FEDHQ).high < 0 for s in mine)
+    ratios = [s.over(FOLLOWED, COARSE) for s in mine]
+    late, lost = sum(map(is_slower, ratios)), sum(s.lead(FOLLOWED, COARSE).high < 0 for s in mine)
     median = statistics.median(r.least for r in ratios)
     found = (
         f"{late} of {len(mine)} settings slower to the target beyond noise or by a miss of its "
@@ -225,8 +227,8 @@ def _learning(evidence: Evidence) -> list[Verdict]:
         if not settings:
             verdicts.append(_unmeasured(claim, goal, "no such cell is trained"))
             continue
-        saved = [saved_share(s.over(LEARNED, FEDHQ)) for s in settings]
-        worse = sum(is_slower(s.over(LEARNED, FEDHQ)) for s in settings)
+        saved = [saved_share(s.over(LEARNED, COARSE)) for s in settings]
+        worse = sum(is_slower(s.over(LEARNED, COARSE)) for s in settings)
         median = statistics.median(saved)
         found = (
             f"median {median:.0%} less over {len(settings)} settings, worst {min(saved):.0%}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 from ..runs import RunSpec
@@ -95,8 +95,7 @@ def oracle_specs(oracle: OracleGrid, task: str, alpha: float) -> list[RunSpec]:
     """Every allocation of PTQ and QAT to a small fleet, for every seed and repeat."""
     specs = []
     for seed, repeat in product(oracle.seeds, range(oracle.repeats)):
-        whole = ground_settings(Ground(task, alpha, seed), oracle.num_clients)
-        settings = replace(whole, training=replace(whole.training, rounds=oracle.rounds))
+        settings = ground_settings(Ground(task, alpha, seed), oracle.num_clients, oracle.rounds)
         for row in product((PTQ, QAT), repeat=oracle.num_clients):
             specs.append(RunSpec(settings, (row,), repeat))
     return specs

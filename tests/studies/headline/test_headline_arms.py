@@ -10,6 +10,7 @@ from fedhq.studies.headline import decisions as decisions_module
 from fedhq.studies.headline import situation as situations
 from fedhq.studies.headline.arms import (
     ARMS,
+    IN_PTQ_TIME,
     PTQ,
     QAT,
     UNSURE_ARMS,
@@ -20,6 +21,7 @@ from fedhq.studies.headline.arms import (
 )
 from fedhq.studies.headline.decisions import DECISIONS_FILE, Decision, Decisions, decide
 from fedhq.studies.headline.grid import (
+    BOARDS,
     EXACT,
     MISTOLD,
     NOISY,
@@ -75,6 +77,35 @@ def test_hardware_only_delays_nobody_and_trains_all_that_it_can_with_qat(told):
     for i, text in enumerate(plan[0]):
         more = (*plan[0][:i], QAT, *plan[0][i + 1 :])
         assert text == QAT or mean_round(told, (more,)) > least
+
+
+def test_what_fits_into_all_ptqs_time_takes_no_longer_and_trains_with_qat(told):
+    plan = arm(IN_PTQ_TIME).decide(told)
+    limit = sum(round_seconds(told, constant(PTQ)(told)))
+    assert sum(round_seconds(told, plan)) <= limit * (1 + 1e-9)
+    assert any(QAT in row for row in plan)
+
+
+def test_fewer_rounds_are_a_federation_of_their_own(told):
+    short = told.shortened(0.7)
+    plan = arm("all-QAT, fewer rounds").decide(short)
+    seconds = round_seconds(short, plan)
+    assert len(seconds) == short.rounds == round(0.7 * told.rounds)
+    decision = Decision.of(told.cell, "any", plan, seconds)
+    assert decision.spec(GROUND).settings.training.rounds == short.rounds
+    assert decision.key != Decision.of(told.cell, "any", plan, round_seconds(told, plan)).key
+
+
+def test_boards_compute_five_times_slower_and_send_as_phones_do(told):
+    boards = Situation.of(replace(told.cell, fleet=BOARDS))
+    by_bits = [str(s) for s in situations.MENU]
+    two, four = by_bits.index("ptq-w2a2-u2"), by_bits.index(PTQ)
+    sending = told.told.seconds[:, four] - told.told.seconds[:, two]
+    assert boards.told.seconds[:, four] - boards.told.seconds[:, two] == pytest.approx(sending)
+    qat = by_bits.index(QAT)
+    slower = (boards.told.seconds - told.told.seconds)[:, qat]
+    steps = (told.told.seconds[:, qat] - told.told.seconds[:, four]) / 2  # of 3 float steps
+    assert slower == pytest.approx(4 * 3 * steps, rel=1e-6)
 
 
 def test_rivals_have_as_many_qat_clients_as_coarse(told):

@@ -76,7 +76,7 @@ def test_hybrids_as_accurate_as_all_qat_reach_their_ceiling(decisions, tmp_path)
     assert setting.ratios["all-PTQ"].kind == "<"
     assert setting.gains["hardware-only"].mean == pytest.approx(0.3)
     assert failures(evidence) == []
-    assert outcomes(evidence)["time to target: share of the ceiling"] == "reached"
+    assert outcomes(evidence)["time to target, phones: share of the ceiling"] == "reached"
     assert outcomes(evidence)["accuracy in equal time, fedhq against all-PTQ: best"] == "reached"
     text = markdown("T", "made up", sections(evidence, targets))
     assert "## Where it fails (0)" in text
@@ -86,8 +86,8 @@ def test_hybrids_as_accurate_as_all_qat_reach_their_ceiling(decisions, tmp_path)
 def test_a_miss_of_fedhq_is_told_and_counts(decisions, tmp_path):
     end = lambda spec: 0.9 if qat_share(spec) == 1 else 0.6  # noqa: E731
     evidence, _ = evidence_of(decisions, end, tmp_path)
-    assert evidence.settings[0].ratios["coarse"].kind == "<"
-    assert outcomes(evidence)["time to target: median"] == "missed"
+    assert evidence.settings[0].ratios["scheduled"].kind == "<"
+    assert outcomes(evidence)["time to target, phones: median"] == "missed"
     assert outcomes(evidence)["time to target: worst"] == "missed"
     assert any("missed the target" in line for line in failures(evidence))
 
@@ -194,7 +194,7 @@ def test_the_oracle_itself_has_no_regret():
 
 def test_a_cell_says_what_it_is():
     cell = Cell(Ground("digits-mlp", 0.1, 3), -1.0, 1.5, NOISY)
-    assert cell.name == "digits-mlp alpha 0.1, tie -1, r 1.5, noisy, seed 3"
+    assert cell.name == "digits-mlp alpha 0.1, phones, tie -1, r 1.5, noisy, seed 3"
 
 
 def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(

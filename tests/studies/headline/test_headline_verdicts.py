@@ -1,12 +1,14 @@
 """Verdicts and failures on settings whose courses are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fedhq.studies.headline.arms import FOLLOWED
+from fedhq.studies.headline.arms import FOLLOWED, IN_PTQ_TIME
 from fedhq.studies.headline.course import Course
 from fedhq.studies.headline.failures import Evidence, failures
-from fedhq.studies.headline.grid import Cell, Ground
+from fedhq.studies.headline.grid import BOARDS, PHONES, Cell, Ground
 from fedhq.studies.headline.results import Setting
 from fedhq.studies.headline.verdicts import judge
 
@@ -21,13 +23,15 @@ def course(*round_seconds, end=0.9):
     return Course(ends, np.tile(rise, (len(round_seconds), 1)))
 
 
-def evidence_of(*, coarse=(2.0, 2.0, 2.0), **more):
+def evidence_of(*, scheduled=(2.0, 2.0, 2.0), **more):
     """All-QAT takes 3 s a round, all-PTQ 1 s and misses the target of .8."""
-    count = len(coarse)
+    count = len(scheduled)
     courses = {
         "all-PTQ": course(*(1.0,) * count, end=0.6),
         "all-QAT": course(*(3.0,) * count),
-        "coarse": course(*coarse),
+        "scheduled": course(*scheduled),
+        IN_PTQ_TIME: course(*(1.0,) * count, end=0.7),
+        "coarse": course(*(2.0,) * count),
         **more,
     }
     same = dict.fromkeys(courses, 0.0)
@@ -41,26 +45,40 @@ def verdict(evidence, claim):
 def test_what_a_wider_menu_gains_is_not_gained_by_ptq_and_qat():
     evidence = evidence_of(**{"coarse + skip": course(1.0, 1.0, 1.0)})
     assert verdict(evidence, PLAIN).outcome == "missed"
-    assert "surest of 1 candidates" in verdict(evidence, PLAIN).found
+    assert "surest of 2 candidates" in verdict(evidence, PLAIN).found
     skip = verdict(evidence, "time to target, coarse + skip against all-QAT: best")
     wire = verdict(evidence, "time to target, coarse + wire bits against all-QAT: best")
     assert (skip.outcome, wire.outcome) == ("reached", "not measured")
 
 
-def test_the_schedule_is_a_candidate_as_well():
-    evidence = evidence_of(scheduled=course(1.0, 1.0, 1.0))
-    found = verdict(evidence, PLAIN)
+def test_coarse_is_a_candidate_as_well():
+    found = verdict(evidence_of(coarse=course(1.0, 1.0, 1.0)), PLAIN)
     assert found.outcome == "reached"
-    assert "by scheduled" in found.found
+    assert "by coarse" in found.found
     assert "surest of 2 candidates" in found.found
 
 
+def test_fleets_have_medians_of_their_own():
+    phones, boards = (evidence_of(scheduled=(seconds,) * 3).settings[0] for seconds in (2.0, 2.5))
+    boards = replace(boards, cell=replace(boards.cell, fleet=BOARDS))
+    told = Evidence([phones, boards], [], [])
+    for fleet, outcome in ((PHONES, "reached"), (BOARDS, "missed")):
+        assert verdict(told, f"time to target, {fleet}: median").outcome == outcome
+    alone = Evidence([phones], [], [])
+    assert verdict(alone, f"time to target, {BOARDS}: median").outcome == "not measured"
+
+
+def test_gains_over_all_ptq_are_those_of_what_takes_no_longer():
+    claim = "accuracy in equal time, fedhq against all-PTQ: best"
+    assert "+10.0 points" in verdict(evidence_of(), claim).found
+
+
 def test_the_best_must_be_sure_and_not_lucky():
-    assert verdict(evidence_of(coarse=(1.0, 1.0, 1.0)), PLAIN).outcome == "reached"
-    scattered = evidence_of(coarse=(0.5, 1.0, 1.5))
-    assert scattered.settings[0].ratios["coarse"].value == pytest.approx(3.0)
+    assert verdict(evidence_of(scheduled=(1.0, 1.0, 1.0)), PLAIN).outcome == "reached"
+    scattered = evidence_of(scheduled=(0.5, 1.0, 1.5))
+    assert scattered.settings[0].ratios["scheduled"].value == pytest.approx(3.0)
     assert verdict(scattered, PLAIN).outcome == "missed"
-    assert verdict(evidence_of(coarse=(1.0, 1.0)), PLAIN).outcome == "not measured"
+    assert verdict(evidence_of(scheduled=(1.0, 1.0)), PLAIN).outcome == "not measured"
 
 
 @pytest.mark.parametrize(
