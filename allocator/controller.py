@@ -30,6 +30,8 @@ from .strategy import Strategy, parse_strategy
 
 __all__ = ["Goal", "HybridAllocator", "Outcome", "ServerAccuracy"]
 
+_GIVES_UP_NOTHING = FrontierPick(FastestWithin(0.0))
+
 
 class HybridAllocator:
     """Decides, round by round, which client does what, and learns from what came of it.
@@ -332,7 +334,7 @@ class HybridAllocator:
         """Decides what every client of the cohort does in a round.
 
         Args:
-            round_number: The round, counted from 1; counts where the goal has a total time.
+            round_number: The round, counted from 1; counts where the goal counts rounds.
             cohort: The clients that are there; all where None.
 
         Returns:
@@ -425,7 +427,7 @@ class HybridAllocator:
         term, memory = problem.coverage, self._known.memory
         tables = [problem.seconds, problem.loss, problem.switching_seconds]
         tables += [term.carried, term.loss_curve]
-        when: tuple[object, ...] = ()
+        when: tuple[object, ...] = (self.goal.is_finish(round_number),)
         if self.goal.total_seconds is not None:
             when = (round_number, memory.spent_seconds, memory.taught(self._known.fleet).tobytes())
         arrays = (None if t is None else t.tobytes() for t in tables)
@@ -435,9 +437,10 @@ class HybridAllocator:
         strict, memory = self._rules.strict, self._known.memory
         taught, spent = memory.taught(self._known.fleet), memory.spent_seconds
         paced, short = pace(problem, self.goal, round_number, spent, taught, strict=strict)
+        solver = _GIVES_UP_NOTHING if self.goal.is_finish(round_number) else self.solver
         if strict:
-            return solve(paced, self.solver).allocation, short
-        allocation, note = settle(paced, self.solver)
+            return solve(paced, solver).allocation, short
+        allocation, note = settle(paced, solver)
         rows = [int(name) for name in problem.clients]
         if not self.num_examples[rows].any():
             note = f"No client of the cohort holds an example: all count alike. {note}"

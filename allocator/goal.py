@@ -121,11 +121,21 @@ class Goal:
             minimised within. All limits beside it hold in every round; a price of switching and
             `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
             speed, and the loss of a plan is that in the end (see `pacing.pace`).
-        rounds: How many there will be.
+        rounds: How many there will be; given with a total time or a finish.
+        finish: Share of the rounds, the last ones, that give nothing up for speed: they are the
+            fastest of the least predicted loss, whoever decides in the others, within all other
+            limits but a tradeoff. What the last rounds teach lasts, and it mends what faster rounds
+            left out. 0 has none; a quarter is what `fedhq study headline` judges.
 
     Raises:
-        ValueError: If `0 < holds_with < 1` does not hold, only one of `total_seconds` and `rounds`
-            is given, or a total time with a tradeoff or a maximum loss.
+        ValueError: If `0 < holds_with < 1` or `0 <= finish <= 1` does not hold, `rounds` lacks or
+            has nothing to count for, or a total time is given with a tradeoff, a maximum loss or a
+            finish.
+
+    Example:
+        >>> goal = Goal(rounds=20, finish=0.25)
+        >>> [t for t in range(1, 21) if goal.is_finish(t)]
+        [16, 17, 18, 19, 20]
     """
 
     tradeoff: float | None = None
@@ -138,24 +148,39 @@ class Goal:
     energy_joules: float | None = None
     total_seconds: float | None = None
     rounds: int | None = None
+    finish: float = 0.0
 
     def __post_init__(self) -> None:
         if self.holds_with is not None and not 0 < self.holds_with < 1:
             raise ValueError(
                 f"`0 < holds_with < 1` must hold (a probability), but got {self.holds_with}."
             )
+        if not 0 <= self.finish <= 1:
+            raise ValueError(
+                f"`0 <= finish <= 1` must hold (a share of the rounds), but got {self.finish}."
+            )
+        self._check_rounds()
         self._check_total()
 
-    def _check_total(self) -> None:
-        if (self.total_seconds is None) != (self.rounds is None):
+    def _check_rounds(self) -> None:
+        is_needed = self.total_seconds is not None or self.finish > 0
+        if is_needed != (self.rounds is not None):
             raise ValueError(
-                "`total_seconds` and `rounds` must be given together, but got "
-                f"{self.total_seconds} and {self.rounds}. Give both, or neither."
+                "`rounds` must be given with `total_seconds` or `finish`, and only then, but got "
+                f"rounds={self.rounds}, total_seconds={self.total_seconds}, finish={self.finish:g}."
             )
-        if self.total_seconds is None or self.rounds is None:
+        if self.rounds is not None:
+            check_rounds(self.rounds)
+
+    def _check_total(self) -> None:
+        if self.total_seconds is None:
             return
         freeze("total_seconds", self.total_seconds, ())
-        check_rounds(self.rounds)
+        if self.finish:
+            raise ValueError(
+                f"`total_seconds` = {self.total_seconds:g} says how long each round may be, and so "
+                f"does `finish` = {self.finish:g}. Leave one out."
+            )
         if self.tradeoff is not None:
             raise ValueError(
                 f"`total_seconds` = {self.total_seconds:g} and `tradeoff` = {self.tradeoff:g} both "
@@ -167,6 +192,10 @@ class Goal:
                 f"{self.total_seconds:g} does not look at alone: early rounds may teach nothing. "
                 "Leave one out; `fastest_schedule` finds the least time within a loss."
             )
+
+    def is_finish(self, round_number: int) -> bool:
+        """Whether a round, counted from 1, gives nothing up for speed; see `finish`."""
+        return self.rounds is not None and round_number > self.rounds * (1 - self.finish) + 1e-9
 
     @property
     def counts_time(self) -> bool:

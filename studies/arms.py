@@ -88,7 +88,8 @@ def make_allocator(
         ValueError: If the configuration names a strategy that cannot be read.
     """
     settings = config.allocation
-    rounds = None if settings.total_seconds is None else config.federation.training.rounds
+    counts_rounds = settings.total_seconds is not None or settings.finish > 0
+    rounds = config.federation.training.rounds if counts_rounds else None
     memory = RESTING if settings.resting else 0.0
     return HybridAllocator(
         federation.menu,
@@ -106,6 +107,7 @@ def make_allocator(
             min_participation=settings.min_participation,
             total_seconds=settings.total_seconds,
             rounds=rounds,
+            finish=settings.finish,
         ),
         fitted=replace(fitted_loss(), skip_memory=memory),
         carry=settings.carry,

@@ -59,6 +59,7 @@ class AllocationSettings:
         carry: Share of a round's coverage that still counts in the next.
         total_seconds: Upper limit of what the training's rounds take together: each gets what a
             schedule gives it, and the loss is minimised within.
+        finish: Share of the rounds, the last ones, that give nothing up for speed.
         resting: Whether a client that just took part may skip at a lower price.
     """
 
@@ -75,6 +76,7 @@ class AllocationSettings:
     min_participation: Share | None = None
     carry: BelowOne = 0.0
     total_seconds: Positive | None = None
+    finish: Share = 0.0
     resting: Annotated[bool, Field(strict=True)] = False
 
 

@@ -13,6 +13,7 @@ from ...allocator import (
     DataOnly,
     FastestWithin,
     FrontierPick,
+    Goal,
     HardwareOnly,
     HybridAllocator,
     Outcome,
@@ -34,6 +35,8 @@ PTQ, QAT = "ptq-w2a2", "qat-w2a2"
 
 COARSE, SCHEDULED = "coarse", "scheduled"
 
+FINISHED = "fast, then finish"
+
 IN_PTQ_TIME = "scheduled, all-PTQ's time"
 
 FOLLOWED = "coarse + learned accuracy"
@@ -42,6 +45,7 @@ FOLLOWED = "coarse + learned accuracy"
 Plan = tuple[tuple[str, ...], ...]
 """Strategies of the clients: one row for all rounds, or a row a round."""
 
+_FINISH = 0.25
 _FEWER_ROUNDS = 0.7
 _MOST_TAKE_PART = 0.6  # of the examples: the slow third may rest
 _BITS_BY_SPEED = {"fast": "qat-w8a8", "medium": "qat-w4a4", "slow": QAT}
@@ -148,8 +152,18 @@ def in_ptq_time(situation: Situation) -> Plan:
 
 
 def _plan_of(schedule: Schedule) -> Plan:
-    rounds = map(schedule.allocation, range(1, len(schedule.kinds) + 1))
-    return tuple(tuple(str(a.strategy(i)) for i in range(len(a.choice))) for a in rounds)
+    return tuple(_row(schedule.allocation(t)) for t in range(1, len(schedule.kinds) + 1))
+
+
+def _row(allocation: Allocation) -> tuple[str, ...]:
+    return tuple(str(allocation.strategy(i)) for i in range(len(allocation.choice)))
+
+
+def finished(situation: Situation) -> Plan:
+    """As fast as can be, as accurate as that allows; in the last rounds nothing is given up."""
+    goal, fastest = Goal(rounds=situation.rounds, finish=_FINISH), FrontierPick(FastestWithin(1.0))
+    allocator = _allocator(situation, fastest, (PTQ, QAT), learn=False, goal=goal)
+    return tuple(_row(allocator.plan(number)) for number in range(1, situation.rounds + 1))
 
 
 def learned(situation: Situation) -> Plan:
@@ -210,6 +224,12 @@ ARMS = (
         data_only(prefer_skewed=True),
     ),
     Arm(COARSE, "fedhq: the program on predicted times and losses", coarse),
+    Arm(
+        FINISHED,
+        f"fedhq: the fastest rounds of the least loss, the last {_FINISH:.0%} those of the least "
+        "loss whatever they take",
+        finished,
+    ),
     Arm(SCHEDULED, "fedhq: the program over all rounds, QAT where it lasts", scheduled),
     Arm(IN_PTQ_TIME, "fedhq: the same, in no more time than all-PTQ", in_ptq_time),
     Arm(
@@ -237,12 +257,12 @@ ARMS = (
         "effect",
     ),
     Arm(
-        "scheduled, fewer rounds",
+        f"{FINISHED}, fewer rounds",
         f"for {_FEWER_ROUNDS:g} of the rounds, in which its learning rate falls",
-        scheduled,
+        finished,
         "effect",
         rounds=_FEWER_ROUNDS,
-        beside=SCHEDULED,
+        beside=FINISHED,
     ),
     Arm(
         "scheduled + rests",
@@ -307,12 +327,16 @@ def solved(situation: Situation, solver: Solver, menu: Sequence[str]) -> Plan:
         solver: Who decides.
         menu: The strategies on offer.
     """
-    allocation = _allocator(situation, solver, menu, learn=False).plan(1)
-    return (tuple(str(allocation.strategy(i)) for i in range(len(allocation.choice))),)
+    return (_row(_allocator(situation, solver, menu, learn=False).plan(1)),)
 
 
 def _allocator(
-    situation: Situation, solver: Solver, menu: Sequence[str], *, learn: bool
+    situation: Situation,
+    solver: Solver,
+    menu: Sequence[str],
+    *,
+    learn: bool,
+    goal: Goal | None = None,
 ) -> HybridAllocator:
     federation, columns = situation.federation, _columns(menu)
     return HybridAllocator(
@@ -323,6 +347,7 @@ def _allocator(
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
         device_classes=situation.device_classes,
+        goal=goal,
         learn=learn,
         strict=True,
     )

@@ -10,17 +10,17 @@ import numpy as np
 
 from ...allocator.arrays import FloatArray
 from ..runs import RunStore
-from .arms import ARMS, SCHEDULED, Arm, arms_of
+from .arms import ARMS, FINISHED, Arm, arms_of
 from .course import TAIL, Course, Difference, Ratio, faster
 from .decisions import Decision, Decisions
 from .grid import Cell, Grid
 from .targets import Targets
 
-FEDHQ = SCHEDULED
-"""The arm that is judged against all-QAT: the program over all rounds, nothing learned yet.
+FEDHQ = FINISHED
+"""The arm that is judged against all-QAT; it has learned nothing yet.
 
-Beside it stands what plans a round at a time: `COARSE`, which learns times where the clock is not
-as it was told, and `FOLLOWED`, which is told how accurate the model is and learns from that, too.
+Beside it stands what has no finish: `COARSE`, which learns times where the clock is not as it was
+told, and `FOLLOWED`, which is told how accurate the model is and learns from that, too.
 """
 
 PTQ_ARM, QAT_ARM = "all-PTQ", "all-QAT"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arms import COARSE, FOLLOWED, IN_PTQ_TIME
+from .arms import COARSE, FOLLOWED, IN_PTQ_TIME, SCHEDULED
 from .course import Ratio
 from .failures import LEARNED, Evidence, is_slower, less_accurate, saved_share, slower
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
@@ -14,7 +14,7 @@ from .oracle import HARDWARE_ONLY, PROGRAM, by_table
 from .results import FEDHQ, PTQ_ARM, Setting
 from .situation import FLEETS
 
-_PLAIN = (FEDHQ, COARSE, "coarse, nothing given up", FOLLOWED)
+_PLAIN = (FEDHQ, COARSE, SCHEDULED, "coarse, nothing given up", FOLLOWED)
 """What gives each client PTQ or QAT at the same bits, and nothing else."""
 
 _MORE = ("scheduled + rests", "coarse + skip", "coarse + wire bits")

@@ -10,6 +10,7 @@ from fedhq.studies.headline import decisions as decisions_module
 from fedhq.studies.headline import situation as situations
 from fedhq.studies.headline.arms import (
     ARMS,
+    FINISHED,
     IN_PTQ_TIME,
     PTQ,
     QAT,
@@ -77,6 +78,15 @@ def test_hardware_only_delays_nobody_and_trains_all_that_it_can_with_qat(told):
     for i, text in enumerate(plan[0]):
         more = (*plan[0][:i], QAT, *plan[0][i + 1 :])
         assert text == QAT or mean_round(told, (more,)) > least
+
+
+def test_a_finish_is_all_qat_after_rounds_that_qat_does_not_delay(told):
+    plan, fast = arm(FINISHED).decide(told), mean_round(told, constant(PTQ)(told))
+    late = round(0.25 * told.rounds)
+    assert set(plan[-late:]) == {(QAT,) * 20}
+    assert len(set(plan[:-late])) == 1
+    assert 0 < plan[0].count(QAT) < 20
+    assert round_seconds(told, plan)[0] == pytest.approx(fast)
 
 
 def test_what_fits_into_all_ptqs_time_takes_no_longer_and_trains_with_qat(told):

@@ -10,7 +10,7 @@ import pytest
 from invented_runs import InventedStore, qat_share
 
 from fedhq.studies.headline import command
-from fedhq.studies.headline.arms import FOLLOWED
+from fedhq.studies.headline.arms import FINISHED, FOLLOWED
 from fedhq.studies.headline.content import sections
 from fedhq.studies.headline.course import Ratio
 from fedhq.studies.headline.decisions import Decisions, decide
@@ -86,7 +86,7 @@ def test_hybrids_as_accurate_as_all_qat_reach_their_ceiling(decisions, tmp_path)
 def test_a_miss_of_fedhq_is_told_and_counts(decisions, tmp_path):
     end = lambda spec: 0.9 if qat_share(spec) == 1 else 0.6  # noqa: E731
     evidence, _ = evidence_of(decisions, end, tmp_path)
-    assert evidence.settings[0].ratios["scheduled"].kind == "<"
+    assert evidence.settings[0].ratios[FINISHED].kind == "<"
     assert outcomes(evidence)["time to target, phones: median"] == "missed"
     assert outcomes(evidence)["time to target: worst"] == "missed"
     assert any("missed the target" in line for line in failures(evidence))

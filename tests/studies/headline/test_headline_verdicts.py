@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedhq.studies.headline.arms import FOLLOWED, IN_PTQ_TIME
+from fedhq.studies.headline.arms import FINISHED, FOLLOWED, IN_PTQ_TIME
 from fedhq.studies.headline.course import Course
 from fedhq.studies.headline.failures import Evidence, failures
 from fedhq.studies.headline.grid import BOARDS, PHONES, Cell, Ground
@@ -23,13 +23,13 @@ def course(*round_seconds, end=0.9):
     return Course(ends, np.tile(rise, (len(round_seconds), 1)))
 
 
-def evidence_of(*, scheduled=(2.0, 2.0, 2.0), **more):
+def evidence_of(*, fedhq=(2.0, 2.0, 2.0), **more):
     """All-QAT takes 3 s a round, all-PTQ 1 s and misses the target of .8."""
-    count = len(scheduled)
+    count = len(fedhq)
     courses = {
         "all-PTQ": course(*(1.0,) * count, end=0.6),
         "all-QAT": course(*(3.0,) * count),
-        "scheduled": course(*scheduled),
+        FINISHED: course(*fedhq),
         IN_PTQ_TIME: course(*(1.0,) * count, end=0.7),
         "coarse": course(*(2.0,) * count),
         **more,
@@ -59,7 +59,7 @@ def test_coarse_is_a_candidate_as_well():
 
 
 def test_fleets_have_medians_of_their_own():
-    phones, boards = (evidence_of(scheduled=(seconds,) * 3).settings[0] for seconds in (2.0, 2.5))
+    phones, boards = (evidence_of(fedhq=(seconds,) * 3).settings[0] for seconds in (2.0, 2.5))
     boards = replace(boards, cell=replace(boards.cell, fleet=BOARDS))
     told = Evidence([phones, boards], [], [])
     for fleet, outcome in ((PHONES, "reached"), (BOARDS, "missed")):
@@ -74,11 +74,11 @@ def test_gains_over_all_ptq_are_those_of_what_takes_no_longer():
 
 
 def test_the_best_must_be_sure_and_not_lucky():
-    assert verdict(evidence_of(scheduled=(1.0, 1.0, 1.0)), PLAIN).outcome == "reached"
-    scattered = evidence_of(scheduled=(0.5, 1.0, 1.5))
-    assert scattered.settings[0].ratios["scheduled"].value == pytest.approx(3.0)
+    assert verdict(evidence_of(fedhq=(1.0, 1.0, 1.0)), PLAIN).outcome == "reached"
+    scattered = evidence_of(fedhq=(0.5, 1.0, 1.5))
+    assert scattered.settings[0].ratios[FINISHED].value == pytest.approx(3.0)
     assert verdict(scattered, PLAIN).outcome == "missed"
-    assert verdict(evidence_of(scheduled=(1.0, 1.0)), PLAIN).outcome == "not measured"
+    assert verdict(evidence_of(fedhq=(1.0, 1.0)), PLAIN).outcome == "not measured"
 
 
 @pytest.mark.parametrize(
