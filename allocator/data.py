@@ -1,6 +1,6 @@
 """Data analysis: label skew, wire noise and absent data turned into predicted loss (section 3).
 
-The numbers in `fitted.json` are fitted on the digits data set by `python -m fedhq.studies.fit`
+The numbers in `fitted.json` are fitted by `fedhq study validity` to federations of four data sets,
 and applied unchanged elsewhere.
 """
 

@@ -122,7 +122,7 @@ class Goal:
             `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
             speed, and the loss of a plan is that in the end (see `pacing.pace`).
         rounds: How many there will be; given with a total time or a finish.
-        finish: Share of the rounds, the last ones, that give nothing up for speed: they are the
+        finish: Share of the rounds (whole ones), the last, that give nothing up for speed: they are the
             fastest of the least predicted loss, whoever decides in the others, within all other
             limits but a tradeoff. What the last rounds teach lasts, and it mends what faster rounds
             left out. 0 has none; a quarter is what `fedhq study headline` judges.
@@ -195,7 +195,9 @@ class Goal:
 
     def is_finish(self, round_number: int) -> bool:
         """Whether a round, counted from 1, gives nothing up for speed; see `finish`."""
-        return self.rounds is not None and round_number > self.rounds * (1 - self.finish) + 1e-9
+        if self.rounds is None:
+            return False
+        return round_number > self.rounds - int(self.finish * self.rounds + 1e-9)
 
     @property
     def counts_time(self) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from ...allocator import fitted_loss
 from ...allocator.arrays import BoolArray, FloatArray
 from . import terms
 from .evidence import Evidence
@@ -29,7 +28,6 @@ class LossModel:
             model is fitted to.
         prices: Terms of absent data and wire noise.
         in_program: Whether the solvers take it as it is.
-        is_fitted: Whether anything is fitted; else the weights are one, and the shipped prices.
     """
 
     name: str
@@ -37,7 +35,6 @@ class LossModel:
     data: tuple[tuple[Columns, ...], ...]
     prices: Columns = terms.prices
     in_program: bool = True
-    is_fitted: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +75,8 @@ class Tables:
         fits = []
         for number, data in enumerate(self.data):
             columns = np.hstack([data * scale[:, None], self.prices])[rows]
-            if self.model.is_fitted:
-                weights, error = optimize.nnls(columns * root[:, None], losses[rows] * root)
-                fits.append((float(error), number, np.asarray(weights)))
-            else:
-                fits.append((0.0, number, _as_shipped(scale[rows])))
+            weights, error = optimize.nnls(columns * root[:, None], losses[rows] * root)
+            fits.append((float(error), number, np.asarray(weights)))
         _, number, weights = min(fits, key=lambda fit: fit[:2])
         return Fit(self, number, weights)
 
@@ -113,13 +107,6 @@ class Fit:
         return np.asarray(data @ self.weights[: data.shape[1]])
 
 
-def _as_shipped(scale: FloatArray) -> FloatArray:
-    """Weights of the shipped curve and prices; where gaps are known, its shape counts only."""
-    fitted = fitted_loss()
-    height = 1 / fitted.loss_curve[0][1] if (scale != 1).any() else 1.0
-    return np.array([height, fitted.skip_price, fitted.wire_price])
-
-
 _NOTHING, _LABELS, _CLUSTERS = "number of examples", "label counts", "counts of clusters"
 
 SHARE = LossModel("share, fitted curve", _NOTHING, ((terms.share,),))
@@ -128,7 +115,6 @@ UNEVEN = LossModel(
 )
 COVERAGE = LossModel("coverage, fitted curve", _LABELS, ((terms.classes,),))
 CLUSTERS = LossModel("coverage of clusters, fitted curve", _CLUSTERS, ((terms.clusters,),))
-SHIPPED = LossModel("coverage, curve as shipped", _LABELS, ((terms.shipped,),), is_fitted=False)
 ABSENCE = LossModel(
     "coverage, absence by class", _LABELS, ((terms.classes,),), terms.absences, in_program=False
 )
@@ -146,7 +132,6 @@ INTERACTIONS = (
 )
 CANDIDATES = (  # the simplest first
     SHARE,
-    SHIPPED,
     EXPONENTIAL,
     COVERAGE,
     CLUSTERS,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...allocator import fitted_loss
 from ...allocator.arrays import FloatArray
 from .evidence import Covered, Evidence
 
@@ -106,14 +105,6 @@ def interaction(evidence: Sequence[Evidence]) -> FloatArray:
     """A curve of the coverage of classes that counts the more, the less is on QAT in all."""
     without = np.array([[1 - e.share] for e in evidence])
     return np.asarray(classes(evidence) * without)
-
-
-def shipped(evidence: Sequence[Evidence]) -> FloatArray:
-    """The curve of `fitted.json`, and unevenness if it has a price there."""
-    fitted = fitted_loss()
-    points = np.array(fitted.loss_curve)
-    curve = [[e.taught.weights @ np.interp(e.taught.share, *points.T)] for e in evidence]
-    return np.array(curve) + fitted.unevenness_price * unevenness(evidence)
 
 
 def prices(evidence: Sequence[Evidence]) -> FloatArray:

@@ -57,7 +57,7 @@ def test_the_shipped_fit_is_a_convex_falling_curve_with_its_origin() -> None:
     assert (slopes < 0).all()
     assert (np.diff(slopes) > 0).all()
     assert min(fitted.skip_price, fitted.wire_price, fitted.rule_loss) >= 0
-    assert "fedhq.studies.fit" in fitted.origin
+    assert "fedhq study validity" in fitted.origin
 
 
 def test_skew_is_defined_without_labels_and_without_examples() -> None:
