@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_worlds import CURVE, FITTED
 
 from fedhq.allocator import (
     Coverage,
@@ -16,13 +17,11 @@ from fedhq.allocator import (
     LossModel,
     Outcome,
     ServerAccuracy,
-    fitted_loss,
     parse_menu,
 )
 from fedhq.allocator.adjust.hinges import Hinges
 from fedhq.allocator.adjust.loss_model import BASE, LOSS_PER_GAP
 
-CURVE = np.array(fitted_loss().loss_curve)
 MENU = parse_menu(["ptq-w2a2", "qat-w2a2"])
 EVEN = np.full(4, 0.25)
 
@@ -168,7 +167,8 @@ def test_impossible_accuracies_are_refused(values) -> None:
 
 
 def make(num_clients=4, **settings) -> HybridAllocator:
-    allocator = HybridAllocator.open(MENU, "qat-w2a2", explore=0.0, **settings)
+    told = {"fitted": FITTED} | settings
+    allocator = HybridAllocator.open(MENU, "qat-w2a2", explore=0.0, **told)
     seconds = np.outer(np.linspace(1, 1.2, num_clients), [1.0, 2.0])
     tables = HardwareTables.unknown(MENU, num_clients)
     counts = 10 * np.eye(4)[np.arange(num_clients) % 4]

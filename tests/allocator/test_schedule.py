@@ -201,7 +201,7 @@ def test_too_little_time_or_limits_that_cannot_be_kept_raise() -> None:
         (lambda: Recency(0.5).weights(0), "`rounds >= 1`"),
         (lambda: plan_schedule(round_problem(), -1.0, 3), "`total_seconds`"),
         (lambda: plan_schedule(round_problem(), 9.0, 3).allocation(4), "`1 <= round_number <= 3`"),
-        (lambda: Goal(total_seconds=9.0), "must be given together"),
+        (lambda: Goal(total_seconds=9.0), "`rounds` must be given with `total_seconds`"),
         (lambda: Goal(total_seconds=9.0, rounds=0), "`rounds >= 1`"),
         (lambda: Goal(total_seconds=9.0, rounds=2.5), "whole number of rounds, but got 2.5"),
         (lambda: plan_schedule(round_problem(), 9.0, 2.0), "whole number of rounds"),
