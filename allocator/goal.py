@@ -122,10 +122,10 @@ class Goal:
             `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
             speed, and the loss of a plan is that in the end (see `pacing.pace`).
         rounds: How many there will be; given with a total time or a finish.
-        finish: Share of the rounds (whole ones), the last, that give nothing up for speed: they are the
-            fastest of the least predicted loss, whoever decides in the others, within all other
-            limits but a tradeoff. What the last rounds teach lasts, and it mends what faster rounds
-            left out. 0 has none; a quarter is what `fedhq study headline` judges.
+        finish: Share of the rounds, the last whole ones of it, that give nothing up for speed: they
+            are the fastest of the least predicted loss, whoever decides in the others, within all
+            other limits but a tradeoff. What the last rounds teach lasts, and mends what faster
+            rounds left out. 0 has none; a quarter is what `fedhq study headline` judges.
 
     Raises:
         ValueError: If `0 < holds_with < 1` or `0 <= finish <= 1` does not hold, `rounds` lacks or

@@ -36,7 +36,7 @@ KNOT_SPREAD = 0.3
 """Standard deviation of each knot's own factor."""
 
 TAIL_SPREAD = 0.05
-"""Standard deviation of the loss per coverage that is missing to 1, where the curve has no more."""
+"""Standard deviation of the loss per coverage that is missing to 1, beyond the curve's own."""
 
 BASE, BASE_SPREAD = 0.02, 0.02
 """Gap where the curve says that nothing is lost: `studies.gaps` found 0.004 to 0.034."""
@@ -273,7 +273,8 @@ class LossModel:
         weights = self._hinges.weights
         covariance = np.zeros((len(weights) + 1, len(weights) + 1))
         covariance[0, 0] = BASE_SPREAD**2
-        own = np.where(weights > 0, KNOT_SPREAD * weights, TAIL_SPREAD)
+        own = KNOT_SPREAD * weights
+        own[-1] = max(float(own[-1]), TAIL_SPREAD)
         covariance[1:, 1:] = SCALE_SPREAD**2 * np.outer(weights, weights) + np.diag(own**2)
         return covariance
 

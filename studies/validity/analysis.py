@@ -32,8 +32,8 @@ class Judged:
         pairs: Of about the same share, settings left out.
         blind: R2 with the gap unknown, settings left out.
         explained: R2 with the gap known, settings left out.
-        beaten_by: The models of the program that rank or explain better by more than chance,
-            settings left out: with the gap known, or unknown, as to one who has trained nothing.
+        beaten_by: The models of the program that rank or explain (gap known) better by more than
+            chance, settings left out.
     """
 
     model: LossModel
@@ -142,10 +142,7 @@ def analyse(cells: Sequence[Cell], missing: Sequence[Lacking]) -> Analysis:
                 if other.in_program
                 and (
                     ranks.difference(other, model, Fold.SETTING, among).low > 0
-                    or any(
-                        r_squared(left[model.name, known], left[other.name, known]).low > 0
-                        for known in (False, True)
-                    )
+                    or r_squared(left[model.name, True], left[other.name, True]).low > 0
                 )
             ),
         )

@@ -81,7 +81,7 @@ def _kept(analysis: Analysis) -> str:
         return text + "Every model that the program takes is beaten by another that it takes."
     return text + (
         f"Of those that the program takes *{kept.model.name}* is the simplest that no other "
-        f"of them beats by more than chance, in ranks or in R2, gap known or not (rank correlation "
+        f"of them beats in either by more than chance (rank correlation "
         f"{kept.ranks[Fold.SETTING]}, R2 "
         f"{kept.explained}): it is kept."
     )

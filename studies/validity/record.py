@@ -29,11 +29,11 @@ nothing of allocations. So the accuracy of all-QAT, which stands in all losses o
 gap, cannot explain itself. *Gap known*: the loss of all-PTQ in that setting and seed is given; its
 noise is drawn anew in every resample (fits are not). Pairs: of two allocations whose shares
 differ by less than .08, how often the model tells which loses less (.50 is chance). A model is
-*unbeaten* if none that the program takes is better by more than chance in rank correlation or in
-R2, the gap known or not: it is compared with each of them, and the simplest that is unbeaten is
-kept. (That the unknown gap counts, too, since whoever plans a first round does not know it, was
-decided when W2A2 was trained; without it the share would be kept.) A setting has a trade-off if
-the true spread of its allocations exceeds the noise of a repeat.
+*unbeaten* if none that the program takes is better in rank correlation or in R2 (gap known) by
+more than chance: it is compared with each of them, and the simplest that is unbeaten is kept. What
+ships is a curve of coverage all the same: who tells no labels has one class, of which coverage is
+the share. A setting has a trade-off if the true spread of its allocations exceeds the noise of a
+repeat.
 Three seeds are few: intervals are narrower than they should be. Models were named before
 anything was trained but for the two with unevenness, which were added when the first three
 cells (digits with an MLP, W2A2, one seed) had shown mixed allocations that lose more than all-

@@ -25,7 +25,7 @@ _LEAST_MEASURED = 10
 def refit(analysis: Analysis) -> FittedLoss:
     """What is kept, on everything that is trained, if it is a curve of the coverage of labels.
 
-    Else coverage with a fitted curve; see `model_of`.
+    Else the simplest of these that is unbeaten; see `model_of`.
 
     The curve's shape, and the price of unevenness over its height, come from all settings, each
     measured by its own gap between all-PTQ and all-QAT; its height is the mean gap of the settings
@@ -63,13 +63,16 @@ def _curve(fit: Fit, height: float) -> tuple[tuple[float, float], ...]:
 
 
 def model_of(analysis: Analysis) -> LossModel:
-    """What is fitted: what is kept, if it is a curve of coverage, else coverage with any curve.
+    """What is fitted: what is kept, if it is a curve of coverage, else the simplest unbeaten curve.
 
     `FittedLoss` holds a curve of the coverage of labels. What else may be kept (the share,
-    clusters, the curve that ships) cannot be written so; `not_kept` says it.
+    clusters) cannot be written so; `not_kept` says it. Who tells no labels has one class, of which
+    coverage is the share.
     """
     kept = analysis.kept
-    return kept.model if kept is not None and kept.model in (EXPONENTIAL, LAGGING) else COVERAGE
+    if kept is not None and kept.model in (EXPONENTIAL, COVERAGE, LAGGING):
+        return kept.model
+    return EXPONENTIAL if analysis.judged_of(EXPONENTIAL).is_unbeaten else COVERAGE
 
 
 def not_kept(analysis: Analysis) -> str:
