@@ -98,7 +98,7 @@ def remembered(covered: FloatArray, memory: float) -> FloatArray:
 
     Example:
         >>> remembered(np.array([[1.0], [0.0]]), 0.0).round(4)
-        array([0.    , 0.2239])
+        array([0.    , 0.0799])
     """
     curve, mean, weight, losses = np.array(fitted_loss().loss_curve), 0.0, 0.0, []
     for row in covered:
