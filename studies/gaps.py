@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +19,11 @@ from ..allocator import fitted_loss
 from ..allocator.arrays import FloatArray
 from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
-from .fit import settings_of
-from .runs import RunSpec, RunStore, TrainedRun
+from .runs import RunSpec, RunStore, TrainedRun, task_settings
 
 MEMORIES = (0.0, 0.5, 0.8, 0.9, 0.95)
 ALPHAS = (0.1, 0.3)
-_ROUNDS, _CLIENTS, _CHANGE, _FIRST = 25, 20, 10, 3
+_ROUNDS, _CLIENTS, _CHANGE, _FIRST = 20, 20, 10, 3
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,8 @@ def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
 
 
 def settings_for(job: Job) -> FederationSettings:
-    """The federation of a job: the fit's, with another network and skew."""
-    base = settings_of(job.seed)
-    return replace(base, model=job.model, partition=replace(base.partition, alpha=job.alpha))
+    """The federation of a job."""
+    return task_settings(f"digits-{job.model}", alpha=job.alpha, bits=2, seed=job.seed)
 
 
 def spec_of(job: Job) -> RunSpec:
