@@ -166,8 +166,8 @@ class TestManyDual(More, TestDual):
 class TestManyMilp(More, TestMilp):
     fewer = TestMilp
     seeds = 5
-    limited = Milp(node_limit=100)
-    medium_clients = (50, 100)
+    limited = Milp(node_limit=20)
+    medium_clients = (100,)
 
 
 @pytest.mark.slow
