@@ -245,7 +245,7 @@ ARMS = (
     ),
     Arm(
         "coarse, nothing given up",
-        "the fastest of those whose predicted loss is least; coarse gives up a point",
+        "the fastest of those whose predicted loss is least",
         careful,
         "effect",
     ),

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from .arms import ARMS, COARSE, IN_PTQ_TIME
 from .course import Ratio
-from .failures import LEARNED, Evidence, failures, saved_share
+from .failures import LEARNED, Evidence, failures, saved_share, say_saved
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import PRICES, PROGRAM
 from .results import FEDHQ, Setting
@@ -245,7 +245,11 @@ def _learning(evidence: Evidence) -> list[Section]:
     for clock in (MISTOLD, SLOWING, NOISY):
         for s in evidence.with_clock(clock):
             ratio = s.over(LEARNED, COARSE)
-            row = (s.cell.setting, f"{ratio}{_spread(ratio)}", f"{saved_share(ratio):.0%}")
+            row = (
+                s.cell.setting,
+                f"{ratio}{_spread(ratio)}",
+                "" if ratio.kind == "?" else say_saved(saved_share(ratio)),
+            )
             rows.append((*row, f"{s.ratios[COARSE]}", f"{s.ratios[LEARNED]}"))
     if not rows:
         return []

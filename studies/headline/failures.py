@@ -54,8 +54,18 @@ def less_accurate(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def saved_share(ratio: Ratio) -> float:
-    """The share of another arm's time that an arm saves; minus infinity where it misses."""
+    """The share of another arm's time that an arm saves; minus infinity where it misses alone."""
     return 1 - 1 / ratio.least if ratio.least > 0 else -float("inf")
+
+
+def say_saved(share: float) -> str:
+    """A saved share in words.
+
+    Example:
+        >>> say_saved(0.25), say_saved(-float("inf"))
+        ('25%', 'missed')
+    """
+    return f"{share:.0%}" if share > -float("inf") else "missed"
 
 
 def failures(evidence: Evidence) -> list[str]:

@@ -14,7 +14,7 @@ from .grid import EXACT
 
 _TITLE, _KICKER = "The headline study", "fedhq study headline"
 _DRAWN_AT = 2.0  # r of the settings whose courses are drawn; of all they would be too many
-_STYLE = ".words td{white-space:normal;text-align:left;min-width:92px}"
+_STYLE = ".words td,.words th{white-space:normal;text-align:left;min-width:92px}"
 _READ_COURSE = """<b>How to read.</b> Further left and higher is better. Lines are means over the
 seeds and the last three rounds, as they count for the target; bands reach from the worst to the
 best seed; the dashed line is the target."""

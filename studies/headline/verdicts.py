@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .arms import COARSE, FOLLOWED, IN_PTQ_TIME, SCHEDULED
 from .course import Ratio
-from .failures import LEARNED, Evidence, is_slower, less_accurate, saved_share, slower
+from .failures import LEARNED, Evidence, is_slower, less_accurate, saved_share, say_saved, slower
 from .grid import EXACT, MISTOLD, NOISY, SLOWING
 from .oracle import HARDWARE_ONLY, PROGRAM, by_table
 from .results import FEDHQ, PTQ_ARM, Setting
@@ -128,7 +128,8 @@ def _never(claim: str, goal: str, settings: Sequence[Setting], worse: int, found
     """That nothing is worse beyond noise: a few seeds cannot show it, however they come out."""
     fewest = min(len(s.seeds) for s in settings)
     if fewest < _FEWEST:
-        return _unmeasured(claim, goal, f"{fewest} seeds, at least {_FEWEST} are needed; {found}")
+        why = f"{fewest} seed{'s' * (fewest > 1)}, at least {_FEWEST} are needed; {found}"
+        return _unmeasured(claim, goal, why)
     return Verdict(claim, goal, _outcome(not worse), found)
 
 
@@ -227,12 +228,17 @@ def _learning(evidence: Evidence) -> list[Verdict]:
         if not settings:
             verdicts.append(_unmeasured(claim, goal, "no such cell is trained"))
             continue
-        saved = [saved_share(s.over(LEARNED, COARSE)) for s in settings]
-        worse = sum(is_slower(s.over(LEARNED, COARSE)) for s in settings)
+        ratios = [s.over(LEARNED, COARSE) for s in settings]
+        saved = [saved_share(ratio) for ratio in ratios if ratio.kind != "?"]
+        if not saved:
+            verdicts.append(_unmeasured(claim, goal, "both miss the target everywhere"))
+            continue
+        worse = sum(map(is_slower, ratios))
         median = statistics.median(saved)
         found = (
-            f"median {median:.0%} less over {len(settings)} settings, worst {min(saved):.0%}; "
-            f"{worse} slower beyond noise"
+            f"median {say_saved(median)} less over {len(saved)} settings, worst "
+            f"{say_saved(min(saved))}; {worse} slower beyond noise or by a miss; "
+            f"{len(settings) - len(saved)} where both missed, which shows nothing"
         )
         if clock == NOISY:
             verdicts.append(_never(claim, goal, settings, worse, found))
