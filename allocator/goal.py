@@ -197,7 +197,8 @@ class Goal:
         """Whether a round, counted from 1, gives nothing up for speed; see `finish`."""
         if self.rounds is None:
             return False
-        return round_number > self.rounds - int(self.finish * self.rounds + 1e-9)
+        last = int(self.finish * self.rounds + 1e-9)
+        return last > 0 and round_number > self.rounds - last
 
     @property
     def counts_time(self) -> bool:

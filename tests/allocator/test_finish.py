@@ -47,8 +47,9 @@ def test_as_many_rounds_finish_as_fit_into_the_share(rounds, finish, last) -> No
     goal = Goal(rounds=rounds, finish=finish)
     found = [t for t in range(1, rounds + 1) if goal.is_finish(t)]
     assert found == list(range(rounds - last + 1, rounds + 1))
-    assert goal.is_finish(rounds + 1)  # whoever trains on goes on most accurately
+    assert goal.is_finish(rounds + 1) == (last > 0)  # whoever trains on goes on as it ended
     assert not Goal().is_finish(1)
+    assert not Goal(total_seconds=9.0, rounds=rounds).is_finish(rounds + 1)
 
 
 @pytest.mark.parametrize("solver", [FASTEST, Uniform("ptq-w2a2"), FrontierPick(Tradeoff(0.1))])
