@@ -161,10 +161,11 @@ class Decisions:
     def _take(self, content: bytes) -> None:
         now = rules()
         for told in whole_lines(content):
+            if told["version"] != now:  # it may say less than decisions say today
+                continue
             told["rows"], told["seconds"] = tuple(told["rows"]), tuple(told["seconds"])
             decision = Decision(**told)
-            if decision.version == now:
-                self._kept.setdefault(decision.cell, {})[decision.arm] = decision
+            self._kept.setdefault(decision.cell, {})[decision.arm] = decision
 
 
 def decide(

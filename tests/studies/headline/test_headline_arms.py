@@ -1,5 +1,6 @@
 """Cells, arms and what they decide, on real data of the cheapest task."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -207,6 +208,10 @@ def test_decisions_by_another_fitted_loss_do_not_count(tmp_path, monkeypatch):
     assert Decisions(tmp_path).of(cell)
     told = replace(fitted_loss(), origin="told otherwise")  # the same loss
     monkeypatch.setattr(decisions_module, "fitted_loss", lambda: told)
+    assert Decisions(tmp_path).of(cell)
+    path = tmp_path / DECISIONS_FILE
+    older = {"cell": cell.name, "arm": "coarse", "version": "0-of-yore"}
+    path.write_text(path.read_text("utf-8") + json.dumps(older) + "\n", "utf-8")
     assert Decisions(tmp_path).of(cell)
     other = replace(fitted_loss(), rule_loss=0.02)
     monkeypatch.setattr(decisions_module, "fitted_loss", lambda: other)
