@@ -34,10 +34,13 @@ from .situation import MENU, Situation
 PTQ, QAT = "ptq-w2a2", "qat-w2a2"
 
 COARSE, SCHEDULED = "coarse", "scheduled"
+"""The program round by round, and over all rounds."""
 
 FINISHED = "fast, then finish"
+"""The arm that is judged against all-QAT."""
 
 IN_PTQ_TIME = "scheduled, all-PTQ's time"
+"""The arm that is judged against all-PTQ."""
 
 FOLLOWED = "coarse + learned accuracy"
 """The arm whose decisions need training; see `following`."""

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take up the runs that ship, from which fedhq's own records were made",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument(
         "--dry-run", action="store_true", help="decide and count what is to be trained; then end"
     )

@@ -20,7 +20,7 @@ from .situation import MENU, Situation, ground_settings
 
 DECISIONS_FILE = "decisions.jsonl"
 
-_DECIDES = 1  # raised where arms come to decide otherwise, so that older decisions do not count
+_DECIDES = 2  # raised where arms come to decide otherwise, so that older decisions do not count
 _DIGEST = 8
 _DIGITS = 9  # of seconds, significant: the last bits of a sum are the machine's
 _PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
