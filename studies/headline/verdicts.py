@@ -155,8 +155,9 @@ def _gain(settings: Sequence[Setting]) -> Verdict:
     best = max(sure, key=lambda s: (s.gains[IN_PTQ_TIME].low, s.gains[IN_PTQ_TIME].mean))
     gain = best.gains[IN_PTQ_TIME]
     found = (
-        f"{100 * gain.mean:+.1f} points in {best.cell.setting} (95 %: {100 * gain.low:+.1f} to "
-        f"{100 * gain.high:+.1f}; all-PTQ ends at {best.courses[PTQ_ARM].end:.3f}); the surest of "
+        f"{100 * gain.mean:+.1f} points by {IN_PTQ_TIME} in {best.cell.setting} (95 %: "
+        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}; all-PTQ ends at "
+        f"{best.courses[PTQ_ARM].end:.3f}); the surest of "
         f"{len(sure)} candidates"
     )
     return Verdict(claim, goal, _outcome(gain.low > _GAIN), found)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedhq.studies.headline.arms import FINISHED, FOLLOWED, IN_PTQ_TIME
+from fedhq.studies.headline.arms import COARSE, FINISHED, FOLLOWED, IN_PTQ_TIME
 from fedhq.studies.headline.course import Course
-from fedhq.studies.headline.failures import Evidence, failures
-from fedhq.studies.headline.grid import BOARDS, PHONES, Cell, Ground
+from fedhq.studies.headline.failures import LEARNED, Evidence, failures
+from fedhq.studies.headline.grid import BOARDS, NOISY, PHONES, Cell, Ground
 from fedhq.studies.headline.results import Setting
 from fedhq.studies.headline.verdicts import judge
 
@@ -70,7 +70,21 @@ def test_fleets_have_medians_of_their_own():
 
 def test_gains_over_all_ptq_are_those_of_what_takes_no_longer():
     claim = "accuracy in equal time, fedhq against all-PTQ: best"
-    assert "+10.0 points" in verdict(evidence_of(), claim).found
+    assert f"+10.0 points by {IN_PTQ_TIME}" in verdict(evidence_of(), claim).found
+
+
+def test_where_both_miss_learning_did_not_fail():
+    evidence = evidence_of(**{LEARNED: course(2.0, 2.0, 2.0, end=0.7)})
+    (setting,) = evidence.settings
+    noisy = replace(setting, cell=replace(CELL, clock=NOISY))
+    late = [line for line in failures(Evidence([noisy], [], [])) if "learned" in line]
+    assert len(late) == 1  # coarse gets there, learned does not
+    missed = {**noisy.courses, COARSE: course(2.0, 2.0, 2.0, end=0.7)}
+    both = Evidence([replace(noisy, courses=missed)], [], [])
+    assert not [line for line in failures(both) if "learned" in line]
+    claim = "learned against coarse, clock noisy"
+    assert verdict(both, claim).outcome == "not measured"
+    assert "both miss" in verdict(both, claim).found
 
 
 def test_the_best_must_be_sure_and_not_lucky():
