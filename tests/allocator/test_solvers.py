@@ -153,27 +153,25 @@ class TestManySweep(More, TestSweep):
 @pytest.mark.slow
 class TestManyExact(More, TestExact):
     fewer = TestExact
-    seeds = 6
+    seeds = 4
 
 
 @pytest.mark.slow
 class TestManyDual(More, TestDual):
     fewer = TestDual
-    seeds = 6
+    seeds = 4
 
 
 @pytest.mark.slow
 class TestManyMilp(More, TestMilp):
     fewer = TestMilp
-    seeds = 5
-    limited = Milp(node_limit=20)
-    medium_clients = (100,)
+    seeds = 4
 
 
 @pytest.mark.slow
 class TestManyCvx(More, TestCvx):
     fewer = TestCvx
-    seeds = 4
+    seeds = 3
 
 
 @pytest.mark.parametrize("rule", [*RULES, BY_LABELS], ids=repr)
