@@ -58,7 +58,9 @@ class HybridAllocator:
         hardware: Seconds, bytes, joules and feasibility of every strategy for the whole fleet;
             seconds may be NaN where they are unknown.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
-        solver: Who decides: an exact solver, a rule, or `FrontierPick`.
+        solver: Who decides: an exact solver, a rule, or `FrontierPick`. Where None, the fastest
+            round is planned that is within the fit's `rule_loss` of the most accurate one; with a
+            total time the most accurate one within its part of it.
         num_examples: `(clients,)` examples of every client of the fleet; NaN where one does not
             tell: its label counts then speak for it, or else it counts as the mean of those known.
         label_counts: `(clients, classes)`, exact, grouped (`grouped_counts`) or noisy
@@ -120,7 +122,7 @@ class HybridAllocator:
         menu: Sequence[Strategy | str],
         hardware: HardwareTables,
         deployed: Strategy | str,
-        solver: Solver,
+        solver: Solver | None = None,
         *,
         num_examples: ArrayLike,
         label_counts: ArrayLike | None = None,
@@ -167,10 +169,8 @@ class HybridAllocator:
     ) -> HybridAllocator:
         """An allocator of a fleet that nobody knows yet: clients `join`, then rounds are planned.
 
-        The arguments are those of the class. Where `solver` is None, the fastest round is planned
-        that is within the fit's `rule_loss` of the most accurate one; with a total time the most
-        accurate one within its part of it. It explores by default: of
-        times that nobody knows, those of what nobody tried would else stay a guess for ever.
+        The arguments are those of the class. It explores by default: of times that nobody knows,
+        those of what nobody tried would else stay a guess for ever.
 
         Raises:
             ValueError: As for the class.
@@ -183,17 +183,15 @@ class HybridAllocator:
             ['qat-w2a2', 'qat-w2a2']
         """
         fit = fitted or fitted_loss()
-        goal = goal or Goal()
-        decides = solver or FrontierPick(FastestWithin(goal.gives_up(fit)))
         rules = RoundRules.of(menu, deployed, fit, switching_seconds, explore, probe, strict)
         allocator = cls.__new__(cls)
-        allocator._start(rules, decides, goal, carry, learn, learn_loss)
+        allocator._start(rules, solver, goal or Goal(), carry, learn, learn_loss)
         return allocator
 
     def _start(
         self,
         rules: RoundRules,
-        solver: Solver,
+        solver: Solver | None,
         goal: Goal,
         carry: float,
         learn: bool,
@@ -201,7 +199,8 @@ class HybridAllocator:
     ) -> None:
         """Begins without a client."""
         fitted = rules.fitted if learn_loss else None
-        self._rules, self.solver, self.goal = rules, solver, goal
+        self._rules, self.goal = rules, goal
+        self.solver = solver or FrontierPick(FastestWithin(goal.gives_up(rules.fitted)))
         self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn, fitted)
         self._known.fleet.check(goal)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None

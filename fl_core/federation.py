@@ -11,12 +11,9 @@ from torch import nn
 
 from ..allocator.arrays import IntArray
 from ..allocator.controller import HybridAllocator
-from ..allocator.data import fitted_loss
 from ..allocator.goal import Goal
 from ..allocator.hardware import HardwareTables, StepProfile
-from ..allocator.picks import FastestWithin
 from ..allocator.solution import Solver
-from ..allocator.solvers.pick import FrontierPick
 from ..allocator.strategy import Method, Strategy, parse_menu
 from ..models import build_model
 from .costs import analyse_costs
@@ -250,13 +247,10 @@ class Federation:
         """Who decides in this federation.
 
         Args:
-            solver: How; where None the fastest point of the frontier whose predicted loss is within
-                the fitted rule's of the best, or with a total time the best within a round's part.
+            solver: How; where None by the default rule of `HybridAllocator`.
             goal: What rounds must keep.
             carry: Share of a round's coverage that counts in the next; see `HybridAllocator`.
         """
-        if solver is None:
-            solver = FrontierPick(FastestWithin(goal.gives_up(fitted_loss())))
         return HybridAllocator(
             self.menu,
             self.hardware,

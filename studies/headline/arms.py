@@ -85,7 +85,7 @@ def constant(strategy: str) -> Callable[[Situation], Plan]:
 
 def coarse(situation: Situation) -> Plan:
     """The program on the told tables: no round of training is needed."""
-    return solved(situation, _program(), (PTQ, QAT))
+    return solved(situation, None, (PTQ, QAT))
 
 
 def careful(situation: Situation) -> Plan:
@@ -95,7 +95,7 @@ def careful(situation: Situation) -> Plan:
 
 def with_menu(*menu: str) -> Callable[[Situation], Plan]:
     """The program with more on offer."""
-    return lambda situation: solved(situation, _program(), menu)
+    return lambda situation: solved(situation, None, menu)
 
 
 def random_hybrid(situation: Situation) -> Plan:
@@ -136,20 +136,20 @@ def scheduled(situation: Situation) -> Plan:
 
     Early rounds are forgotten, so QAT is put where it lasts.
     """
-    problem = _allocator(situation, _program(), (PTQ, QAT), learn=False).problem()
+    problem = _allocator(situation, None, (PTQ, QAT), learn=False).problem()
     return _plan_of(fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss))
 
 
 def resting(situation: Situation) -> Plan:
     """The same with rests on offer; in each round most of the examples take part."""
-    rule = _allocator(situation, _program(), ("skip", PTQ, QAT), learn=False)
+    rule = _allocator(situation, None, ("skip", PTQ, QAT), learn=False)
     problem = replace(rule.problem(), min_participation=_MOST_TAKE_PART)
     return _plan_of(fastest_schedule(problem, situation.rounds, fitted_loss().rule_loss))
 
 
 def in_ptq_time(situation: Situation) -> Plan:
     """The program over all rounds: the least loss in the time that all-PTQ takes."""
-    problem = _allocator(situation, _program(), (PTQ, QAT), learn=False).problem()
+    problem = _allocator(situation, None, (PTQ, QAT), learn=False).problem()
     longest = float(problem.seconds[:, problem.strategies.index(Strategy.parse(PTQ))].max())
     return _plan_of(plan_schedule(problem, situation.rounds * longest, situation.rounds))
 
@@ -190,7 +190,7 @@ def learned_rounds(situation: Situation) -> Iterator[tuple[tuple[str, ...], floa
 
 def learner(situation: Situation) -> HybridAllocator:
     """An allocator that starts as `coarse` and learns from what it observes."""
-    return _allocator(situation, _program(), (PTQ, QAT), learn=True)
+    return _allocator(situation, None, (PTQ, QAT), learn=True)
 
 
 def outcomes_of(situation: Situation, number: int, allocation: Allocation) -> list[Outcome]:
@@ -312,22 +312,17 @@ def round_seconds(situation: Situation, plan: Plan, *, low_bit: bool = False) ->
     return longest
 
 
-def _program() -> Solver:
-    """What decides in fedhq unless one says otherwise."""
-    return FrontierPick(FastestWithin(fitted_loss().rule_loss))
-
-
 def _share(situation: Situation) -> float:
     row = coarse(situation)[0]
     return row.count(QAT) / len(row)
 
 
-def solved(situation: Situation, solver: Solver, menu: Sequence[str]) -> Plan:
+def solved(situation: Situation, solver: Solver | None, menu: Sequence[str]) -> Plan:
     """What a solver makes of the told tables: one row for all rounds.
 
     Args:
         situation: The cell.
-        solver: Who decides.
+        solver: Who decides; the default rule where None.
         menu: The strategies on offer.
     """
     return (_row(_allocator(situation, solver, menu, learn=False).plan(1)),)
@@ -335,7 +330,7 @@ def solved(situation: Situation, solver: Solver, menu: Sequence[str]) -> Plan:
 
 def _allocator(
     situation: Situation,
-    solver: Solver,
+    solver: Solver | None,
     menu: Sequence[str],
     *,
     learn: bool,

@@ -33,7 +33,7 @@ class Verdict:
     Args:
         claim: What was to be shown.
         goal: What was asked of it.
-        outcome: `reached`, `missed` or `not measured`.
+        outcome: `reached`, `missed`, `not measured`, or `elsewhere` where another study judges it.
         found: The figure, with its spread and where it holds.
     """
 
@@ -41,6 +41,22 @@ class Verdict:
     goal: str
     outcome: str
     found: str
+
+
+_ELSEWHERE = (
+    Verdict(
+        "wall-clock, against all-QAT with eager operators",
+        f"at least {_FASTER} x",
+        "elsewhere",
+        "`python -m fedhq.studies.bench_wall`, recorded in `studies/wall.md`",
+    ),
+    Verdict(
+        "rank correlation of the loss model",
+        "at least 0.8",
+        "elsewhere",
+        "`fedhq study validity`, recorded in `studies/validity.md`",
+    ),
+)
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
@@ -57,13 +73,7 @@ def judge(evidence: Evidence) -> list[Verdict]:
     else:
         asked = f"at least {_FASTER} x somewhere, {_MEDIAN_FASTER} x in the median"
         verdicts.append(_unmeasured("time to target, against all-QAT", asked, "no cell is trained"))
-    wall = "bench_wall.py measures today's operators"
-    verdicts.append(
-        _unmeasured("wall-clock, against all-QAT with eager operators", f"{_FASTER} x", wall)
-    )
-    verdicts.append(
-        _unmeasured("rank correlation of the loss model", "at least 0.8", "see the validity study")
-    )
+    verdicts += _ELSEWHERE
     return [*verdicts, _regret(evidence), _overhead(evidence), *_learning(evidence)]
 
 
