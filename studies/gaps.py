@@ -1,8 +1,6 @@
-"""How gaps behave in training: `python -m fedhq.studies.gaps --model mlp --seeds 400 401 402`.
+"""How gaps behave in training, of which the learner's constants are taken: `studies/gaps.md`.
 
-Trains digits with QAT sets that stay, change in round 10, or alternate, and prints what the
-constants of `allocator.adjust` are taken from: how long the weights remember what was taught, how
-much a round's gap scatters, and how much of a gap is deployed accuracy lost against all-QAT.
+Trains digits with QAT sets that stay, change in round 10, or alternate.
 """
 
 from __future__ import annotations
@@ -11,19 +9,20 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from ..allocator import fitted_loss
-from ..allocator.arrays import FloatArray
 from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
+from .benchmark import machine_line
+from .gap_tables import Watched, report
 from .runs import RunSpec, RunStore, TrainedRun, task_settings
+from .writing import write_at_once
 
-MEMORIES = (0.0, 0.5, 0.8, 0.9, 0.95)
+MODELS = ("mlp", "cnn")
 ALPHAS = (0.1, 0.3)
-_ROUNDS, _CLIENTS, _CHANGE, _FIRST = 20, 20, 10, 3
+SEEDS = (400, 401, 402)
+_ROUNDS, _CLIENTS, _CHANGE = 20, 20, 10
 
 
 @dataclass(frozen=True)
@@ -37,28 +36,24 @@ class Job:
         teaches: `(rounds, clients)` whether each does QAT.
     """
 
-    model: Literal["mlp", "cnn"]
+    model: str
     alpha: float
     seed: int
     teaches: tuple[tuple[bool, ...], ...]
 
+    @property
+    def settings(self) -> FederationSettings:
+        """The federation."""
+        return task_settings(f"digits-{self.model}", alpha=self.alpha, bits=2, seed=self.seed)
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A job that was trained.
-
-    Args:
-        job: The job.
-        accuracy: `(rounds, 4)` on the test examples as deployed and in float, then on the server's.
-        covered: `(rounds, classes)` coverage.
-    """
-
-    job: Job
-    accuracy: FloatArray
-    covered: FloatArray
+    @property
+    def spec(self) -> RunSpec:
+        """What is trained."""
+        texts = np.where(self.teaches, "qat-w2a2", "ptq-w2a2").tolist()
+        return RunSpec(self.settings, tuple(map(tuple, texts)))
 
 
-def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
+def draw_jobs(model: str, seeds: Sequence[int]) -> list[Job]:
     """All, nobody, sets of 2 to 12, changes in round 10, and rounds by turns."""
     jobs = []
     for seed in seeds:
@@ -72,76 +67,39 @@ def draw_jobs(model: Literal["mlp", "cnn"], seeds: Sequence[int]) -> list[Job]:
     return jobs
 
 
-def settings_for(job: Job) -> FederationSettings:
-    """The federation of a job."""
-    return task_settings(f"digits-{job.model}", alpha=job.alpha, bits=2, seed=job.seed)
-
-
-def spec_of(job: Job) -> RunSpec:
-    """What a job trains."""
-    texts = np.where(job.teaches, "qat-w2a2", "ptq-w2a2").tolist()
-    return RunSpec(settings_for(job), tuple(map(tuple, texts)))
-
-
-def read(job: Job, run: TrainedRun) -> Trained:
+def read(job: Job, run: TrainedRun) -> Watched:
     """What a job's run showed, beside what its clients covered."""
-    counts = np.asarray(Federation.build(settings_for(job)).label_counts, dtype=np.float64)
+    counts = np.asarray(Federation.build(job.settings).label_counts, dtype=np.float64)
     curves = (run.deployed, run.in_float, run.server_deployed, run.server_in_float)
     covered = np.array(job.teaches) @ counts / counts.sum(axis=0)
-    return Trained(job, np.array(curves).T, covered)
+    setting = f"digits-{job.model}, alpha {job.alpha:g}"
+    return Watched(setting, job.seed, np.array(curves).T, covered)
 
 
-def remembered(covered: FloatArray, memory: float) -> FloatArray:
-    """`(rounds,)` the fitted loss of the decayed mean coverage; classes count alike.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains what is missing, and prints or writes the record.
 
-    Example:
-        >>> remembered(np.array([[1.0], [0.0]]), 0.0).round(4)
-        array([0.    , 0.0799])
+    Args:
+        arguments: Of the command line; those of the process where None.
     """
-    curve, mean, weight, losses = np.array(fitted_loss().loss_curve), 0.0, 0.0, []
-    for row in covered:
-        mean, weight = memory * mean + row, memory * weight + 1.0
-        losses.append(float(np.interp(mean / weight, *curve.T).mean()))
-    return np.array(losses)
-
-
-def report(trained: Sequence[Trained]) -> None:
-    """Prints the figures of every setting."""
-    for key in sorted({(t.job.alpha, t.job.seed) for t in trained}):
-        runs = [(t.accuracy, t.covered) for t in trained if (t.job.alpha, t.job.seed) == key]
-        gaps = np.concatenate([(a[:, 1] - a[:, 0])[_FIRST:] for a, _ in runs])
-        errors = {}
-        for memory in MEMORIES:
-            design = np.concatenate([remembered(c, memory)[_FIRST:] for _, c in runs])
-            solved = np.polynomial.Polynomial.fit(design, gaps, 1)
-            errors[memory] = round(float((gaps - solved(design)).std()), 4)
-        last = np.array([[remembered(c, 0.9)[-1], *a[-5:].mean(axis=0)] for a, c in runs])
-        gap, lost = (np.polyfit(last[:, 0], y, 1) for y in (last[:, 2] - last[:, 1], -last[:, 1]))
-        few = np.concatenate([(a[:, 3] - a[:, 2]) - (a[:, 1] - a[:, 0]) for a, _ in runs])
-        print(
-            f"alpha {key[0]} seed {key[1]}: spread of gaps by memory "
-            f"{errors}; gap {gap[1]:.3f} + {gap[0]:.2f} phi, "
-            f"lost {lost[0]:.2f} phi; server's gap off by {few.std():.3f}",
-            flush=True,
-        )
-
-
-def main() -> None:
-    """Trains and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", choices=["mlp", "cnn"], default="mlp")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[400, 401, 402])
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs/gaps"),
-        help="folder of trained runs, which are not trained again (default: %(default)s)",
-    )
+    parser = argparse.ArgumentParser(prog="python -m fedhq.studies.gaps", description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the runs")
     parser.add_argument("--workers", type=int, default=2, help="processes that train")
-    options = parser.parse_args()
-    jobs = draw_jobs(options.model, options.seeds)
-    runs = RunStore(options.runs).train([spec_of(job) for job in jobs], options.workers, _show)
-    report([read(job, run) for job, run in zip(jobs, runs, strict=True)])
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the record to a file")
+    options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"`workers >= 1` must hold, but got {options.workers}.")
+    seeds = list(dict.fromkeys(options.seeds))
+    jobs = [job for model in dict.fromkeys(options.models) for job in draw_jobs(model, seeds)]
+    runs = RunStore(options.store).train([job.spec for job in jobs], options.workers, _show)
+    watched = [read(job, run) for job, run in zip(jobs, runs, strict=True)]
+    text = report(watched, machine_line(), sum(run.core_seconds for run in runs))
+    if options.out is None:
+        print(text, end="")
+    else:
+        write_at_once(options.out, text)
 
 
 def _show(done: int, total: int) -> None:
