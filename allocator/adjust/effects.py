@@ -23,7 +23,8 @@ CLIP = 0.1
 PRIOR = 1.1
 """Values that 0 counts for: just above one, so a single far value is not believed yet."""
 
-_SWEEPS = 8
+_SWEEPS = 8  # at most
+_SETTLED = 1e-6  # log-seconds by which a sweep moves a sum of effects; noise is 10 %
 _ROUNDING = 1e-12
 _STEPS = 60  # at most; half a dozen do, unless many are equally good
 _HALVE_EVERY = 6  # steps, so that the bracket shrinks whatever Newton's steps do
@@ -91,7 +92,11 @@ class Effects:
 
 
 def huber_centre(
-    group: IntArray, value: FloatArray, weight: FloatArray, prior: FloatArray
+    group: IntArray,
+    value: FloatArray,
+    weight: FloatArray,
+    prior: FloatArray,
+    start: FloatArray | None = None,
 ) -> FloatArray:
     """The Huber centre of every group; of equal ones that nearest to 0.
 
@@ -100,6 +105,7 @@ def huber_centre(
         value: `(values,)`.
         weight: `(values,)` > 0.
         prior: `(groups,)` weight of a value 0 in each.
+        start: `(groups,)` where to begin; nearer to the centres is faster. 0 where None.
 
     Returns:
         `(groups,)`; exactly 0 where all values are 0 or there is none.
@@ -116,19 +122,19 @@ def huber_centre(
     if not (low < high).any():
         return low
     least = _ROUNDING * np.bincount(group, weight, len(prior))
-    middle = np.zeros(len(prior))
+    middle = np.zeros(len(prior)) if start is None else np.clip(start, low, high)
     for step in range(_STEPS):
         push, slope = _push(group, value, weight, prior, middle)
-        up = np.where(middle > 0, push > least, push >= -least)
-        low, high = np.where(up, middle, low), np.where(up, high, middle)
         # Where nothing pulls on the side of 0, all from there on are equal: go on towards it.
         done = (np.abs(push) <= least) & (slope > 0) | (high - low <= _NUDGE)
         if done.all():
             break
+        up = np.where(middle > 0, push > least, push >= -least)
+        low, high = np.where(up, middle, low), np.where(up, high, middle)
         newton = middle + push / np.where(slope > 0, slope, np.inf)
         within = (
-            (low < newton)
-            & (newton < high)
+            (low <= newton)
+            & (newton <= high)
             & (slope > 0)
             & (step % _HALVE_EVERY < _HALVE_EVERY - 1)
         )
@@ -184,11 +190,12 @@ def fit_effects(
         found[_STRATEGY], found[_CLIENT] = within_clients(
             values.client, values.column, values.value, values.weight, own_effects.shape, CLIP
         )
+    before = np.zeros(own_effects.shape)
     for _ in range(_SWEEPS):
         for k, level in enumerate(levels):
             rest = sum(found[j][other.group] for j, other in enumerate(levels) if j != k)
             left = values.value - rest - own_effects[values.client, values.column]
-            found[k] = huber_centre(level.group, left, values.weight, level.prior)
+            found[k] = huber_centre(level.group, left, values.weight, level.prior, found[k])
         for narrow, wide in _WITHIN:
             _move_common_(levels, found, narrow, wide, values.weight)
         pooled = found[_FLEET] + found[_STRATEGY] + found[_CLASS][:, None]
@@ -196,7 +203,12 @@ def fit_effects(
         effects = Effects(pooled, found[_CLIENT], own_effects, classes)
         if own is not None:
             own_effects = _fit_own(values, own, effects)
-    return replace(effects, own=own_effects)
+            effects = replace(effects, own=own_effects)
+        total = effects.total
+        if np.abs(total - before).max() <= _SETTLED:
+            break
+        before = total
+    return effects
 
 
 def _is_as_predicted(values: Values, own: OwnValues | None) -> bool:
