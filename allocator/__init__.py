@@ -26,6 +26,7 @@ from .check import violations
 from .controller import Goal, HybridAllocator, Outcome, ServerAccuracy
 from .coverage import Coverage
 from .data import FittedLoss, fitted_loss
+from .default_rule import default_rule
 from .errors import CheckpointError, FedHQError, InfeasibleError, SolverError, WireError
 from .features import feature_counts, find_centres
 from .frontier import Frontier, PickRule, pareto_frontier
@@ -104,6 +105,7 @@ __all__ = [
     "Uniform",
     "WireError",
     "analyse_hardware",
+    "default_rule",
     "explain_infeasibility",
     "fastest_schedule",
     "feature_counts",

@@ -14,23 +14,20 @@ from .adjust.model import TimeModel
 from .arrays import FloatArray
 from .check_fleet import check_cohort, check_menu
 from .data import FittedLoss, fitted_loss
+from .default_rule import GIVES_UP_NOTHING, default_rule
 from .fleet import FleetTables
 from .goal import Goal, Outcome, ServerAccuracy
 from .hardware import HardwareTables
 from .knowledge import FleetKnowledge
 from .pacing import pace
-from .picks import FastestWithin
 from .problem import AllocationProblem
 from .relax import settle
 from .round_program import RoundRules, round_problem
 from .solution import Allocation, Solver
 from .solve import solve
-from .solvers.pick import FrontierPick
 from .strategy import Strategy, parse_strategy
 
 __all__ = ["Goal", "HybridAllocator", "Outcome", "ServerAccuracy"]
-
-_GIVES_UP_NOTHING = FrontierPick(FastestWithin(0.0))
 
 
 class HybridAllocator:
@@ -58,9 +55,7 @@ class HybridAllocator:
         hardware: Seconds, bytes, joules and feasibility of every strategy for the whole fleet;
             seconds may be NaN where they are unknown.
         deployed: A strategy with the bits that will be deployed, for instance `"qat-w2a2"`.
-        solver: Who decides: an exact solver, a rule, or `FrontierPick`. Where None, the fastest
-            round is planned that is within the fit's `rule_loss` of the most accurate one; with a
-            total time the most accurate one within its part of it.
+        solver: Who decides: an exact solver, a rule, or `FrontierPick`; `default_rule` where None.
         num_examples: `(clients,)` examples of every client of the fleet; NaN where one does not
             tell: its label counts then speak for it, or else it counts as the mean of those known.
         label_counts: `(clients, classes)`, exact, grouped (`grouped_counts`) or noisy
@@ -200,7 +195,7 @@ class HybridAllocator:
         """Begins without a client."""
         fitted = rules.fitted if learn_loss else None
         self._rules, self.goal = rules, goal
-        self.solver = solver or FrontierPick(FastestWithin(goal.gives_up(rules.fitted)))
+        self.solver = solver or default_rule(goal, rules.fitted)
         self._known = FleetKnowledge(rules.menu, rules.deployed, carry, learn, fitted)
         self._known.fleet.check(goal)
         self._planned: tuple[tuple[object, ...], Solver, Allocation, str] | None = None
@@ -436,7 +431,7 @@ class HybridAllocator:
         strict, memory = self._rules.strict, self._known.memory
         taught, spent = memory.taught(self._known.fleet), memory.spent_seconds
         paced, short = pace(problem, self.goal, round_number, spent, taught, strict=strict)
-        solver = _GIVES_UP_NOTHING if self.goal.is_finish(round_number) else self.solver
+        solver = GIVES_UP_NOTHING if self.goal.is_finish(round_number) else self.solver
         if strict:
             return solve(paced, solver).allocation, short
         allocation, note = settle(paced, solver)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import FloatArray, IntArray, freeze
-from .data import FittedLoss
 from .hardware import HardwareTables
 from .recency import check_rounds
 from .strategy import Strategy
@@ -125,7 +124,8 @@ class Goal:
         finish: Share of the rounds, the last whole ones of it, that give nothing up for speed: they
             are the fastest of the least predicted loss, whoever decides in the others, within all
             other limits but a tradeoff. What the last rounds teach lasts, and mends what faster
-            rounds left out. 0 has none; a quarter is what `fedhq study headline` judges.
+            rounds left out, so `default_rule` hurries before. 0 has none; a quarter is what `fedhq
+            study headline` judges.
 
     Raises:
         ValueError: If `0 < holds_with < 1` or `0 <= finish <= 1` does not hold, `rounds` lacks or
@@ -195,10 +195,16 @@ class Goal:
 
     def is_finish(self, round_number: int) -> bool:
         """Whether a round, counted from 1, gives nothing up for speed; see `finish`."""
-        if self.rounds is None:
-            return False
-        last = int(self.finish * self.rounds + 1e-9)
-        return last > 0 and round_number > self.rounds - last
+        return self.has_finish and round_number > (self.rounds or 0) - self._finish_rounds
+
+    @property
+    def has_finish(self) -> bool:
+        """Whether its share of the rounds is one round at least."""
+        return self._finish_rounds > 0
+
+    @property
+    def _finish_rounds(self) -> int:
+        return int(self.finish * (self.rounds or 0) + 1e-9)
 
     @property
     def counts_time(self) -> bool:
@@ -207,10 +213,6 @@ class Goal:
             return False
         only_loss_limited = self.max_loss is not None and self.deadline_seconds is None
         return self.tradeoff is not None or only_loss_limited
-
-    def gives_up(self, fitted: FittedLoss) -> float:
-        """Loss that the default rule gives up for speed; none where a total time is to be used."""
-        return fitted.rule_loss if self.total_seconds is None else 0.0
 
     def budgets(self, hardware: HardwareTables, clients: IntArray) -> list[Budget]:
         """The fleet-wide limits on what a round's clients send and use.

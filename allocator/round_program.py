@@ -15,6 +15,7 @@ from .arrays import FloatArray, IntArray, freeze
 from .check_fleet import check_deployed
 from .coverage import Coverage
 from .data import FittedLoss, separable_loss
+from .default_rule import NOTHING_LOST
 from .fleet import FleetTables
 from .goal import Goal
 from .knowledge import FleetKnowledge
@@ -23,7 +24,6 @@ from .problem import AllocationProblem
 from .strategy import Strategy, parse_menu, parse_strategy, teaches
 
 _NAMED_CLIENTS = 5
-_NOTHING_LOST = ((0.0, 0.0),)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _loss_curve(rules: RoundRules, goal: Goal, loss: LossModel | None) -> ArrayL
         return rules.fitted.loss_curve
     is_timed = goal.counts_time or goal.deadline_seconds is None
     if is_timed and loss.wants_probe(rules.probe):
-        return _NOTHING_LOST
+        return NOTHING_LOST
     return loss.curve()
 
 

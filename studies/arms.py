@@ -22,6 +22,7 @@ from ..allocator import (
     Solver,
     Strategy,
     Uniform,
+    default_rule,
     fitted_loss,
 )
 from ..allocator.data import RESTING
@@ -30,13 +31,16 @@ from ..fl_core.federation import Federation
 from ..fl_core.trainer import Trainer
 from .config import AllocationSettings, RunConfig, resolved
 
+_NO_GOAL = Goal()
 
-def make_solver(settings: AllocationSettings, seed: int) -> Solver:
+
+def make_solver(settings: AllocationSettings, seed: int, goal: Goal = _NO_GOAL) -> Solver:
     """The solver that a configuration names.
 
     Args:
         settings: The name and what it needs; `share` must be a number here.
         seed: Of the random rule.
+        goal: What rounds must keep, which `default_rule` looks at.
     """
     strategy, otherwise = Strategy.parse(settings.strategy), Strategy.parse(settings.otherwise)
     share = settings.share
@@ -46,7 +50,9 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
         )
     match settings.solver:
         case "fedhq":
-            return FrontierPick(FastestWithin(_pick_loss(settings)))
+            if settings.pick_loss is None:
+                return default_rule(goal, fitted_loss())
+            return FrontierPick(FastestWithin(settings.pick_loss))
         case "uniform":
             return Uniform(strategy)
         case "random":
@@ -67,13 +73,6 @@ def make_solver(settings: AllocationSettings, seed: int) -> Solver:
             return Cvx()
 
 
-def _pick_loss(settings: AllocationSettings) -> float:
-    """What `fedhq` gives up for speed; nothing where a total time is to be used."""
-    if settings.pick_loss is not None:
-        return settings.pick_loss
-    return 0.0 if settings.total_seconds is not None else fitted_loss().rule_loss
-
-
 def make_allocator(
     config: RunConfig, federation: Federation, solver: Solver | None = None
 ) -> HybridAllocator:
@@ -91,24 +90,25 @@ def make_allocator(
     counts_rounds = settings.total_seconds is not None or settings.finish > 0
     rounds = config.federation.training.rounds if counts_rounds else None
     memory = RESTING if settings.resting else 0.0
+    goal = Goal(
+        tradeoff=settings.tradeoff,
+        deadline_seconds=settings.deadline_seconds,
+        max_loss=settings.max_loss,
+        uplink_bytes=settings.uplink_bytes,
+        energy_joules=settings.energy_joules,
+        min_participation=settings.min_participation,
+        total_seconds=settings.total_seconds,
+        rounds=rounds,
+        finish=settings.finish,
+    )
     return HybridAllocator(
         federation.menu,
         federation.hardware,
         federation.deployed,
-        solver or make_solver(settings, config.federation.seed),
+        solver or make_solver(settings, config.federation.seed, goal),
         num_examples=federation.num_examples,
         label_counts=federation.label_counts,
-        goal=Goal(
-            tradeoff=settings.tradeoff,
-            deadline_seconds=settings.deadline_seconds,
-            max_loss=settings.max_loss,
-            uplink_bytes=settings.uplink_bytes,
-            energy_joules=settings.energy_joules,
-            min_participation=settings.min_participation,
-            total_seconds=settings.total_seconds,
-            rounds=rounds,
-            finish=settings.finish,
-        ),
+        goal=goal,
         fitted=replace(fitted_loss(), skip_memory=memory),
         carry=settings.carry,
         strict=True,  # a study must not answer limits that were relaxed

@@ -42,13 +42,15 @@ class AllocationSettings:
     """Who decides, and within which limits.
 
     Args:
-        solver: `fedhq` picks the fastest point of the frontier within `pick_loss` of the best;
-            `milp` and `cvx` need a goal: a tradeoff, or one of deadline and max_loss.
+        solver: `fedhq` is the default rule: it picks the fastest point of the frontier within
+            `pick_loss` of the best; `milp` and `cvx` need a goal: a tradeoff, or one of deadline
+            and max_loss.
         strategy: What uniform gives to all, and what the other rules give to some.
         otherwise: What the rules give to the rest.
         share: Part of the clients that random and data-only give `strategy`; `fedhq`: as many as
             the fedhq arm of the same comparison does.
-        pick_loss: See `solver`; where None the fitted value, or 0 with `total_seconds`.
+        pick_loss: See `solver`; where None the fitted value, or 0 with `total_seconds`; before a
+            `finish` what quantization costs does not count then.
         tradeoff: Seconds per unit of loss.
         deadline_seconds: Upper limit of a round.
         max_loss: Upper limit of the predicted loss.
@@ -59,7 +61,8 @@ class AllocationSettings:
         carry: Share of a round's coverage that still counts in the next.
         total_seconds: Upper limit of what the training's rounds take together: each gets what a
             schedule gives it, and the loss is minimised within.
-        finish: Share of the rounds, the last ones, that give nothing up for speed.
+        finish: Share of the rounds, the last ones, that give nothing up for speed, and mend what
+            faster ones left out; 0.25 is what `fedhq study headline` judges.
         resting: Whether a client that just took part may skip at a lower price.
     """
 

@@ -164,8 +164,8 @@ def _row(allocation: Allocation) -> tuple[str, ...]:
 
 def finished(situation: Situation) -> Plan:
     """As fast as can be, as accurate as that allows; in the last rounds nothing is given up."""
-    goal, fastest = Goal(rounds=situation.rounds, finish=_FINISH), FrontierPick(FastestWithin(1.0))
-    allocator = _allocator(situation, fastest, (PTQ, QAT), learn=False, goal=goal)
+    goal = Goal(rounds=situation.rounds, finish=_FINISH)
+    allocator = _allocator(situation, None, (PTQ, QAT), learn=False, goal=goal)
     return tuple(_row(allocator.plan(number)) for number in range(1, situation.rounds + 1))
 
 

@@ -60,6 +60,22 @@ def test_it_is_the_most_accurate_round_whoever_decides_before(solver) -> None:
     assert done(allocator, 2) == done(planner(solver), 2)  # in any order, and as without a finish
 
 
+def test_the_default_rule_hurries_until_then_and_skips_no_more_than_without() -> None:
+    allocator = planner(None, rounds=4, finish=0.25)
+    assert done(allocator, 1) == done(allocator, 3) == [QAT, QAT, PTQ]  # 4 s, as all-PTQ takes
+    assert done(allocator, 4) == [QAT, QAT, QAT]
+    assert (
+        done(planner(None), 1) == done(planner(None, rounds=3, finish=0.25), 1) != [QAT, QAT, PTQ]
+    )
+
+
+def test_a_maximum_loss_holds_before_the_finish_too() -> None:
+    most = 0.06
+    assert planner(None).problem().total_loss(np.array([2, 2, 1])) > most
+    plan = planner(None, rounds=4, finish=0.25, max_loss=most).plan(1)
+    assert plan.loss <= most
+
+
 def test_limits_hold_in_the_finish_too_and_a_tradeoff_does_not() -> None:
     limited = planner(FASTEST, rounds=2, finish=1.0, deadline_seconds=5.0)
     assert done(limited, 1) == [QAT, QAT, PTQ]

@@ -51,7 +51,7 @@ def test_overrides_reach_nested_keys_and_keep_their_types() -> None:
 def test_overrides_step_into_lists_by_index() -> None:
     table = read_table(DEMO, ["fleet.classes.0.slowdown=7", "arms.5.allocation.solver=milp"])
     assert [c["slowdown"] for c in table["fleet"]["classes"]] == [7, 10.0, 20.0]
-    assert table["arms"][5]["allocation"] == {"solver": "milp"}
+    assert table["arms"][5]["allocation"] == {"solver": "milp", "finish": 0.25}
 
 
 @pytest.mark.parametrize(
