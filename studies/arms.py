@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def make_trainer(
 
 
 def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
-    """A configuration whose `share = "fedhq"` is replaced by what the reference's plan has.
+    """A configuration whose `share = "fedhq"` is replaced by what the reference's plans have.
 
     Args:
         config: The arm whose share is asked for.
@@ -164,9 +165,8 @@ def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
     if config.allocation.share != "fedhq":
         return config
     federation = Federation.build(reference.federation)
-    allocation = make_allocator(reference, federation).plan(1)
-    wanted = Strategy.parse(config.allocation.strategy)
-    share = sum(allocation.strategy(i) == wanted for i in range(len(allocation.choice)))
-    return replace(
-        config, allocation=replace(config.allocation, share=share / len(allocation.choice))
-    )
+    allocator = make_allocator(reference, federation)
+    wanted = federation.menu.index(Strategy.parse(config.allocation.strategy))
+    rounds = range(1, federation.training.rounds + 1)
+    share = statistics.fmean((allocator.plan(t).choice == wanted).mean() for t in rounds)
+    return replace(config, allocation=replace(config.allocation, share=share))

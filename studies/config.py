@@ -48,7 +48,7 @@ class AllocationSettings:
         strategy: What uniform gives to all, and what the other rules give to some.
         otherwise: What the rules give to the rest.
         share: Part of the clients that random and data-only give `strategy`; `fedhq`: as many as
-            the fedhq arm of the same comparison does.
+            the fedhq arm of the same comparison does, on average over its rounds.
         pick_loss: See `solver`; where None the fitted value, or 0 with `total_seconds`; before a
             `finish` what quantization costs does not count then.
         tradeoff: Seconds per unit of loss.
