@@ -39,6 +39,9 @@ COARSE, SCHEDULED = "coarse", "scheduled"
 FINISHED = "fast, then finish"
 """The arm that is judged against all-QAT."""
 
+SAME_FINISH = "late QAT, fedhq's finish"
+"""What is left of it where nobody does QAT before the end."""
+
 IN_PTQ_TIME = "scheduled, all-PTQ's time"
 """The arm that is judged against all-PTQ."""
 
@@ -124,11 +127,15 @@ def bits_by_speed(situation: Situation) -> Plan:
     return (tuple(_BITS_BY_SPEED[name] for name in situation.device_classes),)
 
 
-def late_qat(situation: Situation) -> Plan:
-    """All-PTQ in the first half of the rounds, all-QAT in the second."""
-    clients, rounds = len(situation.told.seconds), situation.rounds
-    first = rounds // 2
-    return ((PTQ,) * clients,) * first + ((QAT,) * clients,) * (rounds - first)
+def late_qat(share: float) -> Callable[[Situation], Plan]:
+    """All-PTQ, and all-QAT in the last rounds, a share of them."""
+
+    def decide(situation: Situation) -> Plan:
+        clients, rounds = len(situation.told.seconds), situation.rounds
+        last = int(share * rounds)
+        return ((PTQ,) * clients,) * (rounds - last) + ((QAT,) * clients,) * last
+
+    return decide
 
 
 def scheduled(situation: Situation) -> Plan:
@@ -213,7 +220,12 @@ ARMS = (
         constant(QAT),
         rounds=_FEWER_ROUNDS,
     ),
-    Arm("late QAT", "all-PTQ, from half of the rounds on all-QAT", late_qat),
+    Arm("late QAT, half", "all-PTQ, from half of the rounds on all-QAT", late_qat(0.5)),
+    Arm(
+        SAME_FINISH,
+        "all-PTQ, and all-QAT in as many last rounds as fedhq finishes, which then takes as long",
+        late_qat(_FINISH),
+    ),
     Arm("random hybrid", "as many QAT clients as coarse, at random", random_hybrid),
     Arm("hardware-only", "QAT where it delays nobody", hardware_only),
     Arm(
@@ -230,11 +242,16 @@ ARMS = (
     Arm(
         FINISHED,
         f"fedhq: the fastest rounds of the least loss, the last {_FINISH:.0%} those of the least "
-        "loss whatever they take",
+        "loss whatever they take. Where nothing but time is limited, as here, that is "
+        "hardware-only and then all-QAT",
         finished,
     ),
     Arm(SCHEDULED, "fedhq: the program over all rounds, QAT where it lasts", scheduled),
-    Arm(IN_PTQ_TIME, "fedhq: the same, in no more time than all-PTQ", in_ptq_time),
+    Arm(
+        IN_PTQ_TIME,
+        "fedhq: the same, in no more time than all-PTQ; here that is hardware-only, too",
+        in_ptq_time,
+    ),
     Arm(
         "bits by speed",
         "QAT at 8, 4, 2 bits from fast to slow; fake quantization costs what it costs",

@@ -7,27 +7,29 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 
 from ...allocator import fitted_loss
 from ...fl_core.processes import forking_context
+from ...fl_core.profiling import shipped_profile
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
 from ..runs.lines import append_lines, whole_lines
 from .arms import ARMS, Plan, arms_of, round_seconds
-from .grid import Cell, Grid, Ground
-from .situation import MENU, Situation, ground_settings
+from .grid import WHOLE, Cell, Grid, Ground
+from .situation import FLEETS, MENU, Situation, ground_settings
 
 DECISIONS_FILE = "decisions.jsonl"
 
-_DECIDES = 2  # raised where arms come to decide otherwise, so that older decisions do not count
+_DECIDES = 3  # raised where arms come to decide otherwise, so that older decisions do not count
 _DIGEST = 8
 _DIGITS = 9  # of seconds, significant: the last bits of a sum are the machine's
 _PLACE = {str(s): str(k) for k, s in enumerate(MENU)}
 
 
 def rules() -> str:
-    """What decisions follow from, beside the cell: the arms' version, and the fitted loss.
+    """What decisions follow from, beside the cell: the arms' version, devices, and the fitted loss.
 
     Of the loss only what it sets: a field that came later, at its default, changes no decision, and
     what is told of where the numbers come from does not either.
@@ -38,8 +40,16 @@ def rules() -> str:
         for field in fields(fitted)
         if field.name != "origin" and getattr(fitted, field.name) != field.default
     }
-    text = json.dumps(known, sort_keys=True)
+    text = json.dumps(
+        [known, repr(FLEETS), [_step_seconds(t) for t in WHOLE.tasks]], sort_keys=True
+    )
     return f"{_DECIDES}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
+
+
+@cache
+def _step_seconds(task: str) -> tuple[float, ...]:
+    shipped = shipped_profile(f"{task}.json", "Restore the step profile that ships.")
+    return tuple(map(float, shipped.step_seconds))
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from plotly import graph_objects as go
 
 from ..figures import NAME, SYMBOLS, Point, add_arm, add_level, lay_out
 from ..palette import HYBRIDS, LAST_ARM, strategy_colours
-from .arms import COARSE, PTQ, QAT
+from .arms import COARSE, PTQ, QAT, SAME_FINISH
 from .results import FEDHQ, PTQ_ARM, QAT_ARM, Setting
 
-_SHOWN = ("fp32", PTQ_ARM, QAT_ARM, "late QAT", "hardware-only", "bits by speed", COARSE)
+_SHOWN = ("fp32", PTQ_ARM, QAT_ARM, SAME_FINISH, "hardware-only", "bits by speed", COARSE)
 
 
 def course_figure(setting: Setting) -> go.Figure:
