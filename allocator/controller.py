@@ -311,18 +311,21 @@ class HybridAllocator:
         self._known.forbid(client, parse_strategy(strategy))
         self._planned = None
 
-    def problem(self, cohort: Sequence[int] | None = None) -> AllocationProblem:
+    def problem(
+        self, cohort: Sequence[int] | None = None, *, is_finish: bool = False
+    ) -> AllocationProblem:
         """The program of the next round.
 
         Args:
             cohort: The clients that are there, by their number in the fleet; all where None.
+            is_finish: Whether the round is one of the finish, which no probe takes.
 
         Raises:
             ValueError: If the cohort is empty, names a client twice or one that does not exist, or,
                 with `strict`, holds no example at all.
         """
         rows = check_cohort(cohort, self.num_clients)
-        return round_problem(self._rules, self.goal, self._known, rows)
+        return round_problem(self._rules, self.goal, self._known, rows, is_finish=is_finish)
 
     def plan(self, round_number: int, cohort: Sequence[int] | None = None) -> Allocation:
         """Decides what every client of the cohort does in a round.
@@ -340,7 +343,8 @@ class HybridAllocator:
             ValueError: If the cohort is impossible (see `problem`), or the solver cannot express a
                 term of the problem.
         """
-        problem, planned = self.problem(cohort), self._planned
+        is_finish, planned = self.goal.is_finish(round_number), self._planned
+        problem = self.problem(cohort, is_finish=is_finish)
         state = self._state(problem, round_number)
         if planned is None or planned[0] != state or planned[1] is not self.solver:
             self._planned = None  # no note of another round, should this one raise

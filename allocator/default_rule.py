@@ -8,9 +8,11 @@ import numpy as np
 
 from .arrays import FloatArray
 from .data import FittedLoss
+from .frontier import PickRule
 from .goal import Goal
-from .picks import FastestWithin
+from .picks import FastestWithin, Tradeoff
 from .problem import AllocationProblem
+from .recency import Recency
 from .solution import Answer, Solver
 from .solvers.pick import FrontierPick
 
@@ -24,9 +26,11 @@ NOTHING_LOST: FloatArray = np.zeros((1, 2))
 def default_rule(goal: Goal, fitted: FittedLoss) -> Solver:
     """The fastest round whose predicted loss is within the fit's `rule_loss` of the least.
 
-    With a total time, whose schedule says how long a round may be, nothing is given up for speed.
-    Before a finish, which mends what quantization costs, that loss does not count; what clients
-    cost that skip does.
+    With a tradeoff the best by that. With a total time, whose schedule says how long a round may
+    be, nothing is given up for speed. Before a finish that mends what quantization costs (at least
+    up to `rule_loss`, by what the weights hold of it in the end, see `Recency`) that cost does not
+    count: it is the fastest round, but for what absent clients cost, with QAT where it delays
+    nobody.
 
     Args:
         goal: What rounds must keep.
@@ -41,8 +45,27 @@ def default_rule(goal: Goal, fitted: FittedLoss) -> Solver:
     """
     if goal.total_seconds is not None:
         return GIVES_UP_NOTHING
-    rule = FrontierPick(FastestWithin(fitted.rule_loss))
-    return BeforeFinish(rule) if goal.has_finish else rule
+    rule = FrontierPick(default_pick(goal.tradeoff, fitted))
+    return BeforeFinish(rule) if _is_mended(goal, fitted) else rule
+
+
+def default_pick(tradeoff: float | None, fitted: FittedLoss) -> PickRule:
+    """The point of one round's frontier: the best by a tradeoff, else as `default_rule` says.
+
+    Args:
+        tradeoff: Seconds per unit of loss.
+        fitted: The loss model.
+    """
+    return FastestWithin(fitted.rule_loss) if tradeoff is None else Tradeoff(tradeoff)
+
+
+def _is_mended(goal: Goal, fitted: FittedLoss) -> bool:
+    """Whether a finish that teaches everything makes up for rounds that teach nothing."""
+    last = goal.finish_rounds
+    if not last or goal.rounds is None:
+        return False
+    held = float(Recency().weights(goal.rounds)[-last:].sum())
+    return bool(np.interp(held, *np.array(fitted.loss_curve).T) <= fitted.rule_loss)
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ class Goal:
         finish: Share of the rounds, the last whole ones of it, that give nothing up for speed: they
             are the fastest of the least predicted loss, whoever decides in the others, within all
             other limits but a tradeoff. What the last rounds teach lasts, and mends what faster
-            rounds left out, so `default_rule` hurries before. 0 has none; a quarter is what `fedhq
-            study headline` judges.
+            rounds left out: where it does, `default_rule` hurries before. 0 has none; a quarter is
+            what `fedhq study headline` judges.
 
     Raises:
         ValueError: If `0 < holds_with < 1` or `0 <= finish <= 1` does not hold, `rounds` lacks or
@@ -195,15 +195,12 @@ class Goal:
 
     def is_finish(self, round_number: int) -> bool:
         """Whether a round, counted from 1, gives nothing up for speed; see `finish`."""
-        return self.has_finish and round_number > (self.rounds or 0) - self._finish_rounds
+        last = self.finish_rounds
+        return last > 0 and round_number > (self.rounds or 0) - last
 
     @property
-    def has_finish(self) -> bool:
-        """Whether its share of the rounds is one round at least."""
-        return self._finish_rounds > 0
-
-    @property
-    def _finish_rounds(self) -> int:
+    def finish_rounds(self) -> int:
+        """How many rounds the finish has: none where its share is less than one."""
         return int(self.finish * (self.rounds or 0) + 1e-9)
 
     @property

@@ -68,6 +68,8 @@ def round_problem(
     goal: Goal,
     known: FleetKnowledge,
     rows: IntArray,
+    *,
+    is_finish: bool = False,
 ) -> AllocationProblem:
     """The program of the next round of a cohort.
 
@@ -76,6 +78,7 @@ def round_problem(
         goal: What is minimised, and what the round must keep.
         known: Of all clients.
         rows: `(cohort,)` numbers of those that are there.
+        is_finish: Whether the round gives nothing up, and so shows nothing.
 
     Raises:
         ValueError: With `strict`, if the cohort holds no example.
@@ -96,7 +99,7 @@ def round_problem(
         coverage=Coverage(
             fleet.label_counts[rows],
             teaches(rules.menu, rules.deployed),
-            _loss_curve(rules, goal, known.loss),
+            _loss_curve(rules, goal, known.loss, is_finish=is_finish),
             population=population if population.any() else np.ones(len(population)),
             carried=memory.carried(fleet),
             unevenness_price=rules.fitted.unevenness_price,
@@ -110,12 +113,14 @@ def round_problem(
     )
 
 
-def _loss_curve(rules: RoundRules, goal: Goal, loss: LossModel | None) -> ArrayLike:
+def _loss_curve(
+    rules: RoundRules, goal: Goal, loss: LossModel | None, *, is_finish: bool
+) -> ArrayLike:
     """`(points, 2)` phi to plan with: that of nothing lost while it is measured what is."""
     if loss is None:
         return rules.fitted.loss_curve
-    is_timed = goal.counts_time or goal.deadline_seconds is None
-    if is_timed and loss.wants_probe(rules.probe):
+    is_timed = goal.counts_time or (goal.deadline_seconds, goal.total_seconds) == (None, None)
+    if is_timed and not is_finish and loss.wants_probe(rules.probe):
         return NOTHING_LOST
     return loss.curve()
 

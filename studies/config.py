@@ -43,8 +43,8 @@ class AllocationSettings:
 
     Args:
         solver: `fedhq` is the default rule: it picks the fastest point of the frontier within
-            `pick_loss` of the best; `milp` and `cvx` need a goal: a tradeoff, or one of deadline
-            and max_loss.
+            `pick_loss` of the best, or with a tradeoff the best by that; `milp` and `cvx` need a
+            goal: a tradeoff, or one of deadline and max_loss.
         strategy: What uniform gives to all, and what the other rules give to some.
         otherwise: What the rules give to the rest.
         share: Part of the clients that random and data-only give `strategy`; `fedhq`: as many as

@@ -1,5 +1,7 @@
 """A finish: the last rounds give nothing up for speed, whoever decides in the others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,15 +24,16 @@ SKIP, PTQ, QAT = MENU
 SECONDS = np.outer([1.0, 1.5, 4.0], [0.0, 1.0, 2.0])
 COUNTS = np.array([[80, 0, 10], [40, 40, 0], [10, 10, 100]])
 FITTED = FittedLoss(((0.0, 0.2), (1.0, 0.0)), 0.3, 0.0, 0.01, "by hand")
+SOON_MENDED = replace(FITTED, loss_curve=((0.0, 0.2), (0.1, 0.0)))  # by a round that does QAT
 FASTEST = FrontierPick(FastestWithin(1.0))
 
 
-def planner(solver, **goal) -> HybridAllocator:
+def planner(solver, fitted=FITTED, probe=0, **goal) -> HybridAllocator:
     nothing = np.zeros(SECONDS.shape)
     hardware = HardwareTables(SECONDS, nothing, nothing, nothing == 0, MENU)
     return HybridAllocator(
         MENU, hardware, QAT, solver, num_examples=COUNTS.sum(axis=1), label_counts=COUNTS,
-        goal=Goal(**goal), fitted=FITTED, strict=True,
+        goal=Goal(**goal), fitted=fitted, probe=probe, strict=True,
     )  # fmt: skip
 
 
@@ -61,19 +64,38 @@ def test_it_is_the_most_accurate_round_whoever_decides_before(solver) -> None:
 
 
 def test_the_default_rule_hurries_until_then_and_skips_no_more_than_without() -> None:
-    allocator = planner(None, rounds=4, finish=0.25)
+    allocator = planner(None, SOON_MENDED, rounds=4, finish=0.25)
     assert done(allocator, 1) == done(allocator, 3) == [QAT, QAT, PTQ]  # 4 s, as all-PTQ takes
     assert done(allocator, 4) == [QAT, QAT, QAT]
-    assert (
-        done(planner(None), 1) == done(planner(None, rounds=3, finish=0.25), 1) != [QAT, QAT, PTQ]
-    )
+    without = done(planner(None, SOON_MENDED), 1)
+    assert done(planner(None, SOON_MENDED, rounds=3, finish=0.25), 1) == without
+
+
+def test_it_does_not_hurry_where_the_finish_is_too_short_to_mend_it() -> None:
+    allocator = planner(None, rounds=4, finish=0.25)  # nothing but full coverage is enough
+    assert done(allocator, 1) == done(planner(None), 1) == done(allocator, 4) == [QAT, QAT, QAT]
+
+
+def test_a_tradeoff_decides_where_no_solver_is_named() -> None:
+    cheap, dear = (planner(None, tradeoff=price) for price in (1e-3, 1e3))
+    assert done(cheap, 1).count(SKIP) == 2  # somebody must take part
+    assert done(dear, 1) == [QAT, QAT, QAT]
+
+
+def test_a_finish_is_not_given_to_probing() -> None:
+    allocator = planner(None, rounds=2, finish=0.5, probe=5)
+    assert done(allocator, 1) != [QAT, QAT, QAT]
+    assert done(allocator, 2) == [QAT, QAT, QAT]
+    total = planner(None, rounds=2, total_seconds=16.0, probe=5)
+    assert done(total, 1) == [QAT, QAT, QAT]  # what it has is not left unused
 
 
 def test_a_maximum_loss_holds_before_the_finish_too() -> None:
-    most = 0.06
-    assert planner(None).problem().total_loss(np.array([2, 2, 1])) > most
-    plan = planner(None, rounds=4, finish=0.25, max_loss=most).plan(1)
-    assert plan.loss <= most
+    most = 0.005
+    hurried = planner(None, SOON_MENDED, rounds=4, finish=0.25)
+    assert hurried.problem().total_loss(hurried.plan(1).choice) > most
+    limited = planner(None, SOON_MENDED, rounds=4, finish=0.25, max_loss=most)
+    assert limited.plan(1).loss <= most
 
 
 def test_limits_hold_in_the_finish_too_and_a_tradeoff_does_not() -> None:

@@ -20,6 +20,7 @@ from ....allocator import (
     fitted_loss,
     solve,
 )
+from ....allocator.default_rule import default_pick
 from ....fl_core.settings import FederationSettings
 from ...arms import make_solver
 from ...config import AllocationSettings, RunConfig
@@ -238,9 +239,9 @@ class Policies:
     ) -> Solver:
         if problem.switching_seconds is None:  # a frontier has no place for it
             if allocation.solver == "fedhq":
-                loss = allocation.pick_loss
-                rule = FastestWithin(fitted_loss().rule_loss if loss is None else loss)
-                return PickKnown(rule, known)
+                if allocation.pick_loss is not None:
+                    return PickKnown(FastestWithin(allocation.pick_loss), known)
+                return PickKnown(default_pick(allocation.tradeoff, fitted_loss()), known)
             pays = self._keeps_frontiers and problem.num_clients <= _MOST_CLIENTS
             reads = {"dual": known.is_sorted or pays, "exact": known.is_sorted}
             if reads.get(allocation.solver) and problem.has_goal:
