@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..allocator import (
+    Allocation,
     CoarseRule,
     Cvx,
     DataOnly,
@@ -19,6 +20,7 @@ from ..allocator import (
     HardwareOnly,
     HybridAllocator,
     Milp,
+    Outcome,
     Random,
     Solver,
     Strategy,
@@ -26,6 +28,7 @@ from ..allocator import (
     default_rule,
     fitted_loss,
 )
+from ..allocator.arrays import FloatArray
 from ..allocator.data import RESTING
 from ..fl_core.callbacks import Callback
 from ..fl_core.federation import Federation
@@ -156,7 +159,7 @@ def make_trainer(
 
 
 def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
-    """A configuration whose `share = "fedhq"` is replaced by what the reference's plans have.
+    """A configuration whose `share = "fedhq"` is replaced by the mean of the reference's plans.
 
     Args:
         config: The arm whose share is asked for.
@@ -167,6 +170,15 @@ def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
     federation = Federation.build(reference.federation)
     allocator = make_allocator(reference, federation)
     wanted = federation.menu.index(Strategy.parse(config.allocation.strategy))
-    rounds = range(1, federation.training.rounds + 1)
-    share = statistics.fmean((allocator.plan(t).choice == wanted).mean() for t in rounds)
-    return replace(config, allocation=replace(config.allocation, share=share))
+    shares = []
+    for number in range(1, federation.training.rounds + 1):
+        seconds, plan = allocator.problem().seconds, allocator.plan(number)
+        shares.append(float((plan.choice == wanted).mean()))
+        allocator.observe(_as_planned(plan, seconds))
+    return replace(config, allocation=replace(config.allocation, share=statistics.fmean(shares)))
+
+
+def _as_planned(plan: Allocation, seconds: FloatArray) -> list[Outcome]:
+    """What a round's clients report if it goes as planned."""
+    done = [(i, plan.strategy(i), float(seconds[i, k])) for i, k in enumerate(plan.choice)]
+    return [Outcome(i, s, took, succeeded=True) for i, s, took in done if not s.is_skip]

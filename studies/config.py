@@ -36,6 +36,8 @@ SolverName = Literal[
     "cvx",
 ]
 
+_RULES = ("uniform", "random", "hardware-only", "data-only", "coarse")
+
 
 @dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
 class AllocationSettings:
@@ -155,7 +157,19 @@ def parse_run(table: Mapping[str, Any]) -> RunConfig:
             raise ValueError(f"`{key}` belongs to a comparison. Use `fedhq compare`.")
     federation = validate(FederationSettings, rest)
     _check_deployment(federation)
-    return RunConfig(federation, validate(AllocationSettings, allocation, "allocation"))
+    settings = validate(AllocationSettings, allocation, "allocation")
+    _check_finish(settings)
+    return RunConfig(federation, settings)
+
+
+def _check_finish(settings: AllocationSettings) -> None:
+    """A rule that finishes is another rule: all-PTQ would not be all-PTQ."""
+    if settings.finish and settings.solver in _RULES:
+        raise ValueError(
+            f"allocation.finish = {settings.finish:g} needs a solver that weighs the loss, but "
+            f"allocation.solver = {settings.solver!r} is a fixed rule. Give the finish to the arm "
+            "of `fedhq` (or exact, dual, milp, cvx) alone."
+        )
 
 
 def _check_deployment(settings: FederationSettings) -> None:

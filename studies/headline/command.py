@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
     from ..runs import RECORDED, RunStore
     from ..writing import make_folder
     from .decisions import Decisions
+    from .following import follow_trained, followed_cells
     from .grid import GRIDS
     from .wanted import batches
 
@@ -90,7 +91,9 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         _tell(grid, decisions, wanted, store)
         return
-    if not options.no_training:
+    if options.no_training:
+        follow_trained(followed_cells(grid), decisions, store)
+    else:
         _train(wanted, store, options.workers, options.quiet)
         _follow(grid, decisions, store, options)
     if not options.train_only:

@@ -88,13 +88,17 @@ def _setup(targets: Targets) -> Section:
         "target of a "
         "task and alpha is all-QAT's accuracy at the end with the seeds "
         f"{', '.join(map(str, TARGET_SEEDS))}, less .02, rounded down. That "
-        "fedhq finishes, and for about how long, was chosen on runs of these seeds; nothing was on "
-        "the study's own.\n\n"
+        "fedhq finishes, and for about how long, was chosen on runs of these seeds, and the loss "
+        "model was fitted to others of them on the same tasks (`fedhq study validity`); nothing "
+        "was chosen on the study's own seeds.\n\n"
         "Times are simulated. Curves are averaged over the seeds round by round; the time to the "
         "target is that of the first round after which the mean of the last three is there. < and "
-        "> stand at bounds, where an arm never gets there; a miss of fedhq counts as 0 in medians. "
-        "Ranges are those of 95 % of draws of the seeds, of differences Student's t over the "
-        "paired seeds.\n\n" + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
+        "> stand at bounds, where an arm never gets there; a miss of fedhq counts as 0 in medians, "
+        "and where learned and coarse both miss, that shows nothing of learning and is left out. "
+        "Ranges are those of 95 % of draws of the seeds, which with so few are somewhat too "
+        "narrow; of differences Student's t over the paired seeds. The best of many is picked by "
+        "the low end of its range and judged by it, on the same seeds.\n\n"
+        + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
     )
     rows = tuple((task, f"{alpha:g}", f"{value:g}") for (task, alpha), value in targets.items())
     return Section("Setup", text, Table(("task", "alpha", "target"), rows))

@@ -76,7 +76,31 @@ def follow(
                 asked[cell] = walks[cell].send(run)
             except StopIteration as done:
                 del asked[cell]
-                seconds = round_seconds(situations[cell], done.value)
-                decisions.keep([Decision.of(cell, FOLLOWED, done.value, seconds)])
+                _keep(situations[cell], done.value, decisions)
         if on_progress is not None:
             on_progress(len(left) - len(asked), len(left))
+
+
+def follow_trained(cells: Sequence[Cell], decisions: Decisions, store: RunStore) -> None:
+    """Keeps the arm's decisions in the cells for which all runs are there, and trains none.
+
+    Args:
+        cells: Those that are decided already are left as they are.
+        decisions: Takes them up.
+        store: Of runs.
+    """
+    for cell in cells:
+        if decisions.find(cell, FOLLOWED) is None:
+            situation = Situation.of(cell)
+            steps = walk(situation)
+            try:
+                asked = next(steps)
+                while (run := store.find(asked)) is not None:
+                    asked = steps.send(run)
+            except StopIteration as done:
+                _keep(situation, done.value, decisions)
+
+
+def _keep(situation: Situation, plan: Plan, decisions: Decisions) -> None:
+    seconds = round_seconds(situation, plan)
+    decisions.keep([Decision.of(situation.cell, FOLLOWED, plan, seconds)])

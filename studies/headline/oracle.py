@@ -65,8 +65,8 @@ class Regret:
     has_price: bool
 
 
-def by_table(regrets: Sequence[Regret], arm: str) -> list[float]:
-    """`(tables,)` the median judged regret of an arm in each.
+def by_table(regrets: Sequence[Regret], arm: str, value: Callable[[Regret], float]) -> list[float]:
+    """`(tables,)` the median of an arm's regrets in each.
 
     A table is what was trained on one ground. Programs of the same table, which differ in devices
     and price alone, are no independent evidence.
@@ -74,8 +74,8 @@ def by_table(regrets: Sequence[Regret], arm: str) -> list[float]:
     tables: dict[Ground, list[float]] = {}
     for regret in regrets:
         if regret.arm == arm:
-            tables.setdefault(regret.cell.ground, []).append(regret.judged)
-    return [float(np.median(judged)) for judged in tables.values()]
+            tables.setdefault(regret.cell.ground, []).append(value(regret))
+    return [float(np.median(values)) for values in tables.values()]
 
 
 def regrets(grid: Grid, store: RunStore) -> list[Regret]:

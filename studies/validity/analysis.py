@@ -91,8 +91,8 @@ class Analysis:
     def kept(self) -> Judged | None:
         """The simplest that the program takes and that no other that it takes beats.
 
-        It is compared with each of them, not with the best alone: the best of many differs from all
-        by wide intervals, and lack of power must not pass for being as good.
+        It is compared with each of them, not with the best alone, which by the luck of many draws
+        differs from all by wide intervals. Unbeaten is not as good: few settings tell little apart.
         """
         return next((j for j in self.judged if j.model.in_program and j.is_unbeaten), None)
 

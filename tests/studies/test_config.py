@@ -134,6 +134,10 @@ def test_a_written_configuration_is_json_without_infinities_and_reads_back() -> 
             ["fleet.availability", "sessions of a period", "43200"],
         ),
         ({"allocation": {"energy_joules": 0}}, ["allocation.energy_joules = 0", "greater than 0"]),
+        (
+            {"allocation": {"solver": "uniform", "finish": 0.25}},
+            ["allocation.finish = 0.25", "'uniform' is a fixed rule"],
+        ),
         ({"allocation": {"tradeoff": INF}}, ["allocation.tradeoff = inf", "finite"]),
         ({"participation": {"cohort": 0}}, ["participation.cohort", "greater than or equal to 1"]),
         ({"menu": ["skip", "magic"]}, ["menu.1 = 'magic'", "qat-w2a2"]),

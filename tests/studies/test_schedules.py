@@ -8,7 +8,7 @@ import pytest
 from fedhq.allocator import FrontierPick, Recency, fitted_loss
 from fedhq.allocator.data import RESTING
 from fedhq.fl_core.federation import Federation
-from fedhq.studies.arms import make_allocator
+from fedhq.studies.arms import make_allocator, with_share_of
 from fedhq.studies.config import parse_run
 from fedhq.studies.runs import RunSpec, TrainedRun, task_settings
 from fedhq.studies.schedule_plans import arms_of
@@ -143,6 +143,24 @@ def test_a_configuration_sets_the_total_time_and_lets_clients_rest() -> None:
     assert isinstance(made.solver, FrontierPick)
     assert made.solver.rule.loss == 0.0  # a total time is there to be used
     assert made.plan(1).round_seconds <= 5.5 * fastest
+
+
+def test_a_configuration_sets_a_finish_and_its_share_counts_all_rounds() -> None:
+    table = {
+        "menu": ["skip", "ptq-w2a2", "qat-w2a2"],
+        "data": {"name": "digits", "num_test": 300},
+        "partition": {"num_clients": 6},
+        "training": {"rounds": 20},
+        "allocation": {"finish": 0.25},
+    }
+    config = parse_run(table)
+    federation = Federation.build(config.federation)
+    made = make_allocator(config, federation)
+    fast, last = (made.plan(number).choice == 2 for number in (1, 20))
+    assert fast.sum() < last.sum() == 6
+    random = parse_run(table | {"allocation": {"solver": "random", "share": "fedhq"}})
+    share = with_share_of(random, config).allocation.share
+    assert share == pytest.approx((15 * fast.mean() + 5 * last.mean()) / 20)
 
 
 @pytest.mark.parametrize(

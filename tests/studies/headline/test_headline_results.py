@@ -159,7 +159,7 @@ def test_regret_is_none_to_oneself_and_noise_flatters_the_oracle():
     )
     assert optimistic > judged
     verdict = next(v for v in judge(Evidence([], found, [])) if v.claim == "regret to the oracle")
-    assert "over 1 trained tables" in verdict.found
+    assert "of 1 trained tables" in verdict.found
     mine = [r for r in found if r.arm == "fedhq"]
     assert f"in {sum(r.has_price for r in mine)} of {len(PRICES)} programs" in verdict.found
     needed = regrets(GRID, InventedStore(lambda spec: 0.9 if qat_share(spec) == 1 else 0.3))
@@ -171,15 +171,24 @@ def test_programs_of_one_table_count_once():
     cells = [Cell(ground, tie, 2.0) for tie in (-1.0, 0.0, 1.0)]
     cells.append(Cell(replace(ground, seed=1), 0.0, 2.0))
     judged = [0.0, 0.0, 0.03, 0.2]
-    made = [
-        Regret(cell, 10.0, arm, j, j, True)
-        for cell, j in zip(cells, judged, strict=True)
-        for arm in ("fedhq", "hardware-only")
-    ]
-    assert by_table(made, "fedhq") == pytest.approx([0.0, 0.2])
-    verdict = next(v for v in judge(Evidence([], made, [])) if v.claim == "regret to the oracle")
-    assert verdict.outcome == "missed"
-    assert "median 10.0% over 2 trained tables (0.0% to 20.0%)" in verdict.found
+
+    def made(flattery):
+        return [
+            Regret(cell, 10.0, arm, j + flattery, j, True)
+            for cell, j in zip(cells, judged, strict=True)
+            for arm in ("fedhq", "hardware-only")
+        ]
+
+    def verdict(found):
+        claims = judge(Evidence([], found, []))
+        return next(v for v in claims if v.claim == "regret to the oracle")
+
+    assert by_table(made(0.0), "fedhq", lambda r: r.judged) == pytest.approx([0.0, 0.2])
+    assert verdict(made(0.1)).outcome == "missed"
+    assert "between 10.0% and 20.0% in the median of 2 trained tables" in verdict(made(0.1)).found
+    one = [r for r in made(0.1) if r.cell.ground.seed == 0]
+    assert verdict(one).outcome == "not shown"  # 0 % by one oracle, 10 % by the other
+    assert verdict([r for r in made(0.01) if r.cell.ground.seed == 0]).outcome == "reached"
 
 
 def test_the_oracle_itself_has_no_regret():
@@ -224,7 +233,7 @@ def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
 
 def test_following_asks_for_the_runs_of_its_own_decisions_and_resumes(tmp_path):
     """Quantization hurts far more than was fitted: more QAT is bought, from runs that did so."""
-    from fedhq.studies.headline.following import follow
+    from fedhq.studies.headline.following import follow, follow_trained
 
     class Store(InventedStore):
         asked: ClassVar[list] = []
@@ -251,3 +260,16 @@ def test_following_asks_for_the_runs_of_its_own_decisions_and_resumes(tmp_path):
     before = len(store.asked)
     follow([cell], Decisions(tmp_path), store, workers=1)
     assert len(store.asked) == before
+
+    trained = {spec.key for spec in store.asked}
+    others = Decisions(tmp_path / "others")
+    follow_trained(
+        [cell], others, Store(lambda spec: end(spec) if spec.key in trained else None, 0.95)
+    )
+    assert others.find(cell, FOLLOWED) == plan
+    assert len(store.asked) == before
+    part = Decisions(tmp_path / "part")
+    follow_trained(
+        [cell], part, Store(lambda spec: end(spec) if spec.key == coarse.key else None, 0.95)
+    )
+    assert part.find(cell, FOLLOWED) is None

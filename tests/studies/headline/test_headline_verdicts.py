@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedhq.studies.headline.arms import COARSE, FINISHED, FOLLOWED, IN_PTQ_TIME
+from fedhq.studies.headline.arms import COARSE, FINISHED, FOLLOWED, IN_PTQ_TIME, SAME_FINISH
 from fedhq.studies.headline.course import Course
 from fedhq.studies.headline.failures import LEARNED, Evidence, failures
 from fedhq.studies.headline.grid import BOARDS, NOISY, PHONES, Cell, Ground
@@ -30,6 +30,7 @@ def evidence_of(*, fedhq=(2.0, 2.0, 2.0), **more):
         "all-PTQ": course(*(1.0,) * count, end=0.6),
         "all-QAT": course(*(3.0,) * count),
         FINISHED: course(*fedhq),
+        SAME_FINISH: course(*fedhq),
         IN_PTQ_TIME: course(*(1.0,) * count, end=0.7),
         "coarse": course(*(2.0,) * count),
         **more,
@@ -64,6 +65,10 @@ def test_fleets_have_medians_of_their_own():
     told = Evidence([phones, boards], [], [])
     for fleet, outcome in ((PHONES, "reached"), (BOARDS, "missed")):
         assert verdict(told, f"time to target, {fleet}: median").outcome == outcome
+    few = [evidence_of(fedhq=(2.0, 2.0)).settings[0]]
+    assert verdict(Evidence(few, [], []), f"time to target, {PHONES}: median").outcome == (
+        "not measured"
+    )
     alone = Evidence([phones], [], [])
     assert verdict(alone, f"time to target, {BOARDS}: median").outcome == "not measured"
 
