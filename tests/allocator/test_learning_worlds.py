@@ -55,7 +55,7 @@ def test_where_quantization_hurts_more_more_clients_teach() -> None:
 def test_a_curve_unlike_any_of_the_program_is_mended_in_part() -> None:
     runs = pairs(lambda seed: World(seed, curve=UNLIKE))
     gained = -more_lost(runs)
-    assert gained.mean() > 0.01  # 0.057 lost rather than 0.073
+    assert gained.mean() > 0.03  # 0.033 lost rather than 0.073
     assert gained.min() > -0.001
     assert np.mean([mine.loss[-5:].mean() for _, mine in runs]) > 0.005  # in part only
 
@@ -78,8 +78,8 @@ def retold(world, allocator, number) -> None:
 def test_labels_that_drift_show_in_the_gap_and_more_teaching_is_bought() -> None:
     runs = pairs(lambda seed: World(seed, alpha=100.0, rounds=60), drifts)
     gained = -more_lost(runs)
-    assert gained.min() >= 0.0  # in 4 worlds of 20 the gap shows too little
-    assert gained.mean() > 0.015
+    assert gained.min() > 0.001
+    assert gained.mean() > 0.04  # of 0.10 that are lost
     assert np.mean([b.teaching[-10:].mean() - a.teaching[-10:].mean() for a, b in runs]) > 0.08
 
 
