@@ -10,7 +10,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..allocator import FedHQError, FrontierPick, pareto_frontier
+import numpy as np
+
+from ..allocator import FedHQError, pareto_frontier
 from ..fl_core.federation import Federation
 from ..fl_core.processes import forking_context
 from ..fl_core.records.recorder import ROUNDS_FILE
@@ -185,15 +187,14 @@ def frontier_views(jobs: Sequence[Job], seed: int) -> tuple[FrontierView, ...]:
         if job.seed != seed or job.config.allocation.solver != _FEDHQ:
             continue
         allocator = make_allocator(job.config, Federation.build(job.config.federation))
-        assert isinstance(allocator.solver, FrontierPick)
-        frontier = pareto_frontier(allocator.problem())
+        frontier, plan = pareto_frontier(allocator.problem()), allocator.plan(1)
         views.append(
             FrontierView(
                 scenario=job.scenario,
                 seed=seed,
                 round_seconds=frontier.round_seconds,
                 loss=frontier.loss,
-                chosen=frontier.pick(allocator.solver.rule),
+                chosen=int(np.abs(frontier.round_seconds - plan.round_seconds).argmin()),
             )
         )
     return tuple(views)

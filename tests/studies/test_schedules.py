@@ -1,15 +1,19 @@
 """The schedules study: its plans, what its fits find again, and an allocator set up by TOML."""
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fedhq import studies
 from fedhq.allocator import FrontierPick, Recency, fitted_loss
 from fedhq.allocator.data import RESTING
 from fedhq.fl_core.federation import Federation
 from fedhq.studies.arms import make_allocator, with_share_of
-from fedhq.studies.config import parse_run
+from fedhq.studies.compare import frontier_views
+from fedhq.studies.config import parse_compare, parse_run
 from fedhq.studies.runs import RunSpec, TrainedRun, task_settings
 from fedhq.studies.schedule_plans import arms_of
 from fedhq.studies.schedule_tables import (
@@ -161,6 +165,18 @@ def test_a_configuration_sets_a_finish_and_its_share_counts_all_rounds() -> None
     random = parse_run(table | {"allocation": {"solver": "random", "share": "fedhq"}})
     share = with_share_of(random, config).allocation.share
     assert share == pytest.approx((15 * fast.mean() + 5 * last.mean()) / 20)
+
+
+def test_the_demo_shows_on_the_frontier_what_its_rounds_take_before_the_finish() -> None:
+    demo = tomllib.loads(Path(studies.__file__).with_name("demo.toml").read_text("utf-8"))
+    config = parse_compare(demo)
+    views = frontier_views(config.jobs, seed=0)
+    assert [view.scenario for view in views] == list(config.scenarios)
+    for view in views:
+        arm = next(j for j in config.jobs if (j.scenario, j.arm) == (view.scenario, "fedhq"))
+        plan = make_allocator(arm.config, Federation.build(arm.config.federation)).plan(1)
+        assert view.round_seconds[view.chosen] == pytest.approx(plan.round_seconds)
+        assert view.loss[view.chosen] == pytest.approx(plan.loss, abs=1e-9)
 
 
 @pytest.mark.parametrize(
