@@ -63,9 +63,9 @@ def say_saved(share: float) -> str:
 
     Example:
         >>> say_saved(0.25), say_saved(-float("inf"))
-        ('25%', 'missed')
+        ('25.0%', 'missed')
     """
-    return f"{share:.0%}" if share > -float("inf") else "missed"
+    return f"{share:.1%}" if share > -float("inf") else "missed"
 
 
 def failures(evidence: Evidence) -> list[str]:
