@@ -36,6 +36,7 @@ from ..fl_core.trainer import Trainer
 from .config import AllocationSettings, RunConfig, resolved
 
 _NO_GOAL = Goal()
+_LOOKED_AT = 50  # rounds, of which the others' shares are taken to be the mean
 
 
 def make_solver(settings: AllocationSettings, seed: int, goal: Goal = _NO_GOAL) -> Solver:
@@ -170,12 +171,19 @@ def with_share_of(config: RunConfig, reference: RunConfig) -> RunConfig:
     federation = Federation.build(reference.federation)
     allocator = make_allocator(reference, federation)
     wanted = federation.menu.index(Strategy.parse(config.allocation.strategy))
-    shares = []
-    for number in range(1, federation.training.rounds + 1):
+    rounds = federation.training.rounds
+    last = allocator.goal.finish_rounds
+
+    def share_of(number: int) -> float:
         seconds, plan = allocator.problem().seconds, allocator.plan(number)
-        shares.append(float((plan.choice == wanted).mean()))
         allocator.observe(_as_planned(plan, seconds))
-    return replace(config, allocation=replace(config.allocation, share=statistics.fmean(shares)))
+        return float((plan.choice == wanted).mean())
+
+    early = [share_of(number) for number in range(1, min(rounds - last, _LOOKED_AT) + 1)]
+    share = last / rounds * share_of(rounds) if last else 0.0
+    if early:
+        share += (1 - last / rounds) * statistics.fmean(early)
+    return replace(config, allocation=replace(config.allocation, share=min(share, 1.0)))
 
 
 def _as_planned(plan: Allocation, seconds: FloatArray) -> list[Outcome]:

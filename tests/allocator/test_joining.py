@@ -262,7 +262,7 @@ def test_clients_that_cannot_join_leave_the_fleet_as_it_was(changes, words) -> N
 def test_a_client_that_joins_changes_the_next_plan_of_the_same_cohort() -> None:
     allocator = HybridAllocator.open(["ptq-w2a2", "qat-w2a2"], "qat-w2a2", **SETTINGS)
     menu = allocator.menu
-    first = replace(HardwareTables.unknown(menu), seconds=np.array([[1.0, 9.0]]))
+    first = replace(HardwareTables.unknown(menu), seconds=np.array([[1.0, 3.0]]))
     allocator.join(first, num_examples=[50], label_counts=[[50, 0]])
     alone = allocator.problem([0]).coverage
     assert allocator.plan(1, [0]).loss == 0.0  # qat covers all that is known

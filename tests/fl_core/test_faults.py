@@ -223,7 +223,7 @@ def test_killed_at_any_step_of_writing_a_run_resumes_to_the_same_bytes(
     assert runs.fingerprint(folder) == expected
 
 
-ROUNDS = 30
+ROUNDS = 40
 
 
 def start_and_kill(folder: Path, workers: int, rng: random.Random, way: int) -> bool:
