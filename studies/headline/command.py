@@ -104,13 +104,13 @@ def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse
     """Judges what is trained, and writes the page and the record."""
     from ..provenance import Provenance
     from ..writing import write_at_once
-    from .content import sections
+    from .content import left_out, sections, seeds_told
     from .failures import Evidence
     from .markdown import markdown
     from .oracle import regrets
     from .overhead import measure_overheads
     from .report import write_page
-    from .results import read_settings
+    from .results import lacking, read_settings
     from .targets import preset_targets
     from .verdicts import judge
 
@@ -118,16 +118,17 @@ def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse
     targets = preset_targets(grid, store, folder)
     settings = read_settings(grid, decisions, store, targets)
     evidence = Evidence(settings, regrets(grid, store), measure_overheads(grid))
-    here, parts = Provenance.here(["torch"]), sections(evidence, targets)
-    seeds = max((len(s.seeds) for s in settings), default=0)
+    verdicts = judge(evidence)
+    here, parts = Provenance.here(["torch"]), sections(evidence, targets, verdicts)
     lead = (
-        f"{len(settings)} settings, up to {seeds} seeds each, {len(store)} trained runs. Written "
+        f"{len(settings)} settings, {len(store)} trained runs; seeds: {seeds_told(settings)}. "
+        f"{left_out(lacking(grid, decisions, store))}Written "
         f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
         f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."
     )
     write_at_once(folder / "headline.md", markdown("The headline study", lead, parts))
     write_page(folder / "report.html", lead, parts, evidence, options.given)
-    for verdict in judge(evidence):
+    for verdict in verdicts:
         print(f"{verdict.outcome}: {verdict.claim} ({verdict.goal}): {verdict.found}")
     print(f"report: {folder / 'report.html'}\nrecord: {folder / 'headline.md'}")
 

@@ -2,79 +2,79 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 
-from .arms import ARMS, COARSE, IN_PTQ_TIME
-from .course import Ratio
-from .failures import LEARNED, Evidence, failures, saved_share, say_saved
-from .grid import EXACT, MISTOLD, NOISY, SLOWING
-from .oracle import PRICES, PROGRAM
-from .results import FEDHQ, Setting
+from .arms import ARMS
+from .failures import Evidence, failures
+from .grid import EXACT
+from .results import Setting
+from .situation import measured_ratio
+from .tables import (
+    EFFECTS,
+    Section,
+    Table,
+    arms_section,
+    effects_section,
+    gains_section,
+    learning_sections,
+    overheads_section,
+    ratios_section,
+    regrets_section,
+    times_section,
+)
 from .targets import Targets
-from .verdicts import judge
+from .verdicts import Verdict
 from .wanted import TARGET_SEEDS
 
 GOALS = "Goals"
 """Title of the first section."""
 
-_EFFECTS = {arm.name: arm.beside for arm in ARMS if arm.kind in ("effect", "followed")}
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column heads its rows.
-
-    Args:
-        headings: Of the columns.
-        rows: Cells as text.
-        note: Below it; may be empty.
-    """
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report.
-
-    Args:
-        title: Its heading.
-        text: Paragraphs, apart by empty lines; items of a list begin with `- `.
-        table: Below the text, if there is one.
-    """
-
-    title: str
-    text: str
-    table: Table | None = None
-
-
-def sections(evidence: Evidence, targets: Targets) -> list[Section]:
+def sections(evidence: Evidence, targets: Targets, verdicts: Sequence[Verdict]) -> list[Section]:
     """The whole report in its order; parts of which nothing is trained are left out."""
     exact, apart = evidence.with_clock(EXACT), _apart(evidence)
-    parts = [_goals(evidence), _setup(targets)]
+    parts = [_goals(verdicts), _setup(targets)]
     if exact:
-        parts += [_times(exact), _gains(exact), _arms(exact), _ratios(exact)]
+        parts += [
+            times_section(exact),
+            gains_section(exact),
+            arms_section(exact),
+            ratios_section(exact),
+        ]
     if apart:
-        parts.append(_effects(apart))
-    parts += _learning(evidence)
+        parts.append(effects_section(apart))
+    parts += learning_sections(evidence)
     if evidence.regrets:
-        parts.append(_regrets(evidence))
+        parts.append(regrets_section(evidence))
     if evidence.overheads:
-        parts.append(_overheads(evidence))
+        parts.append(overheads_section(evidence))
     return [*parts, _failures(evidence)]
 
 
+def seeds_told(settings: Sequence[Setting]) -> str:
+    """How many seeds the settings of each task have, in words."""
+    by_task: dict[str, set[int]] = {}
+    for setting in settings:
+        by_task.setdefault(setting.cell.ground.task, set()).add(len(setting.seeds))
+    return ", ".join(
+        f"{' or '.join(map(str, sorted(counts)))} of {task}" for task, counts in by_task.items()
+    )
+
+
+def left_out(lacking: Mapping[str, int]) -> str:
+    """What is not counted since arms are not trained there: a sentence, or nothing."""
+    if not lacking:
+        return ""
+    arms = ", ".join(f"{arm} in {count} cells" for arm, count in lacking.items())
+    return f"Not trained, so that the cell does not count: {arms}. "
+
+
 def _apart(evidence: Evidence) -> list[Setting]:
-    return [s for s in evidence.with_clock(EXACT) if _EFFECTS.keys() & s.courses.keys()]
+    return [s for s in evidence.with_clock(EXACT) if EFFECTS.keys() & s.courses.keys()]
 
 
-def _goals(evidence: Evidence) -> Section:
-    rows = tuple((v.claim, v.goal, v.outcome, v.found) for v in judge(evidence))
+def _goals(verdicts: Sequence[Verdict]) -> Section:
+    rows = tuple((v.claim, v.goal, v.outcome, v.found) for v in verdicts)
     return Section(GOALS, "", Table(("claim", "goal", "outcome", "found"), rows))
 
 
@@ -83,10 +83,9 @@ def _setup(targets: Targets) -> Section:
         "Twenty clients, deployed at W2A2. Phones: thirds of the fleet are 5, 10 and 20 times "
         "slower than the machine of the step profile. Boards: five times as slow as that with the "
         "same links, so that their time is computing rather than sending. r is the time of a QAT "
-        "step over a float step's. Tie +1 gives the slowest devices to those who hold the rarest "
-        "classes, -1 the fastest. The "
-        "target of a "
-        "task and alpha is all-QAT's accuracy at the end with the seeds "
+        f"step over a float step's; measured, it is {_measured(targets)}. Tie +1 gives the slowest "
+        "devices to those who hold the rarest classes, -1 the fastest. The target of a task and "
+        "alpha is all-QAT's accuracy at the end with the seeds "
         f"{', '.join(map(str, TARGET_SEEDS))}, less .02, rounded down. That "
         "fedhq finishes, and for about how long, was chosen on runs of these seeds, and the loss "
         "model was fitted to others of them on the same tasks (`fedhq study validity`); nothing "
@@ -95,217 +94,21 @@ def _setup(targets: Targets) -> Section:
         "target is that of the first round after which the mean of the last three is there. < and "
         "> stand at bounds, where an arm never gets there; a miss of fedhq counts as 0 in medians, "
         "and where learned and coarse both miss, that shows nothing of learning and is left out. "
-        "Ranges are those of 95 % of draws of the seeds, which with so few are somewhat too "
-        "narrow; of differences Student's t over the paired seeds. The best of many is picked by "
-        "the low end of its range and judged by it, on the same seeds.\n\n"
-        + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
+        "Ranges of ratios hold 95 % of draws of the seeds with replacement: with five seeds they "
+        "reach about as far as the seeds do, and the true figure is outside of more than 5 % of "
+        "them. Those of differences are Student's t over the paired seeds. Beyond noise means "
+        "outside of such a range. The best of many is picked by the low end of its range; the same "
+        "figure is therefore also told of seeds that had no part in picking it. Training does not "
+        "know of clocks, so that settings share runs, most of all those of all-QAT: what misses in "
+        "one of them misses in all.\n\n" + "\n".join(f"- {arm.name}: {arm.says}" for arm in ARMS)
     )
     rows = tuple((task, f"{alpha:g}", f"{value:g}") for (task, alpha), value in targets.items())
     return Section("Setup", text, Table(("task", "alpha", "target"), rows))
 
 
-def _place(setting: Setting) -> str:
-    cell = setting.cell
-    tie = f"{cell.correlation:+g}" if cell.correlation else "0"
-    return f"{cell.ground.task}, alpha {cell.ground.alpha:g}, {cell.fleet}, tie {tie}"
-
-
-def _ratio_name(ratio: float | None) -> str:
-    return "measured" if ratio is None else f"{ratio:g}"
-
-
-def _by_ratio(settings: Sequence[Setting], say: Callable[[Setting], str], note: str) -> Table:
-    """A row a task, alpha and tie, a column a ratio."""
-    columns = list(dict.fromkeys(s.cell.ratio for s in settings))
-    rows = []
-    for place, members in groupby(settings, _place):
-        told = {s.cell.ratio: say(s) for s in members}
-        rows.append((place, *(told.get(r, "") for r in columns)))
-    headings = ("setting", *(f"r {_ratio_name(r)}" for r in columns))
-    return Table(headings, tuple(rows), note)
-
-
-def _spread(ratio: Ratio) -> str:
-    return "" if ratio.kind == "?" else f" ({ratio.low:.2f}-{ratio.high:.2f})"
-
-
-def _times(settings: Sequence[Setting]) -> Section:
-    def say(setting: Setting) -> str:
-        ratio = setting.ratios[FEDHQ]
-        return f"{ratio}{_spread(ratio)} of {setting.ceiling:.2f}"
-
-    seeds = sorted({len(s.seeds) for s in settings})
-    note = f"Seeds trained: {', '.join(map(str, seeds))} a setting."
-    text = (
-        "All-QAT's time to the target over fedhq's, with its range, of the ceiling: all-QAT's "
-        "round time over all-PTQ's, which is all that hybrid allocation alone could gain if not a "
-        "round more were needed."
-    )
-    return Section("Time to the target, against all-QAT", text, _by_ratio(settings, say, note))
-
-
-def _gains(settings: Sequence[Setting]) -> Section:
-    def say(setting: Setting) -> str:
-        gain = setting.gains[IN_PTQ_TIME]
-        return f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-
-    text = (
-        f"Points of deployed accuracy by which fedhq ({IN_PTQ_TIME}) is above all-PTQ at the end "
-        "of the time that all-PTQ takes. Means of the last three rounds."
-    )
-    return Section("Accuracy in equal time, against all-PTQ", text, _by_ratio(settings, say, ""))
-
-
-def _arms(settings: Sequence[Setting]) -> Section:
-    rows = []
-    for arm in (a.name for a in ARMS if a.kind == "main"):
-        ratios = [s.ratios[arm] for s in settings]
-        gains = [100 * s.gains[arm].mean for s in settings]
-        rows.append(
-            (
-                arm,
-                f"{statistics.fmean(s.courses[arm].end for s in settings):.3f}",
-                f"{statistics.median(r.least for r in ratios):.2f}",
-                f"{min(r.least for r in ratios):.2f} to {max(r.least for r in ratios):.2f}",
-                f"{sum(r.kind in '<?' for r in ratios)} of {len(ratios)}",
-                f"{statistics.median(gains):+.1f}",
-            )
-        )
-    headings = (
-        "arm",
-        "accuracy at the end",
-        "times faster than all-QAT, median",
-        "range",
-        "misses of the target",
-        "points above all-PTQ in equal time, median",
-    )
-    return Section("All arms", "Over all settings of the told clock.", Table(headings, tuple(rows)))
-
-
-def _ratios(settings: Sequence[Setting]) -> Section:
-    """What r does, apart from all else."""
-    rows = []
-    for fleet, ratio in dict.fromkeys((s.cell.fleet, s.cell.ratio) for s in settings):
-        mine = [s for s in settings if (s.cell.fleet, s.cell.ratio) == (fleet, ratio)]
-        faster = statistics.median(s.ratios[FEDHQ].least for s in mine)
-        ceiling = statistics.median(s.ceiling for s in mine)
-        share = statistics.median(s.ratios[FEDHQ].least / s.ceiling for s in mine)
-        row = (fleet, _ratio_name(ratio), f"{ceiling:.2f}", f"{faster:.2f}", f"{share:.0%}")
-        rows.append((*row, str(len(mine))))
-    text = (
-        "Nothing but r differs between the rows of a fleet. The ceiling is below r, since "
-        "transfers take time, too. Cheaper operators are a smaller r: all-QAT is faster, and less "
-        "is to be gained."
-    )
-    headings = (
-        "fleet",
-        "r",
-        "ceiling, median",
-        "fedhq, median",
-        "share of the ceiling",
-        "settings",
-    )
-    return Section("What the operators leave to gain", text, Table(headings, tuple(rows)))
-
-
-def _effects(settings: Sequence[Setting]) -> Section:
-    rows = []
-    for arm, beside in _EFFECTS.items():
-        mine = [s for s in settings if arm in s.courses]
-        if not mine:
-            continue
-        over = [s.over(arm, beside) for s in mine]
-        drop = [100 * (s.courses[arm].end - s.courses[beside].end) for s in mine]
-        same = statistics.fmean(s.same[arm] for s in mine)
-        rows.append(
-            (
-                arm,
-                beside,
-                f"{statistics.median(r.least for r in over):.2f}",
-                f"{min(r.least for r in over):.2f} to {max(r.least for r in over):.2f}",
-                f"{statistics.median(s.ratios[arm].least for s in mine):.2f}",
-                f"{statistics.median(drop):+.1f}",
-                f"{same:.0%}",
-                str(len(mine)),
-            )
-        )
-    text = (
-        f"Each against the arm that it changes in one thing, over {len(settings)} settings; what "
-        "they add is not part of that arm."
-    )
-    headings = (
-        "arm",
-        "against",
-        "times faster, median",
-        "range",
-        "than all-QAT, median",
-        "points of accuracy at the end",
-        "decides alike",
-        "settings",
-    )
-    return Section("Effects apart", text, Table(headings, tuple(rows)))
-
-
-def _learning(evidence: Evidence) -> list[Section]:
-    rows = []
-    for clock in (MISTOLD, SLOWING, NOISY):
-        for s in evidence.with_clock(clock):
-            ratio = s.over(LEARNED, COARSE)
-            row = (
-                s.cell.setting,
-                f"{ratio}{_spread(ratio)}",
-                "" if ratio.kind == "?" else say_saved(saved_share(ratio)),
-            )
-            rows.append((*row, f"{s.ratios[COARSE]}", f"{s.ratios[LEARNED]}"))
-    if not rows:
-        return []
-    text = (
-        "Mistold: the server believes the slowest third of the fleet to be the fastest. Slowing: "
-        "the middle third takes twice as long from a quarter of the rounds on. Noisy: told right, "
-        "but as in the other two every time scatters by a tenth. Learned re-solves the program "
-        "each round with what it observed of times; it is told nothing of accuracy here."
-    )
-    headings = ("setting", "coarse over learned", "time saved", "coarse over all-QAT", "learned")
-    return [Section("Learned against coarse", text, Table(headings, tuple(rows)))]
-
-
-def _regrets(evidence: Evidence) -> Section:
-    rows = []
-    for arm in dict.fromkeys(r.arm for r in evidence.regrets):
-        cells = [arm]
-        for price in PRICES:
-            mine = [r for r in evidence.regrets if (r.arm, r.price) == (arm, price)]
-            judged = statistics.median(r.judged for r in mine)
-            cells.append(f"{judged:.1%} / {statistics.median(r.optimistic for r in mine):.1%}")
-        rows.append(tuple(cells))
-    mine = [r for r in evidence.regrets if r.arm == PROGRAM]
-    longer = ", ".join(
-        f"in {sum(r.has_price for r in mine if r.price == price)} of "
-        f"{sum(r.price == price for r in mine)} programs at price {price:g}"
-        for price in PRICES
-    )
-    text = (
-        "Eight clients, all 256 allocations trained, for fewer rounds than the rest. The objective "
-        "is the round time plus the price times the accuracy lost against all-QAT, as measured; "
-        "the price is what all of the accuracy is worth, in rounds of all-PTQ. Regrets are in "
-        "rounds of the oracle. First that to "
-        "the allocation that is best by one training, both judged by another (may be negative); "
-        "then to the best of 256 noisy accuracies in hindsight, which nobody could have known. "
-        f"Medians over programs. The oracle takes longer than all-PTQ {longer}; elsewhere its "
-        "accuracy costs no time."
-    )
-    headings = ("arm", *(f"price {price:g}" for price in PRICES))
-    return Section("Regret to the oracle", text, Table(headings, tuple(rows)))
-
-
-def _overheads(evidence: Evidence) -> Section:
-    rows = tuple(
-        (o.task, f"{1000 * o.own_seconds:.2f}", f"{o.round_seconds:.3f}", f"{o.share:.2%}")
-        for o in evidence.overheads
-    )
-    text = "Time of this processor to plan and learn a round, and the shortest simulated round."
-    headings = ("task", "ms a round", "s of a round of all-PTQ", "share")
-    return Section("Overhead", text, Table(headings, rows))
+def _measured(targets: Targets) -> str:
+    tasks = dict.fromkeys(task for task, _ in targets)
+    return ", ".join(f"{measured_ratio(task):.2f} ({task})" for task in tasks) or "not known here"
 
 
 def _failures(evidence: Evidence) -> Section:

@@ -85,6 +85,10 @@ class Course:
             rows.append(curve[max(done - TAIL, 0) : done].mean() if done else 0.0)
         return np.array(rows)
 
+    def of(self, seeds: Sequence[int]) -> Course:
+        """The course of some of the seeds, by their places."""
+        return Course(self.seconds[list(seeds)], self.deployed[list(seeds)])
+
     def reaches(self, target: float, draws: IntArray) -> Reaches:
         """When curves averaged over seeds and the last rounds first are at a target.
 

@@ -7,18 +7,17 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 
 from ...allocator import fitted_loss
 from ...fl_core.processes import forking_context
-from ...fl_core.profiling import shipped_profile
 from ...fl_core.runtime import set_up_worker
 from ..runs import RunSpec
 from ..runs.lines import append_lines, whole_lines
-from .arms import ARMS, Plan, arms_of, round_seconds
+from .arms import ARMS, arms_of
 from .grid import WHOLE, Cell, Grid, Ground
-from .situation import FLEETS, MENU, Situation, ground_settings
+from .plans import Plan, round_seconds
+from .situation import FLEETS, MENU, Situation, ground_settings, step_profile
 
 DECISIONS_FILE = "decisions.jsonl"
 
@@ -46,10 +45,8 @@ def rules() -> str:
     return f"{_DECIDES}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
 
 
-@cache
 def _step_seconds(task: str) -> tuple[float, ...]:
-    shipped = shipped_profile(f"{task}.json", "Restore the step profile that ships.")
-    return tuple(map(float, shipped.step_seconds))
+    return tuple(map(float, step_profile(task).step_seconds))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from plotly import graph_objects as go
 
 from ..figures import NAME, SYMBOLS, Point, add_arm, add_level, lay_out
 from ..palette import HYBRIDS, LAST_ARM, strategy_colours
-from .arms import COARSE, PTQ, QAT, SAME_FINISH
+from .arms import COARSE, SAME_FINISH
+from .plans import PTQ, QAT
 from .results import FEDHQ, PTQ_ARM, QAT_ARM, Setting
 
 _SHOWN = ("fp32", PTQ_ARM, QAT_ARM, SAME_FINISH, "hardware-only", "bits by speed", COARSE)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator, Sequence
 
 from ...allocator import ServerAccuracy
 from ..runs import RunSpec, RunStore, TrainedRun
-from .arms import FOLLOWED, Plan, learner, outcomes_of, round_seconds
+from .arms import FOLLOWED
 from .decisions import Decision, Decisions
 from .grid import EXACT, Cell, Grid
+from .plans import Plan, learner, outcomes_of, round_seconds
 from .situation import Situation, ground_settings
 
 Walk = Generator[RunSpec, TrainedRun, Plan]

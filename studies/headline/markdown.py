@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .content import Section, Table
+from .tables import Section, Table
 
 
 def markdown(title: str, lead: str, sections: Sequence[Section]) -> str:
@@ -33,7 +33,7 @@ def markdown(title: str, lead: str, sections: Sequence[Section]) -> str:
     for section in sections:
         parts += [f"## {section.title}", section.text]
         if section.table is not None:
-            parts += [_table(section.table), section.table.note]
+            parts.append(_table(section.table))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

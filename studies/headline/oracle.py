@@ -11,8 +11,8 @@ import numpy as np
 from ...allocator import FrontierPick, Tradeoff, parse_menu
 from ...allocator.arrays import FloatArray
 from ..runs import RunStore
-from .arms import PTQ, QAT, Plan, coarse, constant, data_only, hardware_only, random_hybrid, solved
 from .grid import Cell, Grid, Ground, OracleGrid
+from .plans import PTQ, QAT, Plan, coarse, constant, data_only, hardware_only, random_hybrid, solved
 from .situation import MENU, Situation
 from .wanted import oracle_specs
 

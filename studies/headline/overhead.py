@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from .arms import PTQ, learned_rounds, round_seconds
 from .grid import NOISY, Cell, Grid, Ground
+from .plans import PTQ, learned_rounds, round_seconds
 from .situation import Situation
 
 

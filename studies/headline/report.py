@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..document import Document, choice_list, table
 from ..writing import write_at_once
-from .content import GOALS, Section, Table
+from .content import GOALS
 from .failures import Evidence
 from .grid import EXACT
+from .tables import Section, Table
 
 _TITLE, _KICKER = "The headline study", "fedhq study headline"
 _DRAWN_AT = 2.0  # r of the settings whose courses are drawn; of all they would be too many
@@ -78,4 +79,4 @@ def _paragraph(text: str) -> str:
 def _table(title: str, told: Table) -> str:
     rows = [[html.escape(cell) for cell in row] for row in told.rows]
     kind = "words" if title == GOALS else ""
-    return table(title, told.headings, rows, html.escape(told.note), kind)
+    return table(title, told.headings, rows, kind=kind)

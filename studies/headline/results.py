@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +15,7 @@ from .arms import ARMS, FINISHED, Arm, arms_of
 from .course import TAIL, Course, Difference, Ratio, faster
 from .decisions import Decision, Decisions
 from .grid import Cell, Grid
+from .situation import measured_ratio
 from .targets import Targets
 
 FEDHQ = FINISHED
@@ -32,6 +34,7 @@ class Setting:
 
     Args:
         cell: One of them.
+        ratio: Of a QAT step to a float step, measured where the cell gives none.
         target: Accuracy whose time counts.
         seeds: With which its arms have been trained.
         courses: Of every arm.
@@ -39,6 +42,7 @@ class Setting:
     """
 
     cell: Cell
+    ratio: float
     target: float
     seeds: tuple[int, ...]
     courses: Mapping[str, Course]
@@ -75,6 +79,12 @@ class Setting:
         """How much faster an arm is at the target than another one."""
         return faster(self.courses[arm], self.courses[other], self.target)
 
+    def without(self, seed: int) -> Setting:
+        """The setting as it would be had one of its seeds not been trained."""
+        kept = [k for k, other in enumerate(self.seeds) if other != seed]
+        courses = {arm: course.of(kept) for arm, course in self.courses.items()}
+        return replace(self, seeds=tuple(self.seeds[k] for k in kept), courses=courses)
+
 
 def read_settings(
     grid: Grid, decisions: Decisions, store: RunStore, targets: Targets
@@ -105,8 +115,8 @@ def _read(
 ) -> Iterable[Setting]:
     """The setting of some cells; none if no seed is trained.
 
-    Seeds are those with all arms of the kinds that come first; what is not yet there for all of
-    them, as an arm that came later, is left out.
+    Seeds are those with all arms of the kinds that come first (see `lacking`); what is not yet
+    there for all of them is left out.
     """
     found = {cell: _curves(cell, decisions, store) for cell in cells}
     trained = [cell for cell in cells if found[cell].keys() >= _first_arms(cells[0])]
@@ -119,7 +129,29 @@ def _read(
         seconds, deployed = zip(*(found[cell][arm.name] for cell in trained), strict=True)
         courses[arm.name] = Course(np.array(seconds), np.array(deployed))
         same[arm.name] = float(np.mean([_is_same(cell, arm, decisions) for cell in trained]))
-    yield Setting(cells[0], target, tuple(c.ground.seed for c in trained), courses, same)
+    ratio = cells[0].ratio or measured_ratio(cells[0].ground.task)
+    seeds = tuple(c.ground.seed for c in trained)
+    yield Setting(cells[0], ratio, target, seeds, courses, same)
+
+
+def lacking(grid: Grid, decisions: Decisions, store: RunStore) -> dict[str, int]:
+    """In how many cells of which other arms are trained an arm is not, so that they do not count.
+
+    Args:
+        grid: The cells.
+        decisions: Of arms.
+        store: Of runs.
+
+    Returns:
+        The number of cells of every arm that lacks in some.
+    """
+    lacks: Counter[str] = Counter()
+    for ground in grid.grounds(grid.seeds):
+        for cell in grid.cells(ground):
+            wanted = _first_arms(cell)
+            absent = wanted - _curves(cell, decisions, store).keys()
+            lacks.update(absent if absent < wanted else ())
+    return dict(lacks)
 
 
 def _first_arms(cell: Cell) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ...allocator.strategy import Method, Strategy, parse_menu
 from ...fl_core.costs import analyse_costs
 from ...fl_core.federation import Federation
 from ...fl_core.fleet.generate import make_fleet
-from ...fl_core.profiling import find_profile
+from ...fl_core.profiling import find_profile, shipped_profile
 from ...fl_core.seeds import Purpose, generator
 from ...fl_core.settings import FederationSettings, FleetSettings
 from ...fl_core.settings.fleet import DeviceClass
@@ -151,6 +151,19 @@ def ground_settings(
     if rounds is not None:
         told = replace(told, training=replace(told.training, rounds=rounds))
     return told
+
+
+@cache
+def step_profile(task: str) -> StepProfile:
+    """The step times that ship with a task."""
+    return shipped_profile(f"{task}.json", "Restore the step profile that ships.")
+
+
+def measured_ratio(task: str) -> float:
+    """Time of a QAT step over a float step's, in the profile that ships with a task."""
+    profile = step_profile(task).select(MENU)
+    in_float, qat = (MENU.index(Strategy.parse(text)) for text in ("fp32", f"qat-w{BITS}a{BITS}"))
+    return float(profile.step_seconds[qat] / profile.step_seconds[in_float])
 
 
 @lru_cache(1)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from ..runs import RunSpec
-from .arms import PTQ, QAT
 from .decisions import Decisions
 from .grid import Grid, Ground, OracleGrid
+from .plans import PTQ, QAT
 from .situation import ground_settings
 
 TARGET_SEEDS = (100, 101, 102)

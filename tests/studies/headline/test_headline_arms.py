@@ -9,20 +9,7 @@ import pytest
 from fedhq.allocator import fitted_loss
 from fedhq.studies.headline import decisions as decisions_module
 from fedhq.studies.headline import situation as situations
-from fedhq.studies.headline.arms import (
-    ARMS,
-    FINISHED,
-    IN_PTQ_TIME,
-    PTQ,
-    QAT,
-    SAME_FINISH,
-    UNSURE_ARMS,
-    coarse,
-    constant,
-    hardware_only,
-    learned,
-    round_seconds,
-)
+from fedhq.studies.headline.arms import ARMS, FINISHED, IN_PTQ_TIME, SAME_FINISH, UNSURE_ARMS
 from fedhq.studies.headline.decisions import DECISIONS_FILE, Decision, Decisions, decide
 from fedhq.studies.headline.grid import (
     BOARDS,
@@ -35,6 +22,15 @@ from fedhq.studies.headline.grid import (
     Cell,
     Grid,
     Ground,
+)
+from fedhq.studies.headline.plans import (
+    PTQ,
+    QAT,
+    coarse,
+    constant,
+    hardware_only,
+    learned,
+    round_seconds,
 )
 from fedhq.studies.headline.situation import Situation
 from fedhq.studies.headline.wanted import TARGET_SEEDS, batches

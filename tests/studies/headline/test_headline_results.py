@@ -11,7 +11,7 @@ from invented_runs import InventedStore, qat_share
 
 from fedhq.studies.headline import command
 from fedhq.studies.headline.arms import FINISHED, FOLLOWED
-from fedhq.studies.headline.content import sections
+from fedhq.studies.headline.content import left_out, sections, seeds_told
 from fedhq.studies.headline.course import Ratio
 from fedhq.studies.headline.decisions import Decisions, decide
 from fedhq.studies.headline.failures import Evidence, failures, is_slower
@@ -19,7 +19,8 @@ from fedhq.studies.headline.grid import NOISY, Cell, Grid, Ground, OracleGrid
 from fedhq.studies.headline.markdown import markdown
 from fedhq.studies.headline.oracle import PRICES, Regret, by_table, regrets
 from fedhq.studies.headline.overhead import Overhead
-from fedhq.studies.headline.results import read_settings
+from fedhq.studies.headline.results import lacking, read_settings
+from fedhq.studies.headline.tables import arms_section
 from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
 from fedhq.studies.headline.verdicts import judge
 
@@ -78,7 +79,7 @@ def test_hybrids_as_accurate_as_all_qat_reach_their_ceiling(decisions, tmp_path)
     assert failures(evidence) == []
     assert outcomes(evidence)["time to target, phones: share of the ceiling"] == "reached"
     assert outcomes(evidence)["accuracy in equal time, fedhq against all-PTQ: best"] == "reached"
-    text = markdown("T", "made up", sections(evidence, targets))
+    text = markdown("T", "made up", sections(evidence, targets, judge(evidence)))
     assert "## Where it fails (0)" in text
     assert f"of {setting.ceiling:.2f}" in text
 
@@ -132,10 +133,36 @@ def test_a_seed_that_is_not_wholly_trained_does_not_count(decisions, tmp_path):
     assert [s.seeds for s in evidence.settings] == [(0, 2)]
 
 
+def test_seeds_that_lack_an_arm_do_not_count_and_the_record_says_so(decisions, tmp_path):
+    """Seed 0 is trained but for all-PTQ; seed 1 not at all."""
+    lacks = {
+        decisions.find(Cell(Ground(*PLACE, 0), 0.0, 2.0), "all-PTQ").spec(Ground(*PLACE, 0)).key
+    }
+
+    def end(spec):
+        return None if spec.key in lacks or spec.settings.seed == 1 else 0.9
+
+    store = InventedStore(end)
+    (setting,) = read_settings(GRID, decisions, store, {PLACE: 0.8})
+    assert setting.seeds == (2,)
+    assert seeds_told([setting]) == "1 of digits-mlp"
+    assert lacking(GRID, decisions, store) == {"all-PTQ": 1}
+    assert "all-PTQ in 1 cells" in left_out(lacking(GRID, decisions, store))
+    assert left_out(lacking(GRID, decisions, InventedStore(lambda _: 0.9))) == ""
+
+
+def test_a_curve_that_misses_in_many_settings_is_one_curve(decisions, tmp_path):
+    targets = {PLACE: 0.95}
+    (setting,) = read_settings(GRID, decisions, InventedStore(some_is_enough), targets)
+    two = [setting, replace(setting, cell=replace(setting.cell, fleet="boards"))]
+    rows = {row[0]: row for row in arms_section(two).table.rows}
+    assert rows["all-QAT"][4:6] == ("2 of 2", "1 of 1")
+
+
 def test_nothing_trained_is_not_measured(tmp_path):
     verdicts = judge(Evidence([], [], []))
     assert {v.outcome for v in verdicts} == {"not measured", "elsewhere"}
-    text = markdown("T", "", sections(Evidence([], [], []), {}))
+    text = markdown("T", "", sections(Evidence([], [], []), {}, verdicts))
     assert "not measured" in text
 
 

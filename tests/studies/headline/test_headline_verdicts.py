@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from fedhq.studies.headline.arms import COARSE, FINISHED, FOLLOWED, IN_PTQ_TIME, SAME_FINISH
+from fedhq.studies.headline.best import held_out
 from fedhq.studies.headline.course import Course
 from fedhq.studies.headline.failures import LEARNED, Evidence, failures
 from fedhq.studies.headline.grid import BOARDS, NOISY, PHONES, Cell, Ground
 from fedhq.studies.headline.results import Setting
+from fedhq.studies.headline.situation import measured_ratio
 from fedhq.studies.headline.verdicts import judge
 
 CELL = Cell(Ground("digits-mlp", 0.3, 0), 0.0, 2.0)
@@ -36,7 +38,7 @@ def evidence_of(*, fedhq=(2.0, 2.0, 2.0), **more):
         **more,
     }
     same = dict.fromkeys(courses, 0.0)
-    return Evidence([Setting(CELL, 0.8, tuple(range(count)), courses, same)], [], [])
+    return Evidence([Setting(CELL, 2.0, 0.8, tuple(range(count)), courses, same)], [], [])
 
 
 def verdict(evidence, claim):
@@ -118,3 +120,27 @@ def test_what_ships_must_not_be_worse_than_coarse(followed, outcome):
 
 def test_what_ships_is_not_judged_where_it_was_not_followed():
     assert verdict(evidence_of(), f"{FOLLOWED}, against coarse").outcome == "not measured"
+
+
+def test_what_was_lucky_with_one_seed_is_judged_on_the_others():
+    """Of two settings each seems the surest where its slow seed is left out."""
+    first, second = (
+        evidence_of(fedhq=seconds).settings[0] for seconds in ((1.0, 1.0, 3.0), (3.0, 1.0, 1.0))
+    )
+    found = verdict(Evidence([first, second], [], []), PLAIN)
+    assert found.outcome == "missed"
+    value = lambda s, arm, k: s.ratios[arm].seeds[k]  # noqa: E731
+    worth = lambda s, arm: s.over(arm, "all-QAT").low  # noqa: E731
+    pairs = [(first, FINISHED), (second, FINISHED)]
+    assert list(held_out(pairs, worth, value)) == [1.0, 3.0, 1.0]
+    assert list(held_out([(first.without(1).without(2), FINISHED)], worth, value)) == []
+
+
+def test_a_measured_ratio_counts_as_what_it_is():
+    """Fast QAT, measured: not among those of the median; slow QAT, measured: there."""
+    setting = evidence_of().settings[0]
+    claim = f"time to target, {PHONES}: median"
+    for ratio, outcome in ((1.2, "not measured"), (2.2, "reached")):
+        told = replace(setting, cell=replace(setting.cell, ratio=None), ratio=ratio)
+        assert verdict(Evidence([told], [], []), claim).outcome == outcome
+    assert 1.1 < measured_ratio("mnist5k-cnn") < measured_ratio("digits-mlp") < 3

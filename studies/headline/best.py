@@ -1,0 +1,30 @@
+"""The best of many noisy figures, and what it is on seeds that had no part in picking it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .results import Setting
+
+Candidate = tuple[Setting, str]
+"""A setting and an arm."""
+
+
+def held_out(
+    candidates: Sequence[Candidate],
+    worth: Callable[[Setting, str], Any],
+    value: Callable[[Setting, str, int], float],
+) -> Iterator[float]:
+    """What the best candidate comes to on a seed, picked on the others; of every seed there is.
+
+    Args:
+        candidates: To pick from; those without the seed, or with no other, are passed over.
+        worth: By what they are picked; greater is better.
+        value: What an arm of a setting comes to on the seed at a place in `Setting.seeds`.
+    """
+    for seed in sorted({seed for setting, _ in candidates for seed in setting.seeds}):
+        rivals = [c for c in candidates if seed in c[0].seeds and len(c[0].seeds) > 1]
+        if rivals:
+            setting, arm = max(rivals, key=lambda c: worth(c[0].without(seed), c[1]))
+            yield value(setting, arm, setting.seeds.index(seed))
