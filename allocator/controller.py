@@ -340,9 +340,14 @@ class HybridAllocator:
         Raises:
             InfeasibleError: With `strict`, if the limits cannot be kept.
             SolverError: With `strict`, if the solver found nothing in its own limits.
-            ValueError: If the cohort is impossible (see `problem`), or the solver cannot express a
-                term of the problem.
+            ValueError: If the round is not one of 1, 2, ..., the cohort is impossible (see
+                `problem`), or the solver cannot express a term of the problem.
         """
+        if round_number < 1:
+            raise ValueError(
+                f"`round_number >= 1` must hold, but got {round_number}. Count rounds from 1: "
+                "`range(1, rounds + 1)`."
+            )
         is_finish, planned = self.goal.is_finish(round_number), self._planned
         problem = self.problem(cohort, is_finish=is_finish)
         state = self._state(problem, round_number)

@@ -121,11 +121,11 @@ class Goal:
             `carry` (see `HybridAllocator`) do not count, the default rule gives up no loss for
             speed, and the loss of a plan is that in the end (see `pacing.pace`).
         rounds: How many there will be; given with a total time or a finish.
-        finish: Share of the rounds, the last whole ones of it, that give nothing up for speed: they
-            are the fastest of the least predicted loss, whoever decides in the others, within all
-            other limits but a tradeoff. What the last rounds teach lasts, and mends what faster
-            rounds left out: where it does, `default_rule` hurries before. 0 has none; a quarter is
-            what `fedhq study headline` judges.
+        finish: Share of the rounds, the last whole ones of it and at least one, that give nothing
+            up for speed: they are the fastest of the least predicted loss, whoever decides in the
+            others, within all other limits but a tradeoff. What the last rounds teach lasts, and
+            mends what faster rounds left out: where it does, `default_rule` hurries before. 0 has
+            none; a quarter is what `fedhq study headline` judges.
 
     Raises:
         ValueError: If `0 < holds_with < 1` or `0 <= finish <= 1` does not hold, `rounds` lacks or
@@ -200,8 +200,10 @@ class Goal:
 
     @property
     def finish_rounds(self) -> int:
-        """How many rounds the finish has: none where its share is less than one."""
-        return int(self.finish * (self.rounds or 0) + 1e-9)
+        """How many rounds the finish has."""
+        if self.finish == 0 or self.rounds is None:
+            return 0
+        return max(1, int(self.finish * self.rounds + 1e-9))
 
     @property
     def counts_time(self) -> bool:

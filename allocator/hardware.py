@@ -55,8 +55,12 @@ class StepProfile:
         for name in ("step_seconds", "memory_bytes"):
             object.__setattr__(self, name, freeze(name, getattr(self, name), shape))
         busy = np.array([not s.is_skip for s in self.strategies])
-        if (self.step_seconds[busy] <= 0).any():
-            raise ValueError(f"`step_seconds > 0` must hold, but got {self.step_seconds}.")
+        bad = np.flatnonzero(busy & (self.step_seconds <= 0))
+        if bad.size:
+            raise ValueError(
+                f"`step_seconds > 0` must hold, but that of {self.strategies[bad[0]]} is "
+                f"{self.step_seconds[bad[0]]}. Leave out a strategy that was not measured."
+            )
 
     def select(self, menu: Sequence[Strategy]) -> StepProfile:
         """The rows of a menu, whatever its wire bits; skip needs no measurement.
@@ -158,7 +162,11 @@ class HardwareTables:
         for name in ("seconds", "uplink_bytes", "memory_bytes", "allowed", "energy_joules"):
             table = getattr(self, name)
             if table is not None and (found := np.shape(table)) != shape:
-                raise ValueError(f"`{name}` must have shape {shape}, but got {found}.")
+                raise ValueError(
+                    f"`{name}` must have shape {shape}, a row a client and a column a strategy, "
+                    f"but got {found}. Write NaN where `seconds` or `energy_joules` are not known, "
+                    "and False in `allowed` for what a client cannot do."
+                )
         busy = np.array([not s.is_skip for s in self.strategies])
         good = (self.seconds >= 0) & np.isfinite(self.seconds) | np.isnan(self.seconds) & busy
         if not np.all(good):

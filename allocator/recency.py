@@ -34,7 +34,10 @@ class Recency:
 
     def __post_init__(self) -> None:
         if not 0 < self.forgetting <= 1:
-            raise ValueError(f"`0 < forgetting <= 1` must hold, but got {self.forgetting}.")
+            raise ValueError(
+                f"`0 < forgetting <= 1` must hold (a share a round), but got {self.forgetting}. 1 "
+                "counts the last round only; less than 0.01 counts a hundred rounds alike."
+            )
 
     def weights(self, rounds: int) -> FloatArray:
         """`(rounds,)` weights of the rounds, the last one last; their sum is 1.

@@ -187,8 +187,11 @@ def calibrate(steps: Sequence[StepOperators], seconds: ArrayLike, origin: str) -
     """
     measured = freeze("seconds", seconds, (len(steps),))
     if not len(steps) or not (measured > 0).all():
+        bad = np.flatnonzero(measured <= 0)
+        place = f"seconds[{bad[0]}] = {measured[bad[0]]}" if bad.size else "there is none"
         raise ValueError(
-            f"`seconds > 0` must hold for at least one measured step, but got {measured.tolist()}."
+            f"`seconds > 0` must hold for every step, and one must be there, but {place}. Leave "
+            "out steps too short for the clock, and measure longer ones."
         )
     work = np.array([work_of(step) for step in steps])
     unit = np.maximum(work.max(axis=0), 1.0)
@@ -222,7 +225,7 @@ def adjust_rates(rates: DeviceRates, step: StepOperators, seconds: float) -> Dev
     if not 0 < seconds < np.inf or not expected > 0:
         raise ValueError(
             "`seconds` must be finite and > 0 for a step that the rates give a time, but got "
-            f"{seconds}, where they predict {expected}."
+            f"{seconds}, where they predict {expected}. Time a step of the network, in seconds."
         )
     factor = seconds / expected
     origin = f"one step of {seconds * 1e3:.4g} ms measured, {factor:.3g} times of: {rates.origin}"

@@ -58,7 +58,10 @@ class RoundRules:
         check_deployed(strategies, target)
         price = float(freeze("switching_seconds", switching_seconds, ()))
         if not 0 <= 2 * probe <= KEPT:
-            raise ValueError(f"`0 <= probe <= {KEPT // 2}` must hold (rounds), but got {probe}.")
+            raise ValueError(
+                f"`0 <= probe <= {KEPT // 2}` must hold (rounds), but got {probe}. Five show what "
+                "quantization costs; 0 is without."
+            )
         tries = float(freeze("explore", explore, ()))
         return cls(strategies, target, fitted, price, tries, probe, strict)
 

@@ -258,10 +258,16 @@ def _beyond(waited: FloatArray, expected: FloatArray, spread: FloatArray) -> Flo
 def _check_table(seconds: FloatArray, num_strategies: int) -> None:
     if seconds.ndim != 2 or seconds.shape[1] != num_strategies:
         raise ValueError(
-            f"`seconds` must have shape (clients, {num_strategies}), but got {seconds.shape}."
+            f"`seconds` must have shape (clients, {num_strategies}), a column a strategy of the "
+            f"menu, but got {seconds.shape}. Write NaN where a time is not known."
         )
-    if (seconds < 0).any() or np.isinf(seconds).any():
-        raise ValueError("`seconds` must be finite and >= 0, or NaN where unknown.")
+    bad = np.argwhere((seconds < 0) | np.isinf(seconds))
+    if len(bad):
+        i, k = bad[0]
+        raise ValueError(
+            f"`seconds` must be finite and >= 0, or NaN where unknown, but seconds[{i}, {k}] = "
+            f"{seconds[i, k]}. Forbid what a client cannot do (`allowed`); its time may be NaN."
+        )
 
 
 def _filled(seconds: FloatArray, known: BoolArray, classes: IntArray) -> FloatArray:

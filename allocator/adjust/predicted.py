@@ -57,7 +57,8 @@ def quantile_seconds(
     if not 0 < holds_with < 1 or num_clients < 1:
         raise ValueError(
             "`0 < holds_with < 1` and `num_clients >= 1` must hold, but got "
-            f"{holds_with} and {num_clients}."
+            f"{holds_with} and {num_clients}. The first is a probability: 0.9 holds nine of ten "
+            "rounds."
         )
     typical = freeze("seconds", seconds, np.shape(seconds))
     spread = freeze("log_spread", log_spread, typical.shape)

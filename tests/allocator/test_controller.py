@@ -194,6 +194,14 @@ def test_impossible_cohorts_are_refused(cohort) -> None:
         make(Recording()).plan(1, cohort)
 
 
+@pytest.mark.parametrize("number", [0, -3])
+def test_rounds_count_from_one(number) -> None:
+    with pytest.raises(
+        ValueError, match=rf"`round_number >= 1` must hold, but got {number}.*range"
+    ):
+        make(Recording()).plan(number)
+
+
 def test_a_solver_that_cannot_take_coverage_is_named() -> None:
     with pytest.raises(ValueError, match=r"Sweep.*coverage"):
         make(Sweep(), goal=Goal(tradeoff=1.0)).plan(1)

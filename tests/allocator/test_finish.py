@@ -44,10 +44,10 @@ def done(allocator, round_number) -> list:
 
 @pytest.mark.parametrize(
     ("rounds", "finish", "last"),
-    [(20, 0.25, 5), (3, 0.34, 1), (10, 1.0, 10), (10, 0.3, 3), (7, 0.001, 0)],
+    [(20, 0.25, 5), (3, 0.34, 1), (10, 1.0, 10), (10, 0.3, 3), (7, 0.001, 1), (9, 0.0, 0)],
 )
 def test_as_many_rounds_finish_as_fit_into_the_share(rounds, finish, last) -> None:
-    goal = Goal(rounds=rounds, finish=finish)
+    goal = Goal(rounds=rounds if finish else None, finish=finish)
     found = [t for t in range(1, rounds + 1) if goal.is_finish(t)]
     assert found == list(range(rounds - last + 1, rounds + 1))
     assert goal.is_finish(rounds + 1) == (last > 0)  # whoever trains on goes on as it ended
@@ -67,8 +67,8 @@ def test_the_default_rule_hurries_until_then_and_skips_no_more_than_without() ->
     allocator = planner(None, SOON_MENDED, rounds=4, finish=0.25)
     assert done(allocator, 1) == done(allocator, 3) == [QAT, QAT, PTQ]  # 4 s, as all-PTQ takes
     assert done(allocator, 4) == [QAT, QAT, QAT]
-    without = done(planner(None, SOON_MENDED), 1)
-    assert done(planner(None, SOON_MENDED, rounds=3, finish=0.25), 1) == without
+    assert done(planner(None, SOON_MENDED), 1) == done(allocator, 1)
+    assert done(planner(None, SOON_MENDED, rounds=3, finish=0.25), 2) == [QAT, QAT, PTQ]
 
 
 def test_it_does_not_hurry_where_the_finish_is_too_short_to_mend_it() -> None:

@@ -157,5 +157,5 @@ def test_foreign_device_files_are_refused_by_name(tmp_path, change, part) -> Non
 def test_tables_carry_their_menu() -> None:
     tables = analyse_hardware([FAST, SLOW], [1, 1], PROFILE, [0, 0, 0], 0)
     assert tables.strategies == MENU
-    with pytest.raises(ValueError, match=r"`seconds` must have shape \(2, 2\), but got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"`seconds` must have shape \(2, 2\), .* got \(2, 3\)"):
         replace(tables, strategies=MENU[:2])
