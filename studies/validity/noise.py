@@ -23,6 +23,7 @@ class Noise:
     Args:
         setting: Which.
         seeds: Measured.
+        mixed: Allocations with some clients on QAT and the others on PTQ, of all seeds.
         gap: What all-PTQ loses against all-QAT, mean over seeds.
         gap_spread: Standard deviation of it over seeds.
         server_gap: What the server sees of it on its own examples (`Cell.server_gap`), mean.
@@ -37,6 +38,7 @@ class Noise:
 
     setting: Setting
     seeds: int
+    mixed: int
     gap: float
     gap_spread: float
     server_gap: float
@@ -63,6 +65,7 @@ def noise_of(setting: Setting, cells: Sequence[Cell]) -> Noise:
     return Noise(
         setting=setting,
         seeds=len(own),
+        mixed=sum(map(len, losses)),
         gap=float(np.mean(gaps)),
         gap_spread=float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0,
         server_gap=float(np.mean([cell.server_gap for cell in own])),

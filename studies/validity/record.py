@@ -106,8 +106,15 @@ def size(analysis: Analysis) -> str:
         return f"{text} All is trained."
     seen = {noise.setting for noise in analysis.noise}
     unseen = dict.fromkeys(str(m.setting) for m in analysis.missing if m.setting not in seen)
-    text += f" {len(analysis.missing)} cells are not whole yet and left out"
-    return text + (f"; of these settings nothing is known: {'; '.join(unseen)}." if unseen else ".")
+    text += f" {len(analysis.missing)} cells are not trained and left out"
+    text += f"; of these settings nothing is known: {'; '.join(unseen)}." if unseen else "."
+    least = min(analysis.noise, key=lambda n: n.seeds)
+    few = sum(n.seeds == least.seeds for n in analysis.noise)
+    return (
+        f"{text} {few} of {len(analysis.noise)} settings have "
+        f"{'one seed' if least.seeds == 1 else f'{least.seeds} seeds'} and {least.mixed} mixed "
+        "allocations, too few to judge one alone."
+    )
 
 
 def model_cells(judged: Judged) -> list[str]:

@@ -167,6 +167,22 @@ def test_where_lagging_classes_cost_unevenness_is_kept_and_its_price_found_again
     assert any("More QAT can hurt" in text for text in findings(analysis))
 
 
+def test_one_setting_where_qat_hurts_is_named_among_many(covering):
+    """What hurts in one of four is lost in their mean; what is chance is not told."""
+    few, many = (
+        [
+            replace(n, mixed=42, harmed=share)
+            for n, share in zip(covering.noise, shares, strict=True)
+        ]
+        for shares in ((2 / 42, 0, 3 / 42, 0), (2 / 42, 0, 12 / 42, 0))
+    )
+    (calm,) = (t for t in findings(replace(covering, noise=tuple(few))) if "QAT hurt" in t)
+    (hurt,) = (t for t in findings(replace(covering, noise=tuple(many))) if "QAT can hurt" in t)
+    assert "Nowhere" in calm
+    assert f"in {many[2].setting} (29%)" in hurt
+    assert str(many[0].setting) not in hurt
+
+
 def test_noise_is_told_from_tradeoffs(batches, covering):
     cells, _ = Store(lambda trial: 0.0, noise=0.02).found(batches)
     found = [noise_of(setting, cells) for setting in SETTINGS]
@@ -226,7 +242,7 @@ def test_the_record_says_what_it_rests_on(covering):
         Lacking(Setting("digits-mlp", 1.0, 4), 100, 27, 27),
     )
     partial = record(replace(covering, missing=missing))
-    assert "2 cells are not whole yet" in partial
+    assert "2 cells are not trained" in partial
     assert "nothing is known: digits-mlp, alpha 1, W4A4." in partial
 
 
