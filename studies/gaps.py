@@ -16,7 +16,7 @@ from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
 from .benchmark import machine_line
 from .gap_tables import Watched, report
-from .runs import RunSpec, RunStore, TrainedRun, task_settings
+from .runs import RECORDED, RunSpec, RunStore, TrainedRun, task_settings
 from .writing import write_at_once
 
 MODELS = ("mlp", "cnn")
@@ -86,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the runs")
+    parser.add_argument("--recorded", action="store_true", help="take up the runs that ship")
     parser.add_argument("--workers", type=int, default=2, help="processes that train")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the record to a file")
     options = parser.parse_args(arguments)
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"`workers >= 1` must hold, but got {options.workers}.")
     seeds = list(dict.fromkeys(options.seeds))
     jobs = [job for model in dict.fromkeys(options.models) for job in draw_jobs(model, seeds)]
-    runs = RunStore(options.store).train([job.spec for job in jobs], options.workers, _show)
+    store = RunStore(options.store, [RECORDED] if options.recorded else [])
+    runs = store.train([job.spec for job in jobs], options.workers, _show)
     watched = [read(job, run) for job, run in zip(jobs, runs, strict=True)]
     text = report(watched, machine_line(), sum(run.core_seconds for run in runs))
     if options.out is None:

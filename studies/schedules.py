@@ -20,7 +20,7 @@ from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
 from .benchmark import machine_line
 from .runs import TASKS as KNOWN_TASKS
-from .runs import RunSpec, RunStore, task_settings
+from .runs import RECORDED, RunSpec, RunStore, task_settings
 from .schedule_plans import Arm, arms_of
 from .schedule_tables import Run, report
 from .writing import write_at_once
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m fedhq.studies.schedules", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the runs")
+    parser.add_argument("--recorded", action="store_true", help="take up the runs that ship")
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.workers < 1:
         parser.error(f"`workers >= 1` must hold, but got {options.workers}.")
     wanted = runs_of(list(tasks), list(seeds))
-    trained = RunStore(options.store).train([w[3] for w in wanted], options.workers, _show)
+    store = RunStore(options.store, [RECORDED] if options.recorded else [])
+    trained = store.train([w[3] for w in wanted], options.workers, _show)
     settings = {(task, seed): spec.settings for task, seed, _, spec in wanted}
     shares = {key: class_shares(told) for key, told in settings.items()}
     runs = [
