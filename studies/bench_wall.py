@@ -63,11 +63,14 @@ Seconds to a target are the rounds after which the curve averaged over the seeds
 mean of its last three rounds, times the contestant's median seconds of a round: all rounds are the
 same work, and what else the machine did in one of them says nothing. Targets were set before fedhq
 was run; of the rivals two other seeds had been seen. In brackets is the least and the greatest of
-the seeds' own ratios. A rival that never gets there counts with all its rounds, a lower bound (>=);
-fedhq likewise makes an upper bound (<=), which counts as 0 for the goal, as does a target that
-neither gets to. The slowest device is the greatest, over the clients, of the median seconds of the
-client's training times its device's slow-down: what a round waits for on the fleet, without
-links."""
+the seeds' own ratios; that of averaged curves, which come to a target at rounds of their own, may
+lie outside. A rival that never gets there counts with all its rounds, a lower bound (>=); fedhq
+likewise makes an upper bound (<=), which counts as 0 for the goal, as does a target that neither
+gets to. **fedhq, as it decides** is the default rule without a finish: one machine does the work of
+all clients here, so that QAT costs its time whoever does it. **torch.ao, fedhq's pools** trains
+five rounds, to tell effects apart. The slowest device is the greatest, over the clients, of the
+median seconds of the client's training times its device's slow-down: what a round waits for on the
+fleet, without links."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from ..allocator.strategy import parse_menu
 from ..fl_core.federation import Federation
 from ..fl_core.settings import FederationSettings
 from .benchmark import machine_line
-from .runs import TASKS as KNOWN_TASKS
 from .runs import RECORDED, RunSpec, RunStore, task_settings
+from .runs import TASKS as KNOWN_TASKS
 from .schedule_plans import Arm, arms_of
 from .schedule_tables import Run, report
 from .writing import write_at_once

@@ -152,6 +152,8 @@ def _with_spread(course: Course, own: Course, target: float) -> str:
 def rounds_table(courses: Sequence[Course], ours: str) -> str:
     """Seconds of a round here and on the fleet, and accuracies at the end.
 
+    Of who trained fewer rounds only the ratio is told, over those that both trained.
+
     Args:
         courses: Of a cell.
         ours: The contestant that ratios are over.
@@ -165,10 +167,10 @@ def rounds_table(courses: Sequence[Course], ours: str) -> str:
     for course in courses:
         whole = course.seconds.shape == own.seconds.shape
         cells = [
-            f"{np.median(course.seconds):.3g}",
+            f"{np.median(course.seconds):.3g}" if whole else "",
             f"{_paired(course, own):.2f}",
-            f"{course.slowest_seconds.mean():.3g}",
-            f"{(course.slowest_seconds / own.slowest_seconds).mean():.2f}",
+            f"{course.slowest_seconds.mean():.3g}" if whole else "",
+            f"{(course.slowest_seconds / own.slowest_seconds).mean():.2f}" if whole else "",
             _accuracy(course.deployed) if whole else "",
             _accuracy(course.shipped) if whole else "",
             f"{course.qat_share.mean():.0%}",
