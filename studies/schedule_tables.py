@@ -134,7 +134,7 @@ def accuracy_table(runs: Sequence[Run]) -> str:
 
 
 def recency_fits(runs: Sequence[Run]) -> list[Fit]:
-    """Two rules of how rounds add up, each with the forgetting that fits best."""
+    """Two rules of how rounds add up, with the forgetting that fits best, and as it ships."""
     curve = np.array(fitted_loss().loss_curve)
 
     def phi(covered: FloatArray) -> FloatArray:
@@ -159,7 +159,9 @@ def recency_fits(runs: Sequence[Run]) -> list[Fit]:
     ):
         best = min(np.linspace(0.02, 0.6, 59).tolist(), key=lambda h: error(seen, h, inside))
         fits.append(Fit(name, best, error(seen, best, inside), error(kept, best, inside)))
-    return fits
+    default = Recency().forgetting
+    errors = error(seen, default, False), error(kept, default, False)
+    return [*fits, Fit("the same, as the allocator has it", default, *errors)]
 
 
 def open_gap(runs: Sequence[Run], run: Run) -> float:

@@ -97,10 +97,13 @@ def run(options: argparse.Namespace) -> None:
         _train(wanted, store, options.workers, options.quiet)
         _follow(grid, decisions, store, options)
     if not options.train_only:
-        _report(grid, decisions, store, options)
+        trained = sum(len(batch.specs) - len(store.missing(batch.specs)) for batch in wanted)
+        _report(grid, decisions, store, trained, options)
 
 
-def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse.Namespace) -> None:
+def _report(
+    grid: Grid, decisions: Decisions, store: RunStore, trained: int, options: argparse.Namespace
+) -> None:
     """Judges what is trained, and writes the page and the record."""
     from ..provenance import Provenance
     from ..writing import write_at_once
@@ -121,7 +124,7 @@ def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse
     verdicts = judge(evidence)
     here, parts = Provenance.here(["torch"]), sections(evidence, targets, verdicts)
     lead = (
-        f"{len(settings)} settings, {len(store)} trained runs; seeds: {seeds_told(settings)}. "
+        f"{len(settings)} settings, {trained} trained runs; seeds: {seeds_told(settings)}. "
         f"{left_out(lacking(grid, decisions, store))}Written "
         f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
         f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."

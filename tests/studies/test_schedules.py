@@ -71,10 +71,11 @@ def test_arms_differ_and_say_what_they_are() -> None:
 
 
 def test_the_fits_find_what_made_the_runs(runs: list[Run]) -> None:
-    apart, adds_up = recency_fits(runs)
+    apart, adds_up, ships = recency_fits(runs)
     assert adds_up.value == pytest.approx(FORGETTING, abs=0.02)
     assert adds_up.error < 0.01 < apart.error
     assert adds_up.held_out < 0.01
+    assert adds_up.error < ships.error < apart.error  # another forgetting than made the runs
     memory, error = skip_memory(runs)
     assert memory == pytest.approx(MEMORY, abs=0.06)
     assert error < 0.05
