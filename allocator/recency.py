@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import FloatArray
 
-_FORGETTING = 0.18  # `python -m fedhq.studies.schedules`; see its record
+_FORGETTING = 0.18  # by an earlier curve; what fits now: `python -m fedhq.studies.schedules`
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .results import Setting
@@ -15,16 +16,21 @@ def held_out(
     candidates: Sequence[Candidate],
     worth: Callable[[Setting, str], Any],
     value: Callable[[Setting, str, int], float],
-) -> Iterator[float]:
+) -> list[float]:
     """What the best candidate comes to on a seed, picked on the others; of every seed there is.
+
+    A seed that tells nothing (NaN), as both arms miss the target with it, counts as nothing gained.
 
     Args:
         candidates: To pick from; those without the seed, or with no other, are passed over.
         worth: By what they are picked; greater is better.
         value: What an arm of a setting comes to on the seed at a place in `Setting.seeds`.
     """
+    found = []
     for seed in sorted({seed for setting, _ in candidates for seed in setting.seeds}):
         rivals = [c for c in candidates if seed in c[0].seeds and len(c[0].seeds) > 1]
         if rivals:
             setting, arm = max(rivals, key=lambda c: worth(c[0].without(seed), c[1]))
-            yield value(setting, arm, setting.seeds.index(seed))
+            told = value(setting, arm, setting.seeds.index(seed))
+            found.append(0.0 if math.isnan(told) else told)
+    return found

@@ -97,12 +97,14 @@ def run(options: argparse.Namespace) -> None:
         _train(wanted, store, options.workers, options.quiet)
         _follow(grid, decisions, store, options)
     if not options.train_only:
-        trained = sum(len(batch.specs) - len(store.missing(batch.specs)) for batch in wanted)
-        _report(grid, decisions, store, trained, options)
+        specs = {spec.key: spec for batch in wanted for spec in batch.specs}
+        hours = [run.core_seconds / 3600 for s in specs.values() if (run := store.find(s))]
+        size = f"{len(hours)} trained runs, {sum(hours):.1f} core-hours"
+        _report(grid, decisions, store, size, options)
 
 
 def _report(
-    grid: Grid, decisions: Decisions, store: RunStore, trained: int, options: argparse.Namespace
+    grid: Grid, decisions: Decisions, store: RunStore, size: str, options: argparse.Namespace
 ) -> None:
     """Judges what is trained, and writes the page and the record."""
     from ..provenance import Provenance
@@ -124,7 +126,7 @@ def _report(
     verdicts = judge(evidence)
     here, parts = Provenance.here(["torch"]), sections(evidence, targets, verdicts)
     lead = (
-        f"{len(settings)} settings, {trained} trained runs; seeds: {seeds_told(settings)}. "
+        f"{len(settings)} settings, {size}; seeds: {seeds_told(settings)}. "
         f"{left_out(lacking(grid, decisions, store))}Written "
         f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
         f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."

@@ -96,7 +96,7 @@ def _somewhere(settings: Sequence[Setting], arms: Sequence[str], by: str) -> Ver
         return _unmeasured(claim, goal, f"nothing of it is trained with {_FEWEST} seeds")
     setting, arm = max(sure, key=lambda pair: _surely(*pair))
     ratio = setting.ratios[arm]
-    others = list(held_out(sure, _surely, lambda s, a, k: s.ratios[a].seeds[k]))
+    others = held_out(sure, _surely, lambda s, a, k: s.ratios[a].seeds[k])
     found = (
         f"{ratio} x by {arm} in {setting.cell.setting} (range {ratio.low:.2f} to "
         f"{ratio.high:.2f}; ceiling there {setting.ceiling:.2f}); the surest of {len(sure)} "
@@ -193,9 +193,7 @@ def _gain(settings: Sequence[Setting]) -> Verdict:
         return _unmeasured(claim, goal, f"nothing is trained with {_FEWEST} seeds")
     best, greatest = max(sure, key=_surely_gains), max(sure, key=lambda s: _gain_of(s).mean)
     pairs = [(s, IN_PTQ_TIME) for s in sure]
-    others = list(
-        held_out(pairs, lambda s, _: _surely_gains(s), lambda s, _, k: _gain_of(s).seeds[k])
-    )
+    others = held_out(pairs, lambda s, _: _surely_gains(s), lambda s, _, k: _gain_of(s).seeds[k])
     found = (
         f"{_say_gain(best)}; the surest of {len(sure)} candidates. Picked on all seeds but one and "
         f"judged on that: mean {100 * statistics.fmean(others):+.1f} ({100 * min(others):+.1f} to "

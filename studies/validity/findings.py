@@ -73,7 +73,10 @@ def _harmed(analysis: Analysis) -> str:
 
 
 def _is_harmed(noise: Noise, settings: int) -> bool:
-    """Whether so many allocations have been harmed that chance has it in 5 % of studies."""
+    """Whether so many have been harmed that chance has it in about 5 % of studies.
+
+    About: allocations are taken as independent, though those of a seed share all-PTQ's noise.
+    """
     by_chance = stats.binom.sf(round(noise.harmed * noise.mixed) - 1, noise.mixed, _BY_CHANCE)
     return bool(by_chance < 0.05 / settings)
 

@@ -108,12 +108,16 @@ def size(analysis: Analysis) -> str:
     unseen = dict.fromkeys(str(m.setting) for m in analysis.missing if m.setting not in seen)
     text += f" {len(analysis.missing)} cells are not trained and left out"
     text += f"; of these settings nothing is known: {'; '.join(unseen)}." if unseen else "."
-    least = min(analysis.noise, key=lambda n: n.seeds)
-    few = sum(n.seeds == least.seeds for n in analysis.noise)
-    return (
-        f"{text} {few} of {len(analysis.noise)} settings have "
-        f"{'one seed' if least.seeds == 1 else f'{least.seeds} seeds'} and {least.mixed} mixed "
-        "allocations, too few to judge one alone."
+    few = [n for n in analysis.noise if n.seeds == 1]
+    if not few:
+        return text
+    judged = "; ".join(str(n.setting) for n in few if n.has_tradeoff)
+    text += (
+        f" {len(few)} of {len(analysis.noise)} settings have one seed and "
+        f"{few[0].mixed} mixed allocations, too few to judge one alone"
+    )
+    return text + (
+        f"; models are judged by some of them all the same: {judged}." if judged else "."
     )
 
 

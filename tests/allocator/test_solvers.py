@@ -59,7 +59,7 @@ class TestMilp(ExactPromises):
 @pytest.mark.skipif(find_spec("cvxpy") is None, reason="cvxpy is not installed")
 class TestCvx(ExactPromises):
     solver = Cvx()
-    seeds = 2
+    seeds = 1
     medium_clients = ()
 
 
@@ -96,7 +96,7 @@ class TestMilpWithAGap(BoundPromises):
 
 class TestMilpWithANodeLimit(BoundPromises):
     solver = Milp(node_limit=1)
-    seeds = 2
+    seeds = 1
     medium_clients = (50,)
 
 
@@ -153,25 +153,13 @@ class TestManySweep(More, TestSweep):
 @pytest.mark.slow
 class TestManyExact(More, TestExact):
     fewer = TestExact
-    seeds = 4
+    seeds = 3
 
 
 @pytest.mark.slow
 class TestManyDual(More, TestDual):
     fewer = TestDual
     seeds = 4
-
-
-@pytest.mark.slow
-class TestManyMilp(More, TestMilp):
-    fewer = TestMilp
-    seeds = 4
-
-
-@pytest.mark.slow
-class TestManyCvx(More, TestCvx):
-    fewer = TestCvx
-    seeds = 3
 
 
 @pytest.mark.parametrize("rule", [*RULES, BY_LABELS], ids=repr)

@@ -262,8 +262,8 @@ def test_killed_at_random_times_again_and_again_a_run_ends_with_the_same_bytes(
     multiprocessing.get_context("forkserver").set_forkserver_preload(["fedhq.fl_core.trainer"])
     rng = random.Random(workers)
     folder = tmp_path / "killed"
-    kills = sum(start_and_kill(folder, workers, rng, k % 3) for k in range(10))
-    assert kills >= 8
+    kills = sum(start_and_kill(folder, workers, rng, k % 3) for k in range(6))
+    assert kills >= 4
     runs.make_stormy(folder, ROUNDS).run()
     assert runs.fingerprint(folder) == expected
 

@@ -67,12 +67,6 @@ class TestPerClient(SolverPromises):
 
 
 @pytest.mark.slow
-class TestManyScipyMilp(TestScipyMilp):
-    seeds = 2
-    medium_clients = (50,)
-
-
-@pytest.mark.slow
 class TestPuLp(SolverPromises):
     """Exact by its word, which is no proof: see below."""
 

@@ -132,8 +132,27 @@ def test_what_was_lucky_with_one_seed_is_judged_on_the_others():
     value = lambda s, arm, k: s.ratios[arm].seeds[k]  # noqa: E731
     worth = lambda s, arm: s.over(arm, "all-QAT").low  # noqa: E731
     pairs = [(first, FINISHED), (second, FINISHED)]
-    assert list(held_out(pairs, worth, value)) == [1.0, 3.0, 1.0]
-    assert list(held_out([(first.without(1).without(2), FINISHED)], worth, value)) == []
+    assert held_out(pairs, worth, value) == [1.0, 3.0, 1.0]
+    assert held_out([(first.without(1).without(2), FINISHED)], worth, value) == []
+
+
+def test_a_seed_with_which_both_miss_gains_nothing_wherever_it_stands():
+    misses = course(1.0, 1.0, 1.0, end=0.5)
+    for place in range(3):
+        arms = evidence_of(fedhq=(1.0, 1.0, 1.0)).settings[0].courses
+        told = {
+            name: replace(arms[name], deployed=arms[name].deployed.copy())
+            for name in ("all-QAT", FINISHED)
+        }
+        for arm in told.values():
+            arm.deployed[place] = misses.deployed[place]
+        setting = evidence_of(**told).settings[0]
+        found = held_out(
+            [(setting, FINISHED)],
+            lambda s, arm: s.over(arm, "all-QAT").low,
+            lambda s, arm, k: s.ratios[arm].seeds[k],
+        )
+        assert found == [0.0 if k == place else 3.0 for k in range(3)]
 
 
 def test_a_measured_ratio_counts_as_what_it_is():

@@ -9,7 +9,7 @@ from fedhq.fl_core import (
     TrainingSettings,
 )
 
-ROUNDS = 3
+ROUNDS = 2
 CLIENTS = 3
 MENU = ("ptq-w2a2", "qat-w2a2")
 DEPLOYED = "qat-w2a2"
@@ -18,7 +18,7 @@ SEED = 7
 
 
 def build() -> Federation:
-    """Digits, three clients, three rounds."""
+    """Digits, three clients, two rounds."""
     return Federation.build(
         FederationSettings(
             menu=MENU,
