@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,12 +72,17 @@ def _section(section: Section) -> str:
 def _paragraph(text: str) -> str:
     lines = text.split("\n")
     if all(line.startswith("- ") for line in lines):
-        items = "".join(f"<li>{html.escape(line[2:])}</li>" for line in lines)
+        items = "".join(f"<li>{_words(line[2:])}</li>" for line in lines)
         return f"<ul>{items}</ul>\n"
-    return f"<p>{html.escape(text)}</p>\n"
+    return f"<p>{_words(text)}</p>\n"
+
+
+def _words(text: str) -> str:
+    """Text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
 
 
 def _table(title: str, told: Table) -> str:
-    rows = [[html.escape(cell) for cell in row] for row in told.rows]
+    rows = [[_words(cell) for cell in row] for row in told.rows]
     kind = "words" if title == GOALS else ""
     return table(title, told.headings, rows, kind=kind)

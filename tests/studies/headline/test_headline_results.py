@@ -251,6 +251,7 @@ def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
     assert "not measured: time to target" in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "Where it fails" in page
+    assert "<code>studies/wall.md</code>" in page
     assert main([*asked, "--workers", "0"]) == 2
     assert "--workers >= 1" in capsys.readouterr().err
     assert main([*asked, "--train-only", "--no-training"]) == 2
