@@ -108,17 +108,17 @@ def test_the_example_runs_simulated_as_it_stands(tmp_path: Path) -> None:
 def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder: Path) -> None:
     with Deployment(tmp_path) as deployed:
         deployed.start_superlink()
-        deployed.start_node("alpha", {"name": "alpha", "raises": 2, "malformed": 3, "slow": 5})
-        deployed.start_node("old", {"name": "old", "old": 1, "nans": 2, "hangs": 5})
+        deployed.start_node("alpha", {"name": "alpha", "raises": 2, "malformed": 3, "slow": 4})
+        deployed.start_node("old", {"name": "old", "old": 1, "nans": 2, "hangs": 4})
         config = {"folder": str(folder), "deadline": DEADLINE_SECONDS}
         run = deployed.start_run(APPS / "faulty", config)
         wait_until(
-            lambda: num_asked(folder, "old") == 5 or run.poll() is not None, PATIENCE_SECONDS
+            lambda: num_asked(folder, "old") == 4 or run.poll() is not None, PATIENCE_SECONDS
         )
         deployed.kill("old")  # while it trains
         deployed.start_node("delta", {"name": "delta"})
         assert run.wait(PATIENCE_SECONDS) == 0, deployed.logs()
-        assert rounds_done(folder) == 10, deployed.logs()
+        assert rounds_done(folder) == 8, deployed.logs()
     lines = read_clients(folder)
     alpha, delta = 0, 1  # by when they came
     assert len(told(lines, alpha, "failed", "RuntimeError", "the sensor is broken")) == 1
@@ -127,7 +127,7 @@ def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder
     assert len(told(lines, alpha, "refused", "late: it answers round")) == 1
     assert len(told(lines, OLD, "refused", "'weights' is finite", "NaN")) == 1
     killed = told(lines, OLD, "dropped", "Node Unavailable") or told(lines, OLD, "late")
-    assert len(told(lines, OLD, "ok")) == 3  # what it was asked before, but for the NaN
+    assert len(told(lines, OLD, "ok")) == 2  # what it was asked before, but for the NaN
     assert max(told(lines, OLD, "ok")) < killed[0]
     assert told(lines, alpha, "ok")
     assert told(lines, delta, "ok")
@@ -137,7 +137,7 @@ def test_a_deployment_survives_every_fault_and_records_it(tmp_path: Path, folder
         assert [(r.status, r.share) for r in asked] == [("failed", 0.0)]
         assert "the app trained in float" in (asked[0].reason or "")
     assert all(r.share == 0 for r in lines if r.status != "ok")
-    for number in range(1, 11):
+    for number in range(1, 9):
         shares = [r.share for r in lines if r.round == number and r.status == "ok"]
         assert not shares or sum(shares) == pytest.approx(1)
     weights = np.load(folder / "weights.npz")["weights"]

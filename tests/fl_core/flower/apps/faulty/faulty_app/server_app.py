@@ -1,4 +1,4 @@
-"""Ten rounds, whatever clients do."""
+"""Eight rounds, whatever clients do."""
 
 from pathlib import Path
 
@@ -24,5 +24,5 @@ def main(grid: Grid, context: Context) -> None:
         profile_seconds=float(context.run_config["deadline"]),
     )
     first = ArrayRecord({"weights": Array(np.zeros(16, np.float32))})
-    result = strategy.start(grid, first, num_rounds=10)
+    result = strategy.start(grid, first, num_rounds=8)
     np.savez(folder / "weights.npz", weights=result.arrays["weights"].numpy())
