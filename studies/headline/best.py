@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from .results import Setting
 
@@ -14,7 +13,7 @@ Candidate = tuple[Setting, str]
 
 def held_out(
     candidates: Sequence[Candidate],
-    worth: Callable[[Setting, str], Any],
+    worth: Callable[[Setting, str], tuple[float, float]],
     value: Callable[[Setting, str, int], float],
 ) -> list[float]:
     """What the best candidate comes to on a seed, picked on the others; of every seed there is.
@@ -23,7 +22,7 @@ def held_out(
 
     Args:
         candidates: To pick from; those without the seed, or with no other, are passed over.
-        worth: By what they are picked; greater is better.
+        worth: By what they are picked, and where that is equal; greater is better.
         value: What an arm of a setting comes to on the seed at a place in `Setting.seeds`.
     """
     found = []

@@ -130,7 +130,7 @@ def test_what_was_lucky_with_one_seed_is_judged_on_the_others():
     found = verdict(Evidence([first, second], [], []), PLAIN)
     assert found.outcome == "missed"
     value = lambda s, arm, k: s.ratios[arm].seeds[k]  # noqa: E731
-    worth = lambda s, arm: s.over(arm, "all-QAT").low  # noqa: E731
+    worth = lambda s, arm: (s.over(arm, "all-QAT").low, 0.0)  # noqa: E731
     pairs = [(first, FINISHED), (second, FINISHED)]
     assert held_out(pairs, worth, value) == [1.0, 3.0, 1.0]
     assert held_out([(first.without(1).without(2), FINISHED)], worth, value) == []
@@ -149,7 +149,7 @@ def test_a_seed_with_which_both_miss_gains_nothing_wherever_it_stands():
         setting = evidence_of(**told).settings[0]
         found = held_out(
             [(setting, FINISHED)],
-            lambda s, arm: s.over(arm, "all-QAT").low,
+            lambda s, arm: (s.over(arm, "all-QAT").low, 0.0),
             lambda s, arm, k: s.ratios[arm].seeds[k],
         )
         assert found == [0.0 if k == place else 3.0 for k in range(3)]
