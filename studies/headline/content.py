@@ -56,9 +56,10 @@ def seeds_told(settings: Sequence[Setting]) -> str:
     by_task: dict[str, set[int]] = {}
     for setting in settings:
         by_task.setdefault(setting.cell.ground.task, set()).add(len(setting.seeds))
-    return ", ".join(
+    told = (
         f"{' or '.join(map(str, sorted(counts)))} of {task}" for task, counts in by_task.items()
     )
+    return ", ".join(told) or "none"
 
 
 def left_out(lacking: Mapping[str, int]) -> str:

@@ -23,6 +23,7 @@ from fedhq.studies.headline.results import lacking, read_settings
 from fedhq.studies.headline.tables import arms_section
 from fedhq.studies.headline.targets import TARGETS_FILE, preset_targets
 from fedhq.studies.headline.verdicts import judge
+from fedhq.studies.headline.wanted import batches
 
 PLACE = ("digits-mlp", 0.3)
 GRID = Grid(
@@ -252,6 +253,14 @@ def test_the_command_reports_on_what_is_there_and_refuses_what_cannot_be(
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "Where it fails" in page
     assert "<code>studies/wall.md</code>" in page
+    assert "0 trained runs, 0.0 core-hours; seeds: none." in page
+    assert main([*asked, "--no-training", "--recorded"]) == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    distinct = {spec.key for batch in batches(small, kept) for spec in batch.specs}
+    told = (
+        f"1 settings, {len(distinct)} trained runs, 0.0 core-hours; seeds: 1 of digits-mlp. Written"
+    )
+    assert told in page  # all ship
     assert main([*asked, "--workers", "0"]) == 2
     assert "--workers >= 1" in capsys.readouterr().err
     assert main([*asked, "--train-only", "--no-training"]) == 2
