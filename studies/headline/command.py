@@ -97,15 +97,10 @@ def run(options: argparse.Namespace) -> None:
         _train(wanted, store, options.workers, options.quiet)
         _follow(grid, decisions, store, options)
     if not options.train_only:
-        specs = {spec.key: spec for batch in wanted for spec in batch.specs}
-        hours = [run.core_seconds / 3600 for s in specs.values() if (run := store.find(s))]
-        size = f"{len(hours)} trained runs, {sum(hours):.1f} core-hours"
-        _report(grid, decisions, store, size, options)
+        _report(grid, decisions, store, options)
 
 
-def _report(
-    grid: Grid, decisions: Decisions, store: RunStore, size: str, options: argparse.Namespace
-) -> None:
+def _report(grid: Grid, decisions: Decisions, store: RunStore, options: argparse.Namespace) -> None:
     """Judges what is trained, and writes the page and the record."""
     from ..provenance import Provenance
     from ..writing import write_at_once
@@ -126,8 +121,8 @@ def _report(
     verdicts = judge(evidence)
     here, parts = Provenance.here(["torch"]), sections(evidence, targets, verdicts)
     lead = (
-        f"{len(settings)} settings, {size}; seeds: {seeds_told(settings)}. "
-        f"{left_out(lacking(grid, decisions, store))}Written "
+        f"{len(settings)} settings, {_size(grid, decisions, store)}; "
+        f"seeds: {seeds_told(settings)}. {left_out(lacking(grid, decisions, store))}Written "
         f"by {options.given} on {here.started[:10]}; {here.machine}; fedhq {here.fedhq}, "
         f"torch {here.versions.get('torch', '')}, numpy {here.versions['numpy']}."
     )
@@ -136,6 +131,15 @@ def _report(
     for verdict in verdicts:
         print(f"{verdict.outcome}: {verdict.claim} ({verdict.goal}): {verdict.found}")
     print(f"report: {folder / 'report.html'}\nrecord: {folder / 'headline.md'}")
+
+
+def _size(grid: Grid, decisions: Decisions, store: RunStore) -> str:
+    """How many runs are trained, those that an arm has followed too, and how long that took."""
+    from .wanted import batches
+
+    specs = {spec.key: spec for batch in batches(grid, decisions) for spec in batch.specs}
+    hours = [run.core_seconds / 3600 for spec in specs.values() if (run := store.find(spec))]
+    return f"{len(hours)} trained runs, {sum(hours):.1f} core-hours"
 
 
 def _decide(grid: Grid, decisions: Decisions, workers: int, quiet: bool) -> None:
